@@ -1,0 +1,12 @@
+//! Replicates records between regions over any transport.
+
+pub mod message;
+mod node;
+mod record;
+mod stamp;
+mod transport;
+
+pub use node::{NodeId, Origin, Stream};
+pub use record::{Op, Record, Ttl, Value};
+pub use stamp::{Clock, Hlc, Stamp};
+pub use transport::{Ack, Delivery, Destination, Health, Subscription, Transport, TransportError};

@@ -1,0 +1,225 @@
+//! The messages that replicas exchange. Their bytes are laid out in [`crate::wire`].
+//!
+//! | message | to | when |
+//! |---|---|---|
+//! | [`Message::Records`] | everyone, or one node | writes in batches; the answer to a pull |
+//! | [`Message::Beat`] | everyone | at a steady pace, and at once when a new peer is heard |
+//! | [`Message::Pull`], [`Message::Gone`] | one node | a gap in a stream; the ring starts later than asked |
+//! | [`Message::SyncReq`], [`Message::SyncPage`] | one node | state transfer, pulled page by page |
+//! | [`Message::Probe`], [`Message::State`] | one node | scrub: what two nodes hold, compared |
+//! | [`Message::Fetch`], [`Message::Fetched`] | one node | a read of the nearest region |
+
+use bytes::Bytes;
+
+use crate::{
+    node::{NodeId, Origin, Stream},
+    record::Record,
+    stamp::{Hlc, Stamp},
+};
+
+/// What one transport message carries, and from whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The sender.
+    pub from: NodeId,
+    /// The sender's epoch.
+    pub epoch: u64,
+    /// The cache it belongs to: the low half of the xxh3-64 of the cache's name.
+    pub cache: u32,
+    /// What it says.
+    pub message: Message,
+}
+
+/// What a frame says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message {
+    /// Consecutive records of the sender's own stream; the first has number `first`, the rest follow.
+    Records {
+        /// The number of the first record.
+        first: u64,
+        /// The records, in number order; their stamps strictly increase.
+        records: Vec<Record>,
+    },
+    /// What the sender has, and what time it is there.
+    Beat(Beat),
+    /// Please send the records `from..=to` of your stream again.
+    Pull {
+        /// The stream; its origin is the node that is asked.
+        stream: Stream,
+        /// The first number wanted.
+        from: u64,
+        /// The last number wanted.
+        to: u64,
+    },
+    /// The records below `oldest` are no longer in the ring.
+    Gone {
+        /// The stream that was asked for.
+        stream: Stream,
+        /// The lowest number that can still be pulled; one above the highest ever sent where the ring is empty.
+        oldest: u64,
+    },
+    /// Please send a page of your state.
+    SyncReq(SyncReq),
+    /// A page of state.
+    SyncPage(SyncPage),
+    /// What the sender holds in a range of positions, to be compared.
+    Probe {
+        /// The key's position (the replica hash) and the stamp held there; [`Stamp::ZERO`] for none.
+        samples: Vec<(u64, Stamp)>,
+    },
+    /// Records and graves of several origins, merged like any and counted in no stream.
+    State {
+        /// The live records.
+        records: Vec<Record>,
+        /// The graves.
+        graves: Vec<Grave>,
+    },
+    /// Please send what you hold for these keys.
+    Fetch {
+        /// Matches the answer to the question.
+        id: u64,
+        /// The keys.
+        keys: Vec<Bytes>,
+        /// Nothing stamped below this is wanted.
+        at_least: Hlc,
+    },
+    /// The answer to a [`Message::Fetch`].
+    Fetched {
+        /// The question's id.
+        id: u64,
+        /// Whether the sender is ready; a node that is warming may miss keys.
+        ready: bool,
+        /// The records found.
+        records: Vec<Record>,
+    },
+}
+
+/// A heartbeat: liveness, watermarks, clock samples.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Beat {
+    /// Whether the sender is ready, that is, not warming.
+    pub ready: bool,
+    /// Optional abilities, one bit each; unknown bits are ignored.
+    pub capabilities: u32,
+    /// The lowest wire minor version that the sender reads.
+    pub minor_min: u8,
+    /// The highest wire minor version that the sender reads.
+    pub minor_max: u8,
+    /// The sender's hybrid logical clock.
+    pub hlc: Hlc,
+    /// The sender's wall clock, in milliseconds since the Unix epoch.
+    pub wall_ms: u64,
+    /// The sender's monotonic clock, in milliseconds since a moment of its own.
+    pub mono_ms: u64,
+    /// What the sender knows of each stream, its own included.
+    pub streams: Vec<StreamReport>,
+    /// The last beat that the sender heard of each peer, echoed for round-trip times.
+    pub echoes: Vec<Echo>,
+}
+
+/// What a node knows of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamReport {
+    /// The stream.
+    pub stream: Stream,
+    /// The contiguous prefix of records that it applied.
+    pub watermark: u64,
+    /// The clock of the record at the watermark.
+    pub watermark_hlc: Hlc,
+    /// The highest number that it has seen.
+    pub max: u64,
+    /// Counts every change of what it holds of the stream.
+    pub generation: u64,
+}
+
+/// A beat of a peer, returned to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Echo {
+    /// The peer whose beat it was.
+    pub peer: Origin,
+    /// That peer's epoch.
+    pub epoch: u64,
+    /// The monotonic clock that the beat carried.
+    pub mono_ms: u64,
+    /// How long the sender held it before this beat, in milliseconds.
+    pub held_ms: u64,
+}
+
+/// Asks for a page of a peer's state. The responder keeps no memory of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SyncReq {
+    /// The requester's job.
+    pub id: u64,
+    /// The position at which the page begins.
+    pub position: u64,
+    /// The streams that the requester is missing records of; empty for a starting node, which misses all.
+    pub needed: Vec<Stream>,
+    /// What it has: per stream, the clock at its watermark. Empty for a full sync.
+    pub since: Vec<(Stream, Hlc)>,
+    /// About how many bytes of records the page may carry.
+    pub budget_bytes: u32,
+}
+
+/// Everything known for the keys of a range of positions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SyncPage {
+    /// The job it answers.
+    pub id: u64,
+    /// The first position of the range.
+    pub lo: u64,
+    /// The first position after the range; `None` at the end of the space.
+    pub hi: Option<u64>,
+    /// Whether it lists all that is live in the range, rather than what is newer than `since`.
+    pub full: bool,
+    /// The sender's watermarks when it made the page.
+    pub streams: Vec<StreamReport>,
+    /// The live records sent.
+    pub records: Vec<Record>,
+    /// The graves of the range.
+    pub graves: Vec<Grave>,
+    /// The positions of live keys of the range that were not sent because the requester has them.
+    pub keep: Vec<u64>,
+    /// The bar of what the sender has forgotten in the range: the highest bar of a grave that it dropped.
+    pub floor: Bar,
+    /// The clear barriers: namespace and stamp.
+    pub cleared: Vec<(Bytes, Stamp)>,
+}
+
+/// The memory of a key that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grave {
+    /// The key's position: its replica hash.
+    pub position: u64,
+    /// The lowest stamp with which the key may come back.
+    pub bar: Bar,
+}
+
+/// The smallest acceptable stamp of a key. Ordered; a strict bar is above the non-strict one of the same stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Bar {
+    /// The stamp it stands at.
+    pub stamp: Stamp,
+    /// Whether the stamp itself is refused too: so after a remove or an expiry, not after an eviction.
+    pub strict: bool,
+}
+
+impl Bar {
+    /// Refuses nothing.
+    pub const NONE: Self = Self { stamp: Stamp::ZERO, strict: false };
+
+    /// Refuses `stamp` and all below it.
+    pub const fn above(stamp: Stamp) -> Self {
+        Self { stamp, strict: true }
+    }
+
+    /// Refuses all below `stamp`.
+    pub const fn at(stamp: Stamp) -> Self {
+        Self { stamp, strict: false }
+    }
+
+    /// Whether a record of this stamp passes.
+    pub fn admits(self, stamp: Stamp) -> bool {
+        stamp > self.stamp || (!self.strict && stamp == self.stamp)
+    }
+}
