@@ -3,6 +3,7 @@
 pub mod message;
 mod node;
 mod record;
+pub mod replica;
 mod stamp;
 mod transport;
 

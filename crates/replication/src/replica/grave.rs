@@ -1,0 +1,242 @@
+//! The memory of keys that are gone, and the bar below which nothing comes back.
+//!
+//! Safety rests on one stamp per key, its *bar*: the smallest acceptable stamp, which never goes down. A live key's bar
+//! is above its own stamp. A removed or expired key leaves a *strict* grave, an evicted one a *non-strict* grave (that
+//! very record may come back, an older one may not). Graves are bounded: when the oldest is dropped, the *floor* rises
+//! to its bar, and a key of which nothing is known is refused below the floor. So forgetting only ever raises a bar; a
+//! late duplicate finds it and cannot resurrect what it carries.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
+};
+
+use crate::{
+    message::{Bar, Grave},
+    stamp::Stamp,
+};
+
+/// The graves and the floor of one shard. Pure: its owner holds it under the shard's lock.
+#[derive(Debug)]
+pub struct Guard {
+    graves: HashMap<u64, Entry, BuildHasherDefault<PositionHasher>>,
+    /// Burials oldest first, each with the number it was buried under; a number that the map no longer holds is stale.
+    order: VecDeque<(u64, u64)>,
+    next_number: u64,
+    graves_max: usize,
+    floor: Bar,
+    cover: Cover,
+    forgotten: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    bar: Bar,
+    number: u64,
+}
+
+/// While a full sync runs: the floor of its peer, for the positions that the peer has already listed.
+#[derive(Debug, Clone, Copy)]
+enum Cover {
+    None,
+    Below(u64, Bar),
+}
+
+impl Guard {
+    /// A guard that keeps at most `graves_max` graves, each about 60 bytes.
+    pub fn new(graves_max: usize) -> Self {
+        Self {
+            graves: HashMap::default(),
+            order: VecDeque::new(),
+            next_number: 0,
+            graves_max,
+            floor: Bar::NONE,
+            cover: Cover::None,
+            forgotten: 0,
+        }
+    }
+
+    /// The bar of the key at `position`, where `live` is the stamp it is held with. Clear barriers come on top.
+    pub fn bar(&self, position: u64, live: Option<Stamp>) -> Bar {
+        if let Some(stamp) = live {
+            return Bar::above(stamp);
+        }
+        let known = self.graves.get(&position).map_or(self.floor, |entry| entry.bar);
+        match self.cover {
+            Cover::Below(end, floor) if position < end => known.max(floor),
+            _ => known,
+        }
+    }
+
+    /// Remembers that the key at `position` is gone below `bar`. The higher bar stays where there is one already.
+    pub fn bury(&mut self, position: u64, bar: Bar) {
+        let number = self.next_number;
+        match self.graves.get_mut(&position) {
+            Some(entry) if entry.bar >= bar => return,
+            Some(entry) => *entry = Entry { bar, number },
+            None => {
+                self.graves.insert(position, Entry { bar, number });
+            }
+        }
+        self.next_number += 1;
+        self.order.push_back((position, number));
+        self.forget_over_bound();
+        self.drop_stale();
+    }
+
+    /// The key at `position` lives again: its entry carries the bar from here on.
+    pub fn lift(&mut self, position: u64) {
+        self.graves.remove(&position);
+    }
+
+    /// The bar of keys of which nothing is known.
+    pub fn floor(&self) -> Bar {
+        self.floor
+    }
+
+    /// Adopts a peer's floor after a full sync: graves below it go, since the peer may have forgotten a newer one.
+    pub fn raise_floor(&mut self, bar: Bar) {
+        self.cover = Cover::None;
+        if bar > self.floor {
+            self.floor = bar;
+        }
+        self.graves.retain(|_, entry| entry.bar >= bar);
+        self.drop_stale();
+    }
+
+    /// Until the floor is raised, keys not live at positions below `end` have at least this bar.
+    pub fn cover(&mut self, end: u64, bar: Bar) {
+        self.cover = Cover::Below(end, bar);
+    }
+
+    /// The graves at positions `lo..hi`, in no order; `hi` absent is the end of the space.
+    pub fn graves_in(&self, lo: u64, hi: Option<u64>) -> Vec<Grave> {
+        let within = |position: u64| position >= lo && hi.is_none_or(|hi| position < hi);
+        let graves = self.graves.iter().filter(|(position, _)| within(**position));
+        graves.map(|(&position, entry)| Grave { position, bar: entry.bar }).collect()
+    }
+
+    /// How many graves it holds.
+    pub fn len(&self) -> usize {
+        self.graves.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.graves.is_empty()
+    }
+
+    /// How many graves it dropped at its bound, each raising the floor.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    fn forget_over_bound(&mut self) {
+        while self.graves.len() > self.graves_max {
+            let Some((position, number)) = self.order.pop_front() else { return };
+            if let Some(entry) = self.graves.get(&position).copied().filter(|entry| entry.number == number) {
+                self.graves.remove(&position);
+                self.floor = self.floor.max(entry.bar);
+                self.forgotten += 1;
+            }
+        }
+    }
+
+    /// Keeps the order at most twice as long as the graves, at a constant cost per burial.
+    fn drop_stale(&mut self) {
+        if self.order.len() > 2 * self.graves.len() + 16 {
+            let graves = &self.graves;
+            self.order.retain(|(position, number)| graves.get(position).is_some_and(|e| e.number == *number));
+        }
+    }
+}
+
+/// Positions are hashes already; within a shard their top bits are alike, so one multiplication spreads the rest.
+#[derive(Debug, Default)]
+struct PositionHasher(u64);
+
+impl Hasher for PositionHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, position: u64) {
+        self.0 = (self.0 ^ position).rotate_left(32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{node::Origin, stamp::Hlc};
+
+    fn stamp(ms: u64) -> Stamp {
+        Stamp { hlc: Hlc::from_ms(ms), origin: Origin(1) }
+    }
+
+    #[test]
+    fn a_strict_grave_refuses_its_own_stamp_and_a_non_strict_one_admits_it() {
+        let mut guard = Guard::new(8);
+        guard.bury(1, Bar::above(stamp(5)));
+        guard.bury(2, Bar::at(stamp(5)));
+        assert!(!guard.bar(1, None).admits(stamp(5)));
+        assert!(guard.bar(2, None).admits(stamp(5)));
+        assert!(!guard.bar(2, None).admits(stamp(4)));
+    }
+
+    #[test]
+    fn a_dropped_grave_raises_the_floor_to_its_bar() {
+        let mut guard = Guard::new(2);
+        for position in 1..=3 {
+            guard.bury(position, Bar::above(stamp(position)));
+        }
+        assert_eq!((guard.len(), guard.forgotten()), (2, 1));
+        assert_eq!(guard.floor(), Bar::above(stamp(1)));
+        assert!(!guard.bar(99, None).admits(stamp(1)), "an unknown key below the floor is refused");
+        assert!(guard.bar(99, None).admits(stamp(2)));
+    }
+
+    #[test]
+    fn a_bar_never_goes_down_by_burying_lower() {
+        let mut guard = Guard::new(8);
+        guard.bury(1, Bar::above(stamp(9)));
+        guard.bury(1, Bar::at(stamp(3)));
+        assert_eq!(guard.bar(1, None), Bar::above(stamp(9)));
+    }
+
+    #[test]
+    fn an_adopted_floor_silences_the_graves_below_it() {
+        let mut guard = Guard::new(8);
+        guard.bury(1, Bar::at(stamp(3)));
+        guard.bury(2, Bar::at(stamp(30)));
+        guard.raise_floor(Bar::above(stamp(10)));
+        assert_eq!(guard.bar(1, None), Bar::above(stamp(10)));
+        assert_eq!(guard.bar(2, None), Bar::at(stamp(30)));
+    }
+
+    #[test]
+    fn a_cover_counts_below_its_end_until_the_floor_is_raised() {
+        let mut guard = Guard::new(8);
+        guard.cover(100, Bar::above(stamp(7)));
+        assert!(!guard.bar(99, None).admits(stamp(7)));
+        assert!(guard.bar(100, None).admits(stamp(7)));
+        guard.raise_floor(Bar::above(stamp(7)));
+        assert!(!guard.bar(100, None).admits(stamp(7)));
+    }
+
+    #[test]
+    fn the_order_stays_bounded_when_keys_come_and_go() {
+        let mut guard = Guard::new(1_000);
+        for round in 0..100_000u64 {
+            guard.bury(round % 10, Bar::at(stamp(round)));
+            guard.lift(round % 10);
+        }
+        assert!(guard.order.len() <= 64, "{}", guard.order.len());
+    }
+}
