@@ -6,6 +6,7 @@ mod record;
 pub mod replica;
 mod stamp;
 mod transport;
+pub mod wire;
 
 pub use node::{NodeId, Origin, Stream};
 pub use record::{Op, Record, Ttl, Value};

@@ -1,0 +1,157 @@
+//! The header and the checksum around a body.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use geo::RegionId;
+
+use super::{MAJOR, error::DecodeError, reader::Reader};
+use crate::node::NodeId;
+
+const MAGIC: [u8; 2] = *b"GC";
+
+/// Magic, major, kind, flags, header length.
+const PREFIX_BYTES: usize = 6;
+
+/// Epoch, cache id, body length.
+const FIXED_TAIL_BYTES: usize = 8 + 4 + 4;
+
+/// The longest header that this version writes: two names of 63 bytes.
+pub const HEADER_BYTES_MAX: usize = PREFIX_BYTES + 2 * (1 + geo::NAME_BYTES_MAX) + FIXED_TAIL_BYTES;
+
+/// Bytes of the checksum at the end.
+pub(super) const CHECKSUM_BYTES: usize = 4;
+
+/// Flags that change how the body is read. None is known to this version; 0x01 is reserved for compression.
+const BODY_FLAGS: u8 = 0x0f;
+
+/// A header that was read, and where its body is.
+pub(super) struct Header {
+    pub(super) kind: u8,
+    pub(super) from: NodeId,
+    pub(super) epoch: u64,
+    pub(super) cache: u32,
+    /// The first byte of the body.
+    pub(super) body: usize,
+    /// The first byte after the body.
+    pub(super) end: usize,
+}
+
+/// A frame whose body is being written.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) buf: BytesMut,
+    body: usize,
+}
+
+impl Open {
+    /// Writes the header; `body_bytes` is room for the body.
+    pub(super) fn new(kind: u8, from: &NodeId, epoch: u64, cache: u32, body_bytes: usize) -> Self {
+        let (region, name) = (from.region().as_str(), from.name());
+        let body = PREFIX_BYTES + 1 + region.len() + 1 + name.len() + FIXED_TAIL_BYTES;
+        let mut buf = BytesMut::with_capacity(body + body_bytes + CHECKSUM_BYTES);
+        buf.put_slice(&MAGIC);
+        // A name has at most 63 bytes, so both lengths and the header's fit a byte.
+        buf.put_slice(&[MAJOR, kind, 0, body as u8]);
+        for name in [region, name] {
+            buf.put_u8(name.len() as u8);
+            buf.put_slice(name.as_bytes());
+        }
+        buf.put_u64_le(epoch);
+        buf.put_u32_le(cache);
+        buf.put_u32_le(0);
+        Self { buf, body }
+    }
+
+    /// The frame's length if it were closed now.
+    pub(super) fn len(&self) -> usize {
+        self.buf.len() + CHECKSUM_BYTES
+    }
+
+    /// Overwrites four bytes of the body.
+    pub(super) fn set_u32(&mut self, offset: usize, value: u32) {
+        self.buf[self.body + offset..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Writes the body's length and the checksum.
+    pub(super) fn close(mut self) -> Bytes {
+        // A body of 4 GiB is far over the limit of any reader; its length saturates and the frame is refused.
+        let body_bytes = u32::try_from(self.buf.len() - self.body).unwrap_or(u32::MAX);
+        self.buf[self.body - 4..self.body].copy_from_slice(&body_bytes.to_le_bytes());
+        let checksum = crc32fast::hash(&self.buf);
+        self.buf.put_u32_le(checksum);
+        self.buf.freeze()
+    }
+}
+
+/// Reads the header and checks the frame as a whole.
+pub(super) fn read(frame: &Bytes) -> Result<Header, DecodeError> {
+    let prefix = Reader::new(frame, 0, frame.len()).array::<PREFIX_BYTES>("the header")?;
+    let [m0, m1, major, kind, flags, header_bytes] = prefix;
+    if [m0, m1] != MAGIC {
+        return Err(DecodeError::Magic { found: [m0, m1] });
+    }
+    if major != MAJOR {
+        return Err(DecodeError::Version { major });
+    }
+    let end = check_sum(frame)?;
+    let header_end = usize::from(header_bytes);
+    if header_end > end {
+        return Err(DecodeError::Truncated {
+            offset: PREFIX_BYTES - 1,
+            what: "the header",
+            needed: u64::from(header_bytes),
+            left: end,
+        });
+    }
+    if header_end < PREFIX_BYTES {
+        return Err(DecodeError::Malformed {
+            offset: PREFIX_BYTES - 1,
+            what: "the header is shorter than its prefix",
+        });
+    }
+    let mut reader = Reader::new(frame, PREFIX_BYTES, header_end);
+    let from = read_node(&mut reader)?;
+    let epoch = reader.u64("the epoch")?;
+    let cache = reader.u32("the cache id")?;
+    let offset = reader.offset();
+    let body_bytes = reader.u32("the body's length")?;
+    if flags & BODY_FLAGS != 0 {
+        return Err(DecodeError::Flags { flags });
+    }
+    if body_bytes as usize != end - header_end {
+        return Err(DecodeError::Malformed {
+            offset,
+            what: "the body has another length than the header says",
+        });
+    }
+    Ok(Header { kind, from, epoch, cache, body: header_end, end })
+}
+
+/// Compares the checksum; gives where it begins.
+fn check_sum(frame: &Bytes) -> Result<usize, DecodeError> {
+    // The prefix, which is longer than the checksum, was read from the frame.
+    let end = frame.len() - CHECKSUM_BYTES;
+    let found = Reader::new(frame, end, frame.len()).u32("the checksum")?;
+    let computed = crc32fast::hash(&frame[..end]);
+    if found == computed { Ok(end) } else { Err(DecodeError::Checksum { found, computed }) }
+}
+
+fn read_node(reader: &mut Reader<'_>) -> Result<NodeId, DecodeError> {
+    let (offset, region) = read_name(reader, "the region's name")?;
+    let region = RegionId::new(region).map_err(|source| DecodeError::Name {
+        offset,
+        what: "the region's name",
+        source,
+    })?;
+    let (offset, name) = read_name(reader, "the node's name")?;
+    NodeId::new(region, name).map_err(|source| DecodeError::Name { offset, what: "the node's name", source })
+}
+
+fn read_name<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<(usize, &'a str), DecodeError> {
+    let offset = reader.offset();
+    let len = reader.u8(what)?;
+    let bytes = reader.take(usize::from(len), what)?;
+    match std::str::from_utf8(bytes) {
+        Ok(name) => Ok((offset, name)),
+        Err(_) => Err(DecodeError::Malformed { offset, what: "a name is not UTF-8" }),
+    }
+}
