@@ -44,6 +44,9 @@ mod permit;
 mod state;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 use std::{future::Future, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
