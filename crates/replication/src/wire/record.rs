@@ -103,7 +103,6 @@ impl RecordsEncoder {
     }
 
     /// The frame's length in bytes if it were finished now.
-    #[expect(clippy::len_without_is_empty, reason = "it has one; `len` counts bytes, as the limit does")]
     pub fn len(&self) -> usize {
         self.open.len()
     }
@@ -128,7 +127,7 @@ pub(super) fn write_all(buf: &mut BytesMut, records: &[Record], origins: &Origin
     }
 }
 
-/// Reads a count and the records. Without a table of origins, all are `origins`' one.
+/// Reads a count and the records.
 pub(super) fn read_all(reader: &mut Reader<'_>, origins: Source<'_>) -> Result<Vec<Record>, DecodeError> {
     let offset = reader.offset();
     let count = u64::from(reader.u32("the number of records")?);

@@ -1,0 +1,43 @@
+//! The bytes of every kind, pinned by files. `GOLDEN=write cargo test -p replication golden` writes them anew.
+
+use std::{fs, path::PathBuf};
+
+use super::*;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/wire/golden").join(format!("{name}.hex"))
+}
+
+/// 32 bytes a line.
+fn hex(bytes: &[u8]) -> String {
+    let line = |chunk: &[u8]| chunk.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+    bytes.chunks(32).map(line).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(pair).collect()
+}
+
+#[test]
+fn the_golden_bytes_of_every_kind_are_unchanged() {
+    for (name, sample) in samples() {
+        let path = path(name);
+        if std::env::var("GOLDEN").is_ok_and(|mode| mode == "write") {
+            fs::write(&path, hex(&encode(&sample))).unwrap();
+        }
+        let golden = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(hex(&encode(&sample)), golden, "{name}: other bytes than in {}", path.display());
+        assert_eq!(decode(unhex(&golden).into()).unwrap(), sample, "{name}: the golden bytes read otherwise");
+    }
+}
+
+#[test]
+fn every_kind_has_a_golden_file() {
+    let mut kinds: Vec<u8> = samples().iter().map(|(_, sample)| encode(sample)[3]).collect();
+    kinds.dedup();
+    assert_eq!(kinds, (1..=10).collect::<Vec<u8>>());
+    let files = fs::read_dir(path("records").parent().unwrap()).unwrap().count();
+    assert_eq!(files, kinds.len(), "a golden file without a sample, or the other way");
+}

@@ -1,0 +1,73 @@
+//! What a newer sender may add is skipped; what an older reader would misread is refused.
+
+use super::*;
+
+#[test]
+fn fields_added_to_the_end_of_a_body_are_skipped() {
+    for (name, sample) in samples() {
+        let bytes = encode(&sample);
+        let kind = bytes[3];
+        let mut body = body_of(&bytes).to_vec();
+        body.extend_from_slice(b"a field of a later version");
+        let read = decode(framed(kind, &body)).unwrap();
+        assert_eq!(read.message, sample.message, "{name}");
+    }
+}
+
+#[test]
+fn fields_added_to_the_end_of_the_header_are_skipped() {
+    for (name, sample) in samples() {
+        let longer = changed(&encode(&sample), |bytes| {
+            let body = usize::from(bytes[5]);
+            bytes.splice(body..body, *b"later");
+            bytes[5] += 5;
+        });
+        assert_eq!(decode(longer).unwrap(), sample, "{name}");
+    }
+}
+
+#[test]
+fn an_extension_of_a_record_is_skipped() {
+    let own = node().origin().0;
+    let records = vec![remove(stamp(0, own), "gone"), put(stamp(1, own), "next", "value")];
+    let bytes = encode(&frame(Message::Records { first: 1, records: records.clone() }));
+    let mut body = body_of(&bytes).to_vec();
+    // The first record begins behind `first` and the count, and ends with its key.
+    body[12] |= 0x80;
+    let end = body.windows(4).position(|window| window == b"gone").unwrap() + 4;
+    body.splice(end..end, *b"\x05later");
+    let Message::Records { records: read, .. } = decode(framed(1, &body)).unwrap().message else {
+        panic!("records")
+    };
+    assert_eq!(read, records);
+}
+
+#[test]
+fn an_unknown_kind_says_so_and_an_unknown_hint_is_ignored() {
+    let sample = samples().remove(0).1;
+    let bytes = encode(&sample);
+    let kind = |kind: u8| changed(&bytes, |bytes| bytes[3] = kind);
+    for unknown in [0, 11, 255] {
+        assert_eq!(decode(kind(unknown)), Err(DecodeError::UnknownKind { kind: unknown }));
+    }
+    assert_eq!(decode(changed(&bytes, |bytes| bytes[4] = 0x80)).unwrap(), sample);
+}
+
+#[test]
+fn another_major_version_is_refused_even_where_its_checksum_is_of_another_kind() {
+    let bytes = encode(&samples().remove(0).1);
+    for major in [0, 2, 255] {
+        let mut other = bytes.to_vec();
+        other[2] = major;
+        assert_eq!(decode(other.into()), Err(DecodeError::Version { major }));
+    }
+}
+
+#[test]
+fn a_flag_that_changes_the_body_is_refused() {
+    let bytes = encode(&samples().remove(0).1);
+    for flags in [0x01, 0x02, 0x08, 0x81] {
+        let flagged = changed(&bytes, |bytes| bytes[4] = flags);
+        assert_eq!(decode(flagged), Err(DecodeError::Flags { flags }));
+    }
+}

@@ -1,0 +1,253 @@
+//! Round trips of any message, and totality of decoding.
+
+use proptest::{collection::vec, option, prelude::*};
+
+use super::*;
+
+fn bytes(len_max: usize) -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..=len_max).prop_map(Bytes::from)
+}
+
+/// Clocks near each other, as they are, and any.
+fn hlc() -> impl Strategy<Value = Hlc> {
+    prop_oneof![
+        (0..5_000_u64, 0..4_u64).prop_map(|(ms, n)| Hlc(Hlc::from_ms(MS + ms).0 + n)),
+        any::<u64>().prop_map(Hlc)
+    ]
+}
+
+fn any_stamp() -> impl Strategy<Value = Stamp> {
+    let origin = prop_oneof![0..4_u64, any::<u64>()].prop_map(Origin);
+    (hlc(), origin).prop_map(|(hlc, origin)| Stamp { hlc, origin })
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let born = prop_oneof![MS - 1_000..MS + 1_000, any::<u64>()];
+    let ttl = (any::<u64>(), born).prop_map(|(left_ms, born_ms)| Ttl { left_ms, born_ms });
+    let flags = prop_oneof![Just(0), any::<u32>()];
+    let codec = prop_oneof![Just(0), any::<u8>()];
+    (bytes(300), flags, codec, option::of(any::<u64>()), option::of(ttl))
+        .prop_map(|(bytes, flags, codec, cas, ttl)| Value { bytes, flags, codec, cas, ttl })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let op = prop_oneof![4 => value().prop_map(Op::Put), 1 => Just(Op::Remove), 1 => Just(Op::Clear)];
+    (any_stamp(), bytes(40), op, option::of(any_stamp())).prop_map(|(stamp, key, op, previous)| Record {
+        stamp,
+        key,
+        op,
+        previous,
+    })
+}
+
+fn stream() -> impl Strategy<Value = Stream> {
+    (any::<u64>(), any::<u64>()).prop_map(|(origin, epoch)| Stream { origin: Origin(origin), epoch })
+}
+
+fn report() -> impl Strategy<Value = StreamReport> {
+    (stream(), any::<u64>(), hlc(), any::<u64>(), any::<u64>()).prop_map(
+        |(stream, watermark, watermark_hlc, max, generation)| StreamReport {
+            stream,
+            watermark,
+            watermark_hlc,
+            max,
+            generation,
+        },
+    )
+}
+
+fn echo() -> impl Strategy<Value = Echo> {
+    (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>())
+        .prop_map(|(peer, epoch, mono_ms, held_ms)| Echo { peer: Origin(peer), epoch, mono_ms, held_ms })
+}
+
+fn bar() -> impl Strategy<Value = Bar> {
+    (any_stamp(), any::<bool>()).prop_map(|(stamp, strict)| Bar { stamp, strict })
+}
+
+fn grave() -> impl Strategy<Value = Grave> {
+    (any::<u64>(), bar()).prop_map(|(position, bar)| Grave { position, bar })
+}
+
+fn own_records() -> impl Strategy<Value = Message> {
+    (any::<u64>(), vec(record(), 0..20)).prop_map(|(first, mut records)| {
+        for record in &mut records {
+            record.stamp.origin = node().origin();
+        }
+        Message::Records { first, records }
+    })
+}
+
+fn beat() -> impl Strategy<Value = Message> {
+    let numbers = (any::<u32>(), any::<u8>(), any::<u8>(), hlc(), any::<u64>(), any::<u64>());
+    (any::<bool>(), numbers, vec(report(), 0..6), vec(echo(), 0..6)).prop_map(
+        |(ready, (capabilities, minor_min, minor_max, hlc, wall_ms, mono_ms), streams, echoes)| {
+            Message::Beat(Beat {
+                ready,
+                capabilities,
+                minor_min,
+                minor_max,
+                hlc,
+                wall_ms,
+                mono_ms,
+                streams,
+                echoes,
+            })
+        },
+    )
+}
+
+fn sync_req() -> impl Strategy<Value = Message> {
+    let since = vec((stream(), hlc()), 0..5);
+    (any::<u64>(), any::<u64>(), vec(stream(), 0..5), since, any::<u32>()).prop_map(
+        |(id, position, needed, since, budget_bytes)| {
+            Message::SyncReq(SyncReq { id, position, needed, since, budget_bytes })
+        },
+    )
+}
+
+fn sync_page() -> impl Strategy<Value = Message> {
+    let range = (any::<u64>(), any::<u64>(), option::of(any::<u64>()), any::<bool>());
+    let lists = (vec(report(), 0..4), vec(record(), 0..12), vec(grave(), 0..12), vec(any::<u64>(), 0..12));
+    (range, lists, bar(), vec((bytes(20), any_stamp()), 0..4)).prop_map(
+        |((id, lo, hi, full), (streams, records, graves, keep), floor, cleared)| {
+            Message::SyncPage(SyncPage { id, lo, hi, full, streams, records, graves, keep, floor, cleared })
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let fetched = (any::<u64>(), any::<bool>(), vec(record(), 0..12))
+        .prop_map(|(id, ready, records)| Message::Fetched { id, ready, records });
+    prop_oneof![
+        own_records(),
+        beat(),
+        (stream(), any::<u64>(), any::<u64>()).prop_map(|(stream, from, to)| Message::Pull {
+            stream,
+            from,
+            to
+        }),
+        (stream(), any::<u64>()).prop_map(|(stream, oldest)| Message::Gone { stream, oldest }),
+        sync_req(),
+        sync_page(),
+        vec((any::<u64>(), any_stamp()), 0..20).prop_map(|samples| Message::Probe { samples }),
+        (vec(record(), 0..12), vec(grave(), 0..12))
+            .prop_map(|(records, graves)| Message::State { records, graves }),
+        (any::<u64>(), vec(bytes(30), 0..12), hlc()).prop_map(|(id, keys, at_least)| Message::Fetch {
+            id,
+            keys,
+            at_least
+        }),
+        fetched,
+    ]
+}
+
+fn any_frame() -> impl Strategy<Value = Frame> {
+    (any::<u64>(), any::<u32>(), message()).prop_map(|(epoch, cache, message)| Frame {
+        from: node(),
+        epoch,
+        cache,
+        message,
+    })
+}
+
+/// Decodes within the stated memory; whether it reads is the caller's to judge.
+fn decode_in_bounds(bytes: Bytes) -> Result<(), TestCaseError> {
+    let len = bytes.len();
+    if let Ok(frame) = decode(bytes) {
+        let held = held_bytes(&frame);
+        prop_assert!(held <= 2 * len + DECODE_BYTES_CONSTANT, "{held} bytes held for a frame of {len}");
+        // What was read can be written and read again.
+        prop_assert_eq!(decode(encode(&frame)), Ok(frame));
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn any_message_survives_the_round_trip(frame in any_frame()) {
+        prop_assert_eq!(decode(encode(&frame)), Ok(frame));
+    }
+
+    #[test]
+    fn a_record_never_takes_more_than_its_stated_length(record in record()) {
+        let mut encoder = RecordsEncoder::new(&node(), 1, 2, 3);
+        let before = encoder.len();
+        encoder.push(&record);
+        prop_assert!(encoder.len() - before <= record_bytes_max(&record));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
+        decode_in_bounds(bytes.into())?;
+    }
+
+    #[test]
+    fn arbitrary_bodies_never_panic_and_stay_within_memory(kind in 0..12_u8, body in vec(any::<u8>(), 0..400)) {
+        decode_in_bounds(framed(kind, &body))?;
+    }
+
+    #[test]
+    fn bodies_of_small_numbers_never_panic_and_stay_within_memory(kind in 0..12_u8, body in vec(0..6_u8, 0..2_000)) {
+        // Small numbers make plausible counts and lengths, so these reach deeper.
+        decode_in_bounds(framed(kind, &body))?;
+    }
+
+    #[test]
+    fn mutated_frames_with_a_fitting_checksum_never_panic(
+        frame in any_frame(),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mutated = changed(&encode(&frame), |bytes| {
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+        });
+        decode_in_bounds(mutated)?;
+    }
+}
+
+#[test]
+fn the_densest_lists_stay_within_the_stated_memory() {
+    // One frame for each list, whose items are as small on the wire as they can be.
+    let count = 100_000;
+    let graves = vec![Grave { position: 1, bar: Bar::NONE }; count];
+    let dense = [
+        Message::Records {
+            first: 1,
+            records: vec![remove(Stamp { hlc: Hlc(0), origin: node().origin() }, ""); RECORDS_MAX],
+        },
+        Message::Beat(Beat {
+            streams: vec![StreamReport::default(); count],
+            echoes: vec![Echo::default(); count],
+            ..Beat::default()
+        }),
+        Message::SyncReq(SyncReq {
+            needed: vec![Stream::default(); count],
+            since: vec![(Stream::default(), Hlc(0)); count],
+            ..SyncReq::default()
+        }),
+        Message::SyncPage(SyncPage {
+            records: vec![remove(Stamp::ZERO, ""); RECORDS_MAX],
+            graves: graves.clone(),
+            keep: vec![1; count],
+            streams: vec![StreamReport::default(); count],
+            cleared: vec![(Bytes::new(), Stamp::ZERO); KEYS_MAX],
+            ..SyncPage::default()
+        }),
+        Message::Probe { samples: vec![(1, Stamp::ZERO); count] },
+        Message::State { records: Vec::new(), graves },
+        Message::Fetch { id: 1, keys: vec![Bytes::new(); KEYS_MAX], at_least: Hlc(0) },
+    ];
+    for message in dense {
+        let bytes =
+            decode_within(encode(&frame(message)), usize::MAX).map(|read| (held_bytes(&read), encode(&read)));
+        let (held, bytes) = bytes.unwrap();
+        assert!(
+            held <= 2 * bytes.len() + DECODE_BYTES_CONSTANT,
+            "{held} bytes held for a frame of {}",
+            bytes.len()
+        );
+    }
+}
