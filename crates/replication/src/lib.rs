@@ -1,5 +1,6 @@
 //! Replicates records between regions over any transport.
 
+pub mod driver;
 pub mod message;
 mod node;
 mod record;

@@ -54,12 +54,18 @@ impl Barriers {
         if self.newest_hlc.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.list.read().iter().filter(|(namespace, _)| key.starts_with(namespace)).map(|(_, stamp)| *stamp).max()
+        self.list
+            .read()
+            .iter()
+            .filter(|(namespace, _)| key.starts_with(namespace))
+            .map(|(_, stamp)| *stamp)
+            .max()
     }
 
     /// Whether an entry of this stamp is behind a barrier.
     pub fn hides(&self, key: &[u8], stamp: Stamp) -> bool {
-        stamp.hlc.0 <= self.newest_hlc.load(Ordering::Acquire) && self.over(key).is_some_and(|bar| stamp <= bar)
+        stamp.hlc.0 <= self.newest_hlc.load(Ordering::Acquire)
+            && self.over(key).is_some_and(|bar| stamp <= bar)
     }
 
     /// All barriers.

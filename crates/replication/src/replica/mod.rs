@@ -1,11 +1,302 @@
 //! The replica protocol: a pure core that owns no socket, task or clock.
+//!
+//! A [`Replica`] is told what time it is, what arrived and what was written, and says what to send. The
+//! [driver](crate::driver) gives it a transport and a clock; a simulation gives it seeds, which is why every fault can
+//! be tested in microseconds.
+//!
+//! Two ideas carry it.
+//! 1. **Safety rests on one stamp per key**, the bar (see [`Guard`]), which never goes down. Loss, duplicates,
+//!    reordering and the echoes of dead processes are harmless by the bar alone. Last writer wins by the hybrid logical
+//!    clock; there are no version vectors per key.
+//! 2. **Numbers serve liveness only**: each process life of a node numbers its records 1, 2, 3…; a receiver keeps the
+//!    contiguous prefix that it applied (the watermark) and pulls what is missing from the origin's bounded ring. What
+//!    the ring no longer has, and what a starting node misses, comes by a state transfer (a sync) page by page in the
+//!    order of the keys' positions; the responder keeps no memory of it.
+//!
+//! # Invariants
+//! - The bar of a key never goes down in one life of a node: no resurrection, no regress.
+//! - A number at or below a stream's watermark means that the key's bar is at least that record's stamp. So a record is
+//!   noted only after it was merged, and a frame that is refused is not noted at all.
+//! - A received record is never published again.
+//! - Every queue, ring and list is bounded; what happens at a bound is counted in [`Counters`] and [`OutboxStats`].
+//!
+//! # Parts
+//! The per-key merge happens in the [`Store`], inside the lock of the key's shard, in parallel with local writes, which
+//! take their stamps from the shared [`Outbox`]. Streams, peers, sync and timers are in [`Replica`], owned by one task.
 
 mod barrier;
+mod config;
 mod grave;
 mod outbox;
+mod peer;
+mod receive;
+mod repair;
+mod ring;
+mod status;
 mod store;
+mod stream;
+mod sync;
 
-pub use barrier::{Barriers, NAMESPACES_MAX};
-pub use grave::Guard;
-pub use outbox::{OUTBOX_BYTES_MAX, Outbox, OutboxStats};
-pub use store::{Merged, Store, StorePage, judge};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+pub use self::{
+    barrier::{Barriers, NAMESPACES_MAX},
+    config::ReplicaConfig,
+    grave::Guard,
+    outbox::{OUTBOX_BYTES_MAX, Outbox, OutboxStats},
+    status::{Counters, Failure, PeerStatus, Status},
+    store::{Merged, Store, StorePage, judge},
+};
+use self::{peer::Peer, ring::Ring, stream::StreamState, sync::Job};
+use crate::{
+    message::{Beat, Echo, Frame, Message, StreamReport},
+    node::{Origin, Stream},
+    stamp::Hlc,
+    transport::Destination,
+    wire,
+};
+
+/// Epochs of one node that are remembered; the oldest goes.
+const EPOCHS_MAX: usize = 4;
+
+/// What time it is: given to every entry of the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// A monotonic clock, in milliseconds since a moment of the node's own.
+    pub mono_ms: u64,
+    /// The wall clock, in milliseconds since the Unix epoch.
+    pub wall_ms: u64,
+}
+
+/// One life of a node in the protocol.
+#[derive(Debug)]
+pub struct Replica<S> {
+    config: ReplicaConfig,
+    origin: Origin,
+    epoch: u64,
+    cache: u32,
+    positions: wire::KeyHasher,
+    store: Arc<S>,
+    outbox: Arc<Outbox>,
+    random: fastrand::Rng,
+    started_ms: u64,
+    ready: bool,
+    failure: Option<Failure>,
+    ring: Ring,
+    /// The clock of the newest record that was numbered.
+    numbered: Hlc,
+    streams: BTreeMap<Stream, StreamState>,
+    peers: BTreeMap<Origin, Peer>,
+    job: Option<Job>,
+    jobs: u64,
+    beat_due_ms: u64,
+    control: VecDeque<(Destination, Message)>,
+    /// The last beat heard from another process of this node's name, and how many in a row moved on.
+    twin: Option<(u64, u32)>,
+    counters: Counters,
+}
+
+impl<S: Store> Replica<S> {
+    /// A replica that starts now. `seed` gives the random low bits of its epoch and its jitter: two lives under one
+    /// backward clock must differ.
+    pub fn new(config: ReplicaConfig, store: Arc<S>, outbox: Arc<Outbox>, now: Now, seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let epoch = Hlc::from_ms(now.wall_ms).0 | u64::from(random.u16(..));
+        outbox.clock().observe(Hlc(epoch));
+        Self {
+            origin: config.node.origin(),
+            epoch,
+            cache: wire::cache_id(&config.cache),
+            positions: wire::KeyHasher::new(&config.cache),
+            store,
+            outbox,
+            random,
+            started_ms: now.mono_ms,
+            ready: config.bootstrap,
+            failure: None,
+            ring: Ring::new(config.ring_bytes_max),
+            numbered: Hlc(epoch),
+            streams: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            job: None,
+            jobs: 0,
+            beat_due_ms: now.mono_ms,
+            control: VecDeque::new(),
+            twin: None,
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// This life's stream.
+    pub fn stream(&self) -> Stream {
+        Stream { origin: self.origin, epoch: self.epoch }
+    }
+
+    /// Whether the node is ready rather than warming.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Why the node has to stop, where it has to.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// The node has to stop; the first reason stays.
+    pub fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+
+    /// Lets time pass: asks for what is missing, gives up what does not answer, becomes ready. Call it about every
+    /// 25 ms.
+    pub fn tick(&mut self, now: Now) {
+        self.retire_peers(now);
+        self.drive_sync(now);
+        if self.ready {
+            self.repair_gaps(now);
+        } else {
+            self.warm(now);
+        }
+        self.note_drift(now);
+    }
+
+    /// The next frame to send, if there is one: a beat that is due, then messages to single nodes, then records. Call
+    /// it while the transport has room, until it returns `None`.
+    pub fn poll(&mut self, now: Now) -> Option<(Destination, Bytes)> {
+        if now.mono_ms >= self.beat_due_ms {
+            self.beat_due_ms = now.mono_ms + self.config.beat_ms;
+            let beat = Message::Beat(self.beat(now));
+            return Some((Destination::Everyone, self.encode(beat)));
+        }
+        if let Some((to, message)) = self.control.pop_front() {
+            return Some((to, self.encode(message)));
+        }
+        self.next_records().map(|frame| (Destination::Everyone, frame))
+    }
+
+    /// Whether [`Self::poll`] would return a frame of records or a message, beats aside.
+    pub fn has_unsent(&self) -> bool {
+        !self.control.is_empty() || !self.outbox.is_empty()
+    }
+
+    /// What is known at this moment.
+    pub fn status(&self, now: Now) -> Status {
+        let peers = self.peers.iter().map(|(&origin, peer)| {
+            let stream = Stream { origin, epoch: peer.epoch };
+            let behind = self.streams.get(&stream).map_or(0, |stream| stream.max - stream.watermark);
+            let lag = (peer.lag.samples > 0).then_some(peer.lag);
+            PeerStatus {
+                node: peer.node.clone(),
+                origin,
+                epoch: peer.epoch,
+                alive: self.is_alive(peer, now),
+                ready: peer.ready,
+                heard_ago_ms: now.mono_ms.saturating_sub(peer.heard_ms),
+                rtt_ms: peer.clock.map(|clock| clock.rtt_ms),
+                drifts: peer.drifts,
+                lag_last_ms: lag.map(|lag| lag.last_ms),
+                lag_mean_ms: lag.map(|lag| lag.mean_ms),
+                lag_max_ms: lag.map(|lag| lag.max_ms),
+                behind_records: behind,
+            }
+        });
+        Status {
+            ready: self.ready,
+            failure: self.failure.clone(),
+            peers: peers.collect(),
+            streams: self.reports(now),
+            counters: self.counters,
+        }
+    }
+
+    /// Takes records from the outbox, numbers them, keeps them in the ring and encodes them.
+    fn next_records(&mut self) -> Option<Bytes> {
+        let batch = self.outbox.take(wire::FRAME_RECORDS, wire::FRAME_BYTES);
+        if batch.skipped > 0 {
+            self.ring.skip(batch.skipped);
+        }
+        let newest = batch.records.last()?.stamp.hlc;
+        let mut frame =
+            wire::RecordsEncoder::new(&self.config.node, self.epoch, self.cache, self.ring.next());
+        self.counters.records_sent += batch.records.len() as u64;
+        for record in batch.records {
+            frame.push(&record);
+            self.counters.ring_dropped += self.ring.push(record);
+        }
+        self.numbered = newest;
+        Some(frame.finish())
+    }
+
+    fn beat(&self, now: Now) -> Beat {
+        let echoes = self.peers.iter().filter_map(|(&peer, known)| {
+            let (mono_ms, heard_ms) = known.beat?;
+            let held_ms = now.mono_ms.saturating_sub(heard_ms);
+            Some(Echo { peer, epoch: known.epoch, mono_ms, held_ms })
+        });
+        Beat {
+            ready: self.ready,
+            capabilities: 0,
+            minor_min: wire::MINOR,
+            minor_max: wire::MINOR,
+            hlc: self.outbox.clock().last(),
+            wall_ms: now.wall_ms,
+            mono_ms: now.mono_ms,
+            streams: self.reports(now),
+            echoes: echoes.collect(),
+        }
+    }
+
+    /// What this node has of each stream, its own first. A stream that nobody adds to for the time of retirement is left
+    /// out, so that every node can let go of it.
+    fn reports(&self, now: Now) -> Vec<StreamReport> {
+        let sent = self.ring.next() - 1;
+        let own = StreamReport {
+            stream: self.stream(),
+            watermark: sent,
+            watermark_hlc: self.numbered,
+            max: sent,
+            generation: sent,
+        };
+        let fresh = |state: &StreamState| now.mono_ms.saturating_sub(state.seen_ms) < self.config.retire_ms;
+        let others =
+            self.streams.iter().filter(|(_, state)| fresh(state)).map(|(&stream, state)| StreamReport {
+                stream,
+                watermark: state.watermark,
+                watermark_hlc: state.hlc,
+                max: state.max,
+                generation: state.generation,
+            });
+        std::iter::once(own).chain(others).collect()
+    }
+
+    fn encode(&self, message: Message) -> Bytes {
+        let frame = Frame { from: self.config.node.clone(), epoch: self.epoch, cache: self.cache, message };
+        wire::encode(&frame)
+    }
+
+    fn send(&mut self, to: Origin, message: Message) {
+        let Some(peer) = self.peers.get(&to) else { return };
+        if self.control.len() >= self.config.control_max {
+            self.control.pop_front();
+            self.counters.control_dropped += 1;
+        }
+        self.control.push_back((Destination::Node(peer.node.clone()), message));
+    }
+
+    fn beat_soon(&mut self, now: Now) {
+        self.beat_due_ms = self.beat_due_ms.min(now.mono_ms + self.config.beat_soon_ms);
+    }
+
+    fn is_alive(&self, peer: &Peer, now: Now) -> bool {
+        now.mono_ms.saturating_sub(peer.heard_ms) <= self.config.alive_ms
+    }
+}
+
+#[cfg(test)]
+mod tests;

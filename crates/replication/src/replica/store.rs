@@ -30,7 +30,7 @@ pub trait Store: Send + Sync + 'static {
     fn bury(&self, grave: Grave);
 
     /// Everything known from `position` on, live records and graves side by side under one lock, up to about
-    /// `budget_bytes` of records but at least one where there is one. Records carry what is left of their lives now,
+    /// `budget_bytes` of both but at least one where there is one ([`StorePage::within`] cuts a page to size). Records carry what is left of their lives now,
     /// born at `wall_ms`.
     fn page(&self, position: u64, budget_bytes: usize, wall_ms: u64) -> StorePage;
 
@@ -73,6 +73,38 @@ pub struct StorePage {
     pub floor: Bar,
 }
 
+impl StorePage {
+    /// About how many bytes a grave takes in a frame.
+    const GRAVE_BYTES: usize = 28;
+
+    /// Ends the page earlier if its records and graves together pass `budget_bytes`, but keeps at least one of them.
+    /// What shares a position stays together.
+    #[must_use]
+    pub fn within(mut self, budget_bytes: usize) -> Self {
+        let records = self.positions.iter().zip(&self.records).map(|(at, record)| (*at, record.weight()));
+        let graves = self.graves.iter().map(|grave| (grave.position, Self::GRAVE_BYTES));
+        let mut items: Vec<(u64, usize)> = records.chain(graves).collect();
+        items.sort_unstable();
+        let mut bytes = 0;
+        let mut end = None;
+        for pair in items.windows(2) {
+            bytes += pair[0].1;
+            if bytes + pair[1].1 > budget_bytes && pair[0].0 != pair[1].0 {
+                end = Some(pair[1].0);
+                break;
+            }
+        }
+        if let Some(end) = end {
+            let kept = self.positions.partition_point(|position| *position < end);
+            self.positions.truncate(kept);
+            self.records.truncate(kept);
+            self.graves.retain(|grave| grave.position < end);
+            self.hi = Some(end);
+        }
+        self
+    }
+}
+
 /// Whether `record` replaces what is known of its key: the live record, or the bar where none lives.
 ///
 /// `bar` is the key's bar (see [`super::Guard::bar`]), the clear barriers over it included. The same stamp with other
@@ -88,5 +120,58 @@ pub fn judge(record: &Record, live: Option<(Stamp, &Bytes)>, bar: Bar) -> bool {
             stamp == record.stamp && bar == Bar::above(stamp) && value.bytes > *held
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{message::Bar, node::Origin, record::Value, stamp::Hlc};
+
+    fn stamp(ms: u64) -> Stamp {
+        Stamp { hlc: Hlc::from_ms(ms), origin: Origin(1) }
+    }
+
+    fn put(ms: u64, value: &'static str) -> Record {
+        let value = Value { bytes: Bytes::from_static(value.as_bytes()), ..Value::default() };
+        Record { stamp: stamp(ms), key: Bytes::from_static(b"k"), op: Op::Put(value), previous: None }
+    }
+
+    #[test]
+    fn an_older_record_is_ignored_and_a_newer_one_applied() {
+        let held = Bytes::from_static(b"v");
+        let live = Some((stamp(5), &held));
+        assert!(!judge(&put(4, "z"), live, Bar::above(stamp(5))));
+        assert!(!judge(&put(5, "v"), live, Bar::above(stamp(5))), "the same again is no news");
+        assert!(judge(&put(6, "a"), live, Bar::above(stamp(5))));
+    }
+
+    #[test]
+    fn at_one_stamp_a_remove_wins_then_the_larger_bytes() {
+        let held = Bytes::from_static(b"m");
+        let live = Some((stamp(5), &held));
+        let bar = Bar::above(stamp(5));
+        assert!(judge(&Record { op: Op::Remove, ..put(5, "") }, live, bar));
+        assert!(judge(&put(5, "z"), live, bar));
+        assert!(!judge(&put(5, "a"), live, bar));
+        assert!(!judge(&put(5, "z"), None, bar), "a strict grave stays");
+        assert!(!judge(&put(5, "z"), live, Bar::above(stamp(9))), "a barrier over the key stays");
+    }
+
+    #[test]
+    fn a_page_is_cut_at_its_budget_but_keeps_what_shares_a_position_together() {
+        let grave = |position| Grave { position, bar: Bar::at(stamp(1)) };
+        let page = StorePage {
+            hi: None,
+            records: vec![put(1, "a"), put(2, "b")],
+            positions: vec![10, 20],
+            graves: vec![grave(5), grave(20), grave(30)],
+            floor: Bar::NONE,
+        };
+        let cut = page.clone().within(100);
+        assert_eq!((cut.hi, cut.records.len(), cut.graves.len()), (Some(20), 1, 1));
+        let smallest = page.clone().within(0);
+        assert_eq!((smallest.hi, smallest.records.len(), smallest.graves.len()), (Some(10), 0, 1));
+        assert_eq!(page.clone().within(10_000), page);
     }
 }

@@ -1,0 +1,77 @@
+//! The replica's timers and bounds, each with its default.
+
+use crate::{node::NodeId, wire};
+
+/// How a replica paces itself and what it may hold. All times in milliseconds.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ReplicaConfig {
+    /// The node.
+    pub node: NodeId,
+    /// The cache's name; frames of other caches are ignored. Default `geocache`.
+    pub cache: String,
+    /// Whether the node is ready at once instead of warming: for the first nodes of a cache made together in one
+    /// process. Default no.
+    pub bootstrap: bool,
+    /// Between heartbeats. Default 250.
+    pub beat_ms: u64,
+    /// Before a heartbeat that a newly heard peer calls for. Default 10.
+    pub beat_soon_ms: u64,
+    /// A peer unheard for longer counts as dead. Default 3,000.
+    pub alive_ms: u64,
+    /// A peer unheard for longer is retired: forgotten with its streams. If it returns, a sync repairs what it missed.
+    /// Default one hour.
+    pub retire_ms: u64,
+    /// A gap is asked for when it is older. Default 150, to which a random part of 50 is added.
+    pub gap_grace_ms: u64,
+    /// The longest wait between two questions for one gap. Default 5,000.
+    pub gap_wait_ms_max: u64,
+    /// How long a starting node waits for a ready peer before the lowest epoch among the starting becomes ready by
+    /// itself. Default 5,000.
+    pub bootstrap_wait_ms: u64,
+    /// A frame stamped further ahead of the wall clock is refused. Default five minutes.
+    pub drift_ms_max: u64,
+    /// A peer whose clock is further ahead is warned of. Default 5,000.
+    pub drift_warn_ms: u64,
+    /// Without an answer for longer, a page of a sync is asked for again. Default 2,000.
+    pub page_wait_ms: u64,
+    /// How often a page is asked for before the sync is given up. Default 3.
+    pub page_tries_max: u32,
+    /// About how many bytes of records a page carries. Default 128 KiB.
+    pub page_bytes: usize,
+    /// Own records kept for peers that missed some: keys, values and 64 bytes a record. Default 16 MiB.
+    pub ring_bytes_max: usize,
+    /// Frames of records that answer one pull; what is left is pulled again. Default 8.
+    pub pull_frames_max: usize,
+    /// Messages to single nodes waiting to leave; past it the oldest is dropped, and asked for again. Default 128.
+    pub control_max: usize,
+    /// Other nodes known at a time; further ones are ignored. Default 256.
+    pub peers_max: usize,
+}
+
+impl ReplicaConfig {
+    /// The defaults for a node.
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            cache: "geocache".to_owned(),
+            bootstrap: false,
+            beat_ms: 250,
+            beat_soon_ms: 10,
+            alive_ms: 3_000,
+            retire_ms: 3_600_000,
+            gap_grace_ms: 150,
+            gap_wait_ms_max: 5_000,
+            bootstrap_wait_ms: 5_000,
+            drift_ms_max: 300_000,
+            drift_warn_ms: 5_000,
+            page_wait_ms: 2_000,
+            page_tries_max: 3,
+            page_bytes: wire::FRAME_BYTES,
+            ring_bytes_max: 16 << 20,
+            pull_frames_max: 8,
+            control_max: 128,
+            peers_max: 256,
+        }
+    }
+}

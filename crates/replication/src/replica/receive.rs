@@ -1,0 +1,303 @@
+//! What arrives: frames, records and beats.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{EPOCHS_MAX, Failure, Merged, Now, Replica, Store, peer::Peer, stream::StreamState};
+use crate::{
+    message::{Beat, Frame, Message},
+    node::{NodeId, Origin, Stream},
+    record::{Op, Record},
+    stamp::Hlc,
+    wire::{self, DecodeError},
+};
+
+/// Beats in a row by which another process of this node's name is known to live, rather than to have just ended.
+const TWIN_BEATS: u32 = 3;
+
+impl<S: Store> Replica<S> {
+    /// Takes a frame. It is handled when this returns, whatever it was: applied, refused and counted, or left to be
+    /// pulled; acknowledge it to the transport then.
+    pub fn handle(&mut self, now: Now, frame: Bytes) {
+        match wire::decode(frame) {
+            Ok(frame) => self.handle_frame(now, frame),
+            Err(DecodeError::UnknownKind { .. }) => self.counters.frames_unknown += 1,
+            Err(error) => {
+                self.counters.frames_undecodable += 1;
+                tracing::warn!(%error, "a frame was refused");
+            }
+        }
+    }
+
+    fn handle_frame(&mut self, now: Now, frame: Frame) {
+        if frame.cache != self.cache {
+            self.counters.frames_foreign += 1;
+            return;
+        }
+        let origin = frame.from.origin();
+        if origin == self.origin {
+            if frame.epoch != self.epoch {
+                self.notice_twin(now, frame.epoch, &frame.message);
+            }
+            return;
+        }
+        if self.is_drifting(now, &frame) {
+            self.counters.frames_drifting += 1;
+            self.flag_drift(now, &frame);
+            return;
+        }
+        if !self.meet(now, &frame.from, frame.epoch) {
+            return;
+        }
+        match frame.message {
+            Message::Records { first, records } => self.on_records(now, origin, first, &records),
+            Message::Beat(beat) => self.on_beat(now, origin, &beat),
+            Message::Pull { stream, from, to } => self.on_pull(origin, stream, from, to),
+            Message::Gone { stream, oldest } => self.on_gone(stream, oldest),
+            Message::SyncReq(request) => self.on_sync_request(now, origin, &request),
+            Message::SyncPage(page) => self.on_sync_page(now, origin, page),
+            // This version neither scrubs nor fetches; it skips what newer ones send.
+            Message::Probe { .. }
+            | Message::State { .. }
+            | Message::Fetch { .. }
+            | Message::Fetched { .. } => {
+                self.counters.frames_unknown += 1;
+            }
+        }
+    }
+
+    /// Notes who sent a frame. Returns whether to go on: not for an earlier life of a peer, nor past the bound.
+    fn meet(&mut self, now: Now, node: &NodeId, epoch: u64) -> bool {
+        let origin = node.origin();
+        let is_full = self.peers.len() >= self.config.peers_max;
+        match self.peers.get_mut(&origin) {
+            Some(peer) if peer.epoch > epoch => {
+                self.counters.frames_zombie += 1;
+                return false;
+            }
+            Some(peer) if peer.epoch == epoch => {
+                peer.heard_ms = now.mono_ms;
+                return true;
+            }
+            None if is_full => {
+                self.counters.frames_over_bound += 1;
+                return false;
+            }
+            _ => {}
+        }
+        tracing::info!(%node, epoch, "heard a node");
+        self.peers.insert(origin, Peer::new(node.clone(), epoch, now));
+        self.beat_soon(now);
+        true
+    }
+
+    /// The state of a stream, made if it is one of the newest of its origin.
+    pub(super) fn stream_mut(&mut self, now: Now, stream: Stream) -> Option<&mut StreamState> {
+        if stream == self.stream() {
+            return None;
+        }
+        if !self.streams.contains_key(&stream) && !self.admit_stream(now, stream) {
+            self.counters.frames_over_bound += 1;
+            return None;
+        }
+        self.streams.get_mut(&stream)
+    }
+
+    fn admit_stream(&mut self, now: Now, stream: Stream) -> bool {
+        let of_origin = Stream { epoch: 0, ..stream }..=Stream { epoch: u64::MAX, ..stream };
+        let known: Vec<Stream> = self.streams.range(of_origin).map(|(known, _)| *known).collect();
+        if known.len() >= EPOCHS_MAX {
+            if stream.epoch < known[0].epoch {
+                return false;
+            }
+            self.streams.remove(&known[0]);
+        } else if self.streams.len() >= EPOCHS_MAX * (self.config.peers_max + 1) {
+            return false;
+        }
+        self.streams.insert(stream, StreamState::seen_at(now.mono_ms));
+        true
+    }
+
+    fn on_records(&mut self, now: Now, origin: Origin, first: u64, records: &[Record]) {
+        let Some(newest) = records.last().map(|record| record.stamp.hlc) else { return };
+        let Some(last) = first.checked_add(records.len() as u64 - 1).filter(|_| first > 0) else {
+            self.counters.frames_undecodable += 1;
+            return;
+        };
+        let Some(peer) = self.peers.get(&origin) else { return };
+        let stream = Stream { origin, epoch: peer.epoch };
+        let expires = |record: &Record| matches!(&record.op, Op::Put(value) if value.ttl.is_some());
+        let gated = !self.ready || (peer.clock.is_none() && records.iter().any(expires));
+        if gated {
+            self.counters.frames_gated += 1;
+            if let Some(state) = self.stream_mut(now, stream) {
+                state.see(last);
+            }
+            return;
+        }
+        if self.stream_mut(now, stream).is_none() {
+            return;
+        }
+        self.outbox.clock().observe(newest);
+        for record in records {
+            self.merge(now, origin, record);
+        }
+        if let Some(peer) = self.peers.get_mut(&origin) {
+            peer.sample_lag(now, newest);
+        }
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.seen_ms = now.mono_ms;
+            if state.note(first, last, newest) {
+                self.counters.ranges_dropped += 1;
+            }
+        }
+    }
+
+    /// Merges one record that `sender` sent; its clock is known if the record expires.
+    pub(super) fn merge(&mut self, now: Now, sender: Origin, record: &Record) {
+        let merged = match &record.op {
+            Op::Clear => self.store.clear(&record.key, record.stamp),
+            Op::Remove => self.store.merge(record, None),
+            Op::Put(value) => {
+                let left_ms = value.ttl.map(|ttl| {
+                    let peer = self.peers.get(&sender);
+                    peer.and_then(|peer| peer.ttl_left_ms(now, ttl)).unwrap_or(0)
+                });
+                self.store.merge(record, left_ms.map(std::time::Duration::from_millis))
+            }
+        };
+        match merged {
+            Merged::Applied => self.counters.records_applied += 1,
+            Merged::Older => self.counters.records_older += 1,
+        }
+    }
+
+    fn on_beat(&mut self, now: Now, origin: Origin, beat: &Beat) {
+        self.outbox.clock().observe(beat.hlc);
+        let (me, epoch) = (self.origin, self.epoch);
+        let Some(peer) = self.peers.get_mut(&origin) else { return };
+        peer.ready = beat.ready;
+        peer.drifts = false;
+        let is_news = peer.beat.is_none_or(|(mono_ms, _)| beat.mono_ms >= mono_ms);
+        if is_news {
+            peer.beat = Some((beat.mono_ms, now.mono_ms));
+        }
+        let echo = beat.echoes.iter().find(|echo| echo.peer == me && echo.epoch == epoch);
+        if let Some(echo) = echo {
+            peer.sample_clock(now, beat, echo.mono_ms, echo.held_ms);
+        }
+        // Until the peer's clock is known its expiring records wait, so ask for the echo at once.
+        let ask_echo = peer.clock.is_none();
+        if is_news {
+            let bound = EPOCHS_MAX * (self.config.peers_max + 1);
+            peer.reports = beat.streams.iter().take(bound).map(|report| (report.stream, *report)).collect();
+        }
+        let own = Stream { origin, epoch: peer.epoch };
+        if ask_echo {
+            self.beat_soon(now);
+        }
+        for report in &beat.streams {
+            if report.stream.origin == me {
+                if report.stream.epoch > epoch {
+                    self.notice_later_life(report.stream.epoch);
+                } else if report.stream.epoch == epoch {
+                    continue;
+                }
+            }
+            let Some(state) = self.stream_mut(now, report.stream) else { continue };
+            if report.max > state.max || report.stream == own {
+                state.seen_ms = now.mono_ms;
+            }
+            state.see(report.max.max(report.watermark));
+            if report.stream == own && state.watermark == report.watermark {
+                state.hlc = state.hlc.max(report.watermark_hlc);
+            }
+        }
+    }
+
+    /// Whether a frame is stamped, or its sender's life began, further ahead of our clock than is allowed.
+    fn is_drifting(&self, now: Now, frame: &Frame) -> bool {
+        let ahead_ms_max = now.wall_ms + self.config.drift_ms_max;
+        let newest = match &frame.message {
+            Message::Records { records, .. } => records.iter().map(|record| record.stamp.hlc).max(),
+            Message::Beat(beat) => Some(beat.hlc.max(Hlc::from_ms(beat.wall_ms))),
+            _ => None,
+        };
+        Hlc(frame.epoch).ms() > ahead_ms_max || newest.is_some_and(|newest| newest.ms() > ahead_ms_max)
+    }
+
+    /// Marks a drifting peer, without taking its epoch: a poisoned epoch must not shut out the mended node.
+    fn flag_drift(&mut self, now: Now, frame: &Frame) {
+        if let Some(peer) = self.peers.get_mut(&frame.from.origin()) {
+            if !peer.drifts {
+                tracing::warn!(node = %frame.from, "the clock of a node is too far ahead; its writes are refused");
+            }
+            peer.drifts = true;
+        } else if self.peers.len() < self.config.peers_max {
+            let mut peer = Peer::new(frame.from.clone(), 0, now);
+            peer.drifts = true;
+            tracing::warn!(node = %frame.from, "the clock of a node is too far ahead; it is not let in");
+            self.peers.insert(frame.from.origin(), peer);
+        }
+    }
+
+    /// Warns of peers whose clocks are ahead, each time one crosses the line.
+    pub(super) fn note_drift(&mut self, _now: Now) {
+        for peer in self.peers.values_mut() {
+            let Some(clock) = peer.clock else { continue };
+            let ahead_ms = -(clock.offset_ms - clock.rtt_ms as i64 / 2);
+            let is_ahead = ahead_ms > self.config.drift_warn_ms as i64;
+            if is_ahead && !peer.warned {
+                tracing::warn!(node = %peer.node, ahead_ms, "the clock of a node is ahead of this one's");
+            }
+            peer.warned = is_ahead;
+        }
+    }
+
+    /// Another process with this node's name was heard. An earlier life may still have frames under way; one that goes
+    /// on beating is alive, and was there first.
+    fn notice_twin(&mut self, now: Now, epoch: u64, message: &Message) {
+        let Message::Beat(beat) = message else { return };
+        if epoch > self.epoch {
+            tracing::error!(node = %self.config.node, "another process started with this node's name");
+            return;
+        }
+        let warm_up_ms = 2 * self.config.beat_ms;
+        if now.mono_ms.saturating_sub(self.started_ms) < warm_up_ms {
+            return;
+        }
+        self.twin = match self.twin {
+            Some((mono_ms, beats)) if beat.mono_ms > mono_ms => Some((beat.mono_ms, beats + 1)),
+            Some(held) => Some(held),
+            None => Some((beat.mono_ms, 1)),
+        };
+        if self.twin.is_some_and(|(_, beats)| beats >= TWIN_BEATS) {
+            self.failure.get_or_insert(Failure::Duplicate { node: self.config.node.clone() });
+        }
+    }
+
+    fn notice_later_life(&mut self, epoch: u64) {
+        let ahead_ms = Hlc(epoch).ms().saturating_sub(Hlc(self.epoch).ms());
+        let node = self.config.node.clone();
+        self.failure.get_or_insert(Failure::ClockWentBack { node, ahead_ms });
+    }
+
+    /// Lets go of peers that were not heard for long, and later of their streams, which no node reports any more.
+    pub(super) fn retire_peers(&mut self, now: Now) {
+        let retire_ms = self.config.retire_ms;
+        let age_ms = |then_ms: u64| now.mono_ms.saturating_sub(then_ms);
+        self.peers.retain(|_, peer| {
+            let keep = age_ms(peer.heard_ms) < retire_ms;
+            if !keep {
+                tracing::info!(node = %peer.node, "a node was retired: not heard for long");
+            }
+            keep
+        });
+        retain_fresh(&mut self.streams, |seen_ms| age_ms(seen_ms) < 2 * retire_ms);
+    }
+}
+
+fn retain_fresh(streams: &mut BTreeMap<Stream, StreamState>, is_fresh: impl Fn(u64) -> bool) {
+    streams.retain(|_, state| is_fresh(state.seen_ms));
+}

@@ -1,0 +1,106 @@
+//! Gaps: asked of the origin while it lives, of anyone who has more when it does not.
+
+use super::{Now, Replica, Store, stream::GapPace};
+use crate::{
+    message::Message,
+    node::{Origin, Stream},
+    wire,
+};
+
+/// The random part of a gap's grace, in milliseconds, so that several nodes do not ask in one moment.
+const GRACE_JITTER_MS: u64 = 50;
+
+/// What to do about a gap.
+enum Repair {
+    Pull { from: u64, to: u64 },
+    Sync(Origin),
+}
+
+impl<S: Store> Replica<S> {
+    pub(super) fn repair_gaps(&mut self, now: Now) {
+        let pace = GapPace { grace_ms: self.config.gap_grace_ms, wait_ms_max: self.config.gap_wait_ms_max };
+        let mut due = Vec::new();
+        for (&stream, state) in &mut self.streams {
+            let jitter_ms = self.random.u64(..GRACE_JITTER_MS);
+            if state.gap_is_due(now.mono_ms, jitter_ms, pace) {
+                due.push(stream);
+            }
+        }
+        for stream in due {
+            match self.repair_of(now, stream) {
+                Some(Repair::Pull { from, to }) => {
+                    self.counters.pulls_sent += 1;
+                    self.send(stream.origin, Message::Pull { stream, from, to });
+                }
+                Some(Repair::Sync(peer)) => self.begin_sync(now, peer, vec![stream]),
+                None => {}
+            }
+        }
+    }
+
+    fn repair_of(&self, now: Now, stream: Stream) -> Option<Repair> {
+        let state = self.streams.get(&stream)?;
+        let (from, to) = state.hole()?;
+        let origin = self.peers.get(&stream.origin);
+        let origin = origin.filter(|peer| peer.epoch == stream.epoch && self.is_alive(peer, now));
+        match origin {
+            Some(_) if !state.gone => Some(Repair::Pull { from, to }),
+            Some(origin) if origin.ready && origin.clock.is_some() => Some(Repair::Sync(stream.origin)),
+            _ => self.anyone_with_more(now, stream).map(Repair::Sync),
+        }
+    }
+
+    /// The live, ready peer of the least round trip that holds more of the stream than this node, and that was not
+    /// synced with since it last got more.
+    fn anyone_with_more(&self, now: Now, stream: Stream) -> Option<Origin> {
+        let state = self.streams.get(&stream)?;
+        let candidates = self.peers.iter().filter_map(|(&origin, peer)| {
+            let report = peer.reports.get(&stream)?;
+            let has_more = report.max > state.watermark || report.watermark > state.watermark;
+            let is_new = state.covered.get(&origin) != Some(&report.generation);
+            let clock =
+                peer.clock.filter(|_| has_more && is_new && peer.ready && self.is_alive(peer, now))?;
+            Some((clock.rtt_ms, origin))
+        });
+        candidates.min().map(|(_, origin)| origin)
+    }
+
+    pub(super) fn on_pull(&mut self, asker: Origin, stream: Stream, from: u64, to: u64) {
+        if stream != self.stream() || from == 0 || to < from {
+            return;
+        }
+        let oldest = self.ring.oldest();
+        if from < oldest {
+            self.counters.pulls_gone += 1;
+            self.send(asker, Message::Gone { stream, oldest });
+            return;
+        }
+        self.counters.pulls_served += 1;
+        let mut first = from;
+        for _ in 0..self.config.pull_frames_max {
+            let mut bytes = 0;
+            let wanted = self.ring.from(first).zip(first..=to).map(|(record, _)| record);
+            let records: Vec<_> = wanted
+                .take(wire::FRAME_RECORDS)
+                .take_while(|record| {
+                    let is_first = bytes == 0;
+                    bytes += record.weight();
+                    is_first || bytes <= wire::FRAME_BYTES
+                })
+                .cloned()
+                .collect();
+            if records.is_empty() {
+                return;
+            }
+            let next = first + records.len() as u64;
+            self.send(asker, Message::Records { first, records });
+            first = next;
+        }
+    }
+
+    pub(super) fn on_gone(&mut self, stream: Stream, oldest: u64) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.gone = state.watermark + 1 < oldest;
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What a node has of one stream: the contiguous prefix, and a few ranges ahead of it.
+//!
+//! Numbers serve liveness only: they find gaps, never decide a conflict. So it is safe to forget a range, to note one
+//! twice, or to see them in any order; the worst that follows is a record that is asked for again.
+
+use std::collections::HashMap;
+
+use crate::{node::Origin, stamp::Hlc};
+
+/// How many ranges ahead of the watermark are remembered; past it the newest is dropped and asked for again later.
+pub(crate) const RANGES_AHEAD_MAX: usize = 8;
+
+/// What a node has of one stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StreamState {
+    /// The contiguous prefix that was applied.
+    pub(crate) watermark: u64,
+    /// The clock of the record at the watermark.
+    pub(crate) hlc: Hlc,
+    /// The highest number that anyone is known to have given or seen.
+    pub(crate) max: u64,
+    /// Counts every change of what is held.
+    pub(crate) generation: u64,
+    /// When its origin was last heard, or a new number of it was reported, on this node's monotonic clock.
+    pub(crate) seen_ms: u64,
+    /// Its origin can no longer send the records that are missing.
+    pub(crate) gone: bool,
+    /// The peers that were synced with for this stream, and the generation they had then.
+    pub(crate) covered: HashMap<Origin, u64>,
+    ahead: Vec<Range>,
+    gap: Option<Gap>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    first: u64,
+    last: u64,
+    hlc: Hlc,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    watermark: u64,
+    due_ms: u64,
+    wait_ms: u64,
+}
+
+/// How a gap is asked for: a grace, then again after waits that double up to a bound.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GapPace {
+    pub(crate) grace_ms: u64,
+    pub(crate) wait_ms_max: u64,
+}
+
+impl StreamState {
+    /// A stream of which nothing is held.
+    pub(crate) fn seen_at(seen_ms: u64) -> Self {
+        Self { seen_ms, ..Self::default() }
+    }
+
+    /// The records `first..=last` were applied; `hlc` is the clock of the last. Returns whether a range had to be
+    /// dropped at the bound.
+    pub(crate) fn note(&mut self, first: u64, last: u64, hlc: Hlc) -> bool {
+        self.see(last);
+        if last <= self.watermark {
+            return false;
+        }
+        self.generation += 1;
+        if first <= self.watermark + 1 {
+            self.watermark = last;
+            self.hlc = hlc;
+            self.absorb();
+            return false;
+        }
+        self.insert_ahead(Range { first, last, hlc });
+        if self.ahead.len() > RANGES_AHEAD_MAX {
+            self.ahead.pop();
+            return true;
+        }
+        false
+    }
+
+    /// A transfer brought everything up to `watermark`.
+    pub(crate) fn adopt(&mut self, watermark: u64, hlc: Hlc) {
+        self.see(watermark);
+        if watermark > self.watermark {
+            self.watermark = watermark;
+            self.hlc = hlc;
+            self.generation += 1;
+            self.absorb();
+        }
+    }
+
+    /// Somebody has given or seen this number.
+    pub(crate) fn see(&mut self, number: u64) {
+        self.max = self.max.max(number);
+    }
+
+    /// The first hole: the numbers missing right after the watermark.
+    pub(crate) fn hole(&self) -> Option<(u64, u64)> {
+        let end = self.ahead.first().map_or(self.max, |range| range.first - 1);
+        (end > self.watermark).then_some((self.watermark + 1, end))
+    }
+
+    /// Whether the hole should be asked for now. Call it often; `jitter_ms` spreads the nodes' first questions.
+    pub(crate) fn gap_is_due(&mut self, now_ms: u64, jitter_ms: u64, pace: GapPace) -> bool {
+        if self.hole().is_none() {
+            self.gap = None;
+            return false;
+        }
+        match &mut self.gap {
+            Some(gap) if gap.watermark == self.watermark => {
+                if now_ms < gap.due_ms {
+                    return false;
+                }
+                gap.due_ms = now_ms + gap.wait_ms;
+                gap.wait_ms = (gap.wait_ms * 2).min(pace.wait_ms_max);
+                true
+            }
+            _ => {
+                let due_ms = now_ms + pace.grace_ms + jitter_ms;
+                let wait_ms = pace.grace_ms.max(1) * 2;
+                self.gap = Some(Gap { watermark: self.watermark, due_ms, wait_ms });
+                false
+            }
+        }
+    }
+
+    fn insert_ahead(&mut self, new: Range) {
+        let mut merged = new;
+        self.ahead.retain(|held| {
+            let apart = held.last + 1 < merged.first || merged.last + 1 < held.first;
+            if !apart {
+                let hlc = if held.last > merged.last { held.hlc } else { merged.hlc };
+                merged = Range { first: held.first.min(merged.first), last: held.last.max(merged.last), hlc };
+            }
+            apart
+        });
+        let at = self.ahead.partition_point(|held| held.first < merged.first);
+        self.ahead.insert(at, merged);
+    }
+
+    fn absorb(&mut self) {
+        while let Some(range) = self.ahead.first().copied().filter(|range| range.first <= self.watermark + 1)
+        {
+            if range.last > self.watermark {
+                self.watermark = range.last;
+                self.hlc = range.hlc;
+            }
+            self.ahead.remove(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ranges_ahead_join_the_watermark_when_the_hole_is_filled() {
+        let mut stream = StreamState::default();
+        stream.note(1, 3, Hlc(3));
+        stream.note(6, 7, Hlc(7));
+        assert_eq!((stream.watermark, stream.hole()), (3, Some((4, 5))));
+        stream.note(4, 5, Hlc(5));
+        assert_eq!((stream.watermark, stream.hlc, stream.hole()), (7, Hlc(7), None));
+    }
+
+    #[test]
+    fn the_loss_of_the_last_frame_is_a_hole_once_its_number_was_seen() {
+        let mut stream = StreamState::default();
+        stream.note(1, 3, Hlc(3));
+        stream.see(9);
+        assert_eq!(stream.hole(), Some((4, 9)));
+    }
+
+    #[test]
+    fn past_the_bound_the_newest_range_is_dropped_and_stays_a_hole() {
+        let mut stream = StreamState::default();
+        for n in 0..RANGES_AHEAD_MAX as u64 {
+            assert!(!stream.note(10 + 2 * n, 10 + 2 * n, Hlc(n)));
+        }
+        assert!(stream.note(100, 100, Hlc(100)));
+        stream.note(1, 40, Hlc(40));
+        assert_eq!(stream.hole(), Some((41, 100)));
+    }
+
+    #[test]
+    fn a_hole_is_asked_for_after_a_grace_then_ever_more_slowly() {
+        let mut stream = StreamState::default();
+        let pace = GapPace { grace_ms: 150, wait_ms_max: 1_000 };
+        stream.note(5, 5, Hlc(5));
+        let due: Vec<u64> = (0..4_000).filter(|&ms| stream.gap_is_due(ms, 10, pace)).collect();
+        assert_eq!(due, [160, 460, 1_060, 2_060, 3_060]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_watermark_is_the_contiguous_prefix_of_what_was_noted(
+            ranges in prop::collection::vec((1u64..60, 0u64..6), 0..40),
+        ) {
+            let mut stream = StreamState::default();
+            let mut noted = std::collections::BTreeSet::new();
+            let mut dropped = false;
+            for (first, more) in ranges {
+                dropped |= stream.note(first, first + more, Hlc(first + more));
+                noted.extend(first..=first + more);
+            }
+            let prefix = (1..).take_while(|number| noted.contains(number)).last().unwrap_or(0);
+            // What was dropped at the bound is asked for again, so the watermark may lag but never lead.
+            prop_assert!(stream.watermark <= prefix);
+            prop_assert!(dropped || stream.watermark == prefix);
+            prop_assert_eq!(stream.hlc, Hlc(stream.watermark));
+        }
+    }
+}

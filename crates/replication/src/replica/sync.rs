@@ -1,0 +1,283 @@
+//! State transfer: how a starting node gets everything, and a gap that no ring covers is closed.
+//!
+//! The requester pulls page by page: rate, resumption and restart are its own, and the responder keeps no memory of it.
+//! Pages go by position, live records and graves side by side, so that a key cannot move behind the cursor. A *full*
+//! page lists all that is live in its range; what the requester holds there below the peer's floor, and the peer does
+//! not list, the peer may have seen removed and forgotten, so the requester forgets it too. A page is full if the
+//! requester gave nothing to compare with, or if the responder has forgotten something that the requester may lack.
+
+use std::collections::HashSet;
+
+use super::{Now, Replica, Store};
+use crate::{
+    message::{Bar, Grave, Message, StreamReport, SyncPage, SyncReq},
+    node::{Origin, Stream},
+    record::{Op, Record},
+    stamp::{Hlc, Stamp},
+};
+
+/// A transfer under way, on the side that asked for it.
+#[derive(Debug)]
+pub(super) struct Job {
+    id: u64,
+    peer: Origin,
+    epoch: u64,
+    /// The streams to complete; empty for a starting node, which adopts all.
+    needed: Vec<Stream>,
+    since: Vec<(Stream, Hlc)>,
+    position: u64,
+    /// What the peer had when it made the first page: what the transfer is good for.
+    promised: Option<Vec<StreamReport>>,
+    /// The peer's floor, where a page was full.
+    floor: Option<Bar>,
+    asked_ms: u64,
+    tries: u32,
+}
+
+impl<S: Store> Replica<S> {
+    /// A warming node asks the nearest ready peer for everything; where nobody is ready for long enough, the lowest
+    /// epoch among the live becomes ready by itself.
+    pub(super) fn warm(&mut self, now: Now) {
+        if self.job.is_some() {
+            return;
+        }
+        let ready = self.peers.iter().filter(|(_, peer)| peer.ready && self.is_alive(peer, now));
+        let nearest = ready.clone().filter_map(|(&origin, peer)| Some((peer.clock?.rtt_ms, origin))).min();
+        if let Some((_, peer)) = nearest {
+            self.begin_sync(now, peer, Vec::new());
+        } else if ready.count() == 0 && self.is_first_of_the_live(now) {
+            let waited_ms = now.mono_ms.saturating_sub(self.started_ms);
+            if waited_ms >= self.config.bootstrap_wait_ms {
+                tracing::info!(node = %self.config.node, "ready: no ready node was heard, and this one is first");
+                self.become_ready(now);
+            }
+        }
+    }
+
+    fn is_first_of_the_live(&self, now: Now) -> bool {
+        let live = self.peers.iter().filter(|(_, peer)| self.is_alive(peer, now) && !peer.drifts);
+        live.map(|(&origin, peer)| (peer.epoch, origin)).all(|other| (self.epoch, self.origin) < other)
+    }
+
+    fn become_ready(&mut self, now: Now) {
+        self.ready = true;
+        self.beat_soon(now);
+    }
+
+    /// Asks for a page again that did not come; gives the transfer up when its peer is gone or silent.
+    pub(super) fn drive_sync(&mut self, now: Now) {
+        let Some(job) = &self.job else { return };
+        let peer_is_there = self.peers.get(&job.peer).is_some_and(|peer| peer.epoch == job.epoch);
+        if !peer_is_there {
+            self.abort_sync();
+        } else if now.mono_ms.saturating_sub(job.asked_ms) >= self.config.page_wait_ms {
+            if job.tries >= self.config.page_tries_max {
+                self.abort_sync();
+            } else {
+                self.ask_page(now);
+            }
+        }
+    }
+
+    pub(super) fn begin_sync(&mut self, now: Now, peer: Origin, needed: Vec<Stream>) {
+        let Some(epoch) = self.peers.get(&peer).map(|peer| peer.epoch).filter(|_| self.job.is_none()) else {
+            return;
+        };
+        let since = if needed.is_empty() {
+            Vec::new()
+        } else {
+            self.streams.iter().map(|(&stream, state)| (stream, state.hlc)).collect()
+        };
+        self.jobs += 1;
+        self.counters.syncs_started += 1;
+        let (id, position, promised, floor) = (self.jobs, 0, None, None);
+        self.job =
+            Some(Job { id, peer, epoch, needed, since, position, promised, floor, asked_ms: 0, tries: 0 });
+        self.ask_page(now);
+    }
+
+    fn ask_page(&mut self, now: Now) {
+        let Some(job) = &mut self.job else { return };
+        job.asked_ms = now.mono_ms;
+        job.tries += 1;
+        let request = SyncReq {
+            id: job.id,
+            position: job.position,
+            needed: job.needed.clone(),
+            since: job.since.clone(),
+            budget_bytes: u32::try_from(self.config.page_bytes).unwrap_or(u32::MAX),
+        };
+        let peer = job.peer;
+        self.send(peer, Message::SyncReq(request));
+    }
+
+    /// Gives a transfer up. What it swept stays forgotten, so the floor must rise as if it had ended.
+    fn abort_sync(&mut self) {
+        let Some(job) = self.job.take() else { return };
+        self.counters.syncs_aborted += 1;
+        if let Some(floor) = job.floor {
+            self.store.raise_floor(floor);
+        }
+    }
+
+    pub(super) fn on_sync_request(&mut self, now: Now, asker: Origin, request: &SyncReq) {
+        if !self.ready {
+            return;
+        }
+        let budget = (request.budget_bytes as usize).clamp(1, self.config.page_bytes);
+        let page = self.store.page(request.position, budget, now.wall_ms);
+        let since = Since::new(&request.since);
+        let forgot = |stream: &Stream| since.at(*stream).is_none_or(|hlc| page.floor.stamp.hlc > hlc);
+        let full = request.since.is_empty() || request.needed.iter().any(forgot);
+        let (mut records, mut graves) = (page.records, page.graves);
+        if !full {
+            records.retain(|record| since.is_older_than(record.stamp));
+            graves.retain(|grave| since.is_older_than(grave.bar.stamp));
+        }
+        self.counters.pages_sent += 1;
+        let page = SyncPage {
+            id: request.id,
+            lo: request.position,
+            hi: page.hi,
+            full,
+            streams: self.reports(now),
+            records,
+            graves,
+            keep: Vec::new(),
+            floor: page.floor,
+            cleared: self.store.cleared(),
+        };
+        self.send(asker, Message::SyncPage(page));
+    }
+
+    pub(super) fn on_sync_page(&mut self, now: Now, sender: Origin, page: SyncPage) {
+        let Some(job) = &self.job else { return };
+        let is_expected = job.peer == sender && job.id == page.id && job.position == page.lo;
+        // A range must move on, or the transfer would never end.
+        if !is_expected || page.hi.is_some_and(|hi| hi <= page.lo) {
+            return;
+        }
+        if self.peers.get(&sender).is_none_or(|peer| peer.epoch != job.epoch || peer.clock.is_none()) {
+            return self.abort_sync();
+        }
+        if newest_hlc(&page).ms() > now.wall_ms + self.config.drift_ms_max {
+            self.counters.frames_drifting += 1;
+            return self.abort_sync();
+        }
+        self.outbox.clock().observe(newest_hlc(&page));
+        self.merge_page(now, sender, &page);
+        let Some(job) = &mut self.job else { return };
+        job.tries = 0;
+        let promised = job.promised.get_or_insert(page.streams);
+        match page.hi {
+            Some(hi) => {
+                job.position = hi;
+                self.ask_page(now);
+            }
+            None => {
+                let promised = std::mem::take(promised);
+                self.finish_sync(now, &promised);
+            }
+        }
+    }
+
+    fn merge_page(&mut self, now: Now, sender: Origin, page: &SyncPage) {
+        for (namespace, stamp) in &page.cleared {
+            self.store.clear(namespace, *stamp);
+        }
+        for record in &page.records {
+            if !matches!(record.op, Op::Clear) {
+                self.merge(now, sender, record);
+            }
+        }
+        for &grave in &page.graves {
+            self.store.bury(grave);
+        }
+        if page.full {
+            self.forget_unlisted(page);
+        }
+    }
+
+    /// What is held here below the peer's floor and not listed there was forgotten by the peer, perhaps after a remove.
+    fn forget_unlisted(&mut self, page: &SyncPage) {
+        let listed = page.records.iter().map(|record| self.positions.position(&record.key));
+        let keep: HashSet<u64> = listed.chain(page.keep.iter().copied()).collect();
+        let swept = self.store.sweep(page.lo, page.hi, page.floor, &|position| keep.contains(&position));
+        self.counters.records_swept += swept as u64;
+        let Some(job) = &mut self.job else { return };
+        let floor = job.floor.unwrap_or(Bar::NONE).max(page.floor);
+        job.floor = Some(floor);
+        self.store.cover(page.hi.unwrap_or(u64::MAX), floor);
+    }
+
+    fn finish_sync(&mut self, now: Now, promised: &[StreamReport]) {
+        let Some(job) = self.job.take() else { return };
+        self.counters.syncs_finished += 1;
+        if let Some(floor) = job.floor {
+            self.store.raise_floor(floor);
+        }
+        for report in promised {
+            let is_covered = job.needed.is_empty() || job.needed.contains(&report.stream);
+            let Some(state) = self.stream_mut(now, report.stream).filter(|_| is_covered) else { continue };
+            state.adopt(report.watermark, report.watermark_hlc);
+            state.covered.insert(job.peer, report.generation);
+            state.gone = false;
+        }
+        if !self.ready {
+            tracing::info!(node = %self.config.node, "ready: the state of a ready node was received");
+            self.become_ready(now);
+        }
+    }
+}
+
+fn newest_hlc(page: &SyncPage) -> Hlc {
+    let records = page.records.iter().map(|record: &Record| record.stamp.hlc);
+    let graves = page.graves.iter().map(|grave: &Grave| grave.bar.stamp.hlc);
+    let cleared = page.cleared.iter().map(|(_, stamp)| stamp.hlc);
+    records.chain(graves).chain(cleared).max().unwrap_or_default().max(page.floor.stamp.hlc)
+}
+
+/// What a requester has: per stream, the clock at its watermark.
+struct Since(Vec<(Stream, Hlc)>);
+
+impl Since {
+    fn new(streams: &[(Stream, Hlc)]) -> Self {
+        let mut sorted = streams.to_vec();
+        sorted.sort_unstable_by_key(|(stream, _)| *stream);
+        Self(sorted)
+    }
+
+    fn at(&self, stream: Stream) -> Option<Hlc> {
+        let index = self.0.binary_search_by_key(&stream, |(stream, _)| *stream).ok()?;
+        Some(self.0[index].1)
+    }
+
+    /// Whether the requester may lack what has this stamp. The stream of a stamp is the newest epoch of its origin that
+    /// began before it; of a stream that the requester does not know it has nothing.
+    fn is_older_than(&self, stamp: Stamp) -> bool {
+        let of = Stream { origin: stamp.origin, epoch: stamp.hlc.0 };
+        let index = self.0.partition_point(|(stream, _)| *stream <= of);
+        match index.checked_sub(1).map(|index| self.0[index]) {
+            Some((stream, hlc)) if stream.origin == stamp.origin => stamp.hlc > hlc,
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_belongs_to_the_newest_epoch_that_began_before_it() {
+        let stream = |epoch| Stream { origin: Origin(7), epoch };
+        let since = Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(220))]);
+        let lacks = |hlc| since.is_older_than(Stamp { hlc: Hlc(hlc), origin: Origin(7) });
+        assert!(lacks(50), "before every known epoch");
+        assert!(!lacks(150));
+        assert!(lacks(151));
+        assert!(!lacks(210));
+        assert!(lacks(221));
+        assert!(since.is_older_than(Stamp { hlc: Hlc(1), origin: Origin(8) }), "an unknown origin");
+    }
+}
