@@ -1,5 +1,14 @@
-//! Regions, and which of them is closest and healthy.
+#![doc = include_str!("../README.md")]
 
+pub mod catalog;
+mod error;
+mod estimator;
+mod location;
 mod region;
+mod router;
 
+pub use error::{ConfigError, UnknownRegion};
+pub use estimator::Basis;
+pub use location::{Location, LocationError, distance_km};
 pub use region::{NAME_BYTES_MAX, NameError, RegionId, check_name};
+pub use router::{Builder, Candidate, Explained, Explanation, Health, Plan, REGIONS_MAX, Router, Standing};

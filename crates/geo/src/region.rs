@@ -1,5 +1,8 @@
 //! The name of a region.
 
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
@@ -87,6 +90,12 @@ impl fmt::Display for RegionId {
 impl fmt::Debug for RegionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RegionId({})", self.0)
+    }
+}
+
+impl AsRef<str> for RegionId {
+    fn as_ref(&self) -> &str {
+        &self.0
     }
 }
 

@@ -1,0 +1,87 @@
+//! What a router says when it refuses a setting or a name.
+
+use crate::{LocationError, NameError, RegionId};
+
+/// A setting that a router cannot work with; the message names it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no region to route to.
+    #[error("`region`: the router has no region; give it at least one")]
+    NoRegion,
+    /// There are more regions than a router plans over.
+    #[error("`region`: {regions} regions are too many; at most {max} are allowed")]
+    TooManyRegions {
+        /// How many there are.
+        regions: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// Two regions have the same name.
+    #[error("`region`: {region} is given twice; name each region once")]
+    DuplicateRegion {
+        /// The name.
+        region: RegionId,
+    },
+    /// A name is not a region's name.
+    #[error("`{field}`: {source}")]
+    Name {
+        /// The builder's method that was given the name.
+        field: &'static str,
+        /// Which rule the name breaks.
+        source: NameError,
+    },
+    /// A region's coordinates are not on Earth.
+    #[error("`{field}` of {region}: {source}")]
+    Location {
+        /// The builder's method that was given the coordinates.
+        field: &'static str,
+        /// The region's name.
+        region: String,
+        /// Which coordinate is wrong.
+        source: LocationError,
+    },
+    /// A number is out of its range.
+    #[error("`{field}` {problem}")]
+    Value {
+        /// The builder's method that was given it.
+        field: &'static str,
+        /// What is wrong with it, and what is right.
+        problem: String,
+    },
+}
+
+/// A region that the router does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown region {region}; the router knows {}", listed(.known))]
+#[non_exhaustive]
+pub struct UnknownRegion {
+    /// The region that was asked for.
+    pub region: RegionId,
+    /// Those there are, in the order they were given.
+    pub known: Vec<RegionId>,
+}
+
+/// The first ten names, and how many more there are.
+fn listed(known: &[RegionId]) -> String {
+    const SHOWN: usize = 10;
+    let names: Vec<&str> = known.iter().take(SHOWN).map(RegionId::as_str).collect();
+    let more = known.len().saturating_sub(SHOWN);
+    let names = names.join(", ");
+    if more == 0 { names } else { format!("{names} and {more} more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_known_regions_is_cut_short() {
+        let known: Vec<RegionId> = (0..12).map(|n| RegionId::new(format!("r{n}")).unwrap()).collect();
+        let error = UnknownRegion { region: RegionId::new("mars").unwrap(), known };
+        assert_eq!(
+            error.to_string(),
+            "unknown region mars; the router knows r0, r1, r2, r3, r4, r5, r6, r7, r8, r9 and 2 more"
+        );
+    }
+}
