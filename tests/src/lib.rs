@@ -1,1 +1,23 @@
-//! placeholder
+//! The harness of the workspace's tests: brokers, faulty links, daemons.
+//!
+//! The tests themselves are in `tests/tests/`. A file there that needs a broker has an entry in this package's manifest
+//! with `required-features = ["broker"]`, so a plain `cargo test` leaves it out and `cargo xtask test-integration`, which
+//! provisions a broker, runs it. A test that *harms* a broker starts its own ([`broker::Broker::start`]) and lives in a
+//! module named `harms_the_broker`, the name by which `--url-only` leaves such tests out.
+//!
+//! - [`broker`]: a private RabbitMQ that ends with the test, however the test ends;
+//! - [`proxy`]: a TCP link that delays, falls silent, breaks and heals;
+//! - [`process`]: the daemon as a black box, ended with the test;
+//! - [`memcached`]: just enough of a client to talk to it;
+//! - [`wait_until`]: wait for a condition, to a bound, instead of sleeping.
+//!
+//! Nothing here names another crate of the workspace, and there are no fixed sleeps: each wait is for a condition.
+//! The harness needs a Unix (signals, process groups, file locks).
+
+pub mod broker;
+pub mod memcached;
+pub mod process;
+pub mod proxy;
+mod wait;
+
+pub use wait::{unique_name, wait_until};

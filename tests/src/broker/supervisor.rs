@@ -1,0 +1,349 @@
+//! Keeps one broker alive for exactly as long as somebody holds the other end of a pipe.
+//!
+//! `broker run` prints one line when the broker is ready, obeys one order a line on its standard input, and ends the
+//! broker, its port mapper and its folder when that input ends or a signal comes. SIGKILL of the supervisor itself is
+//! the one end that it cannot answer: it holds a file lock in its folder, and the next supervisor ends what a folder
+//! without a holder left behind.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, Write},
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::Signal,
+};
+
+use super::{
+    Options, container,
+    container::Container,
+    external_url, footprint, handshake,
+    native::Native,
+    ports::Ports,
+    protocol::{Order, Reply},
+    provision::{self, Source},
+    run::Ending,
+};
+
+const READY_BOUND: Duration = Duration::from_secs(120);
+/// Another process may take a port between the look and the broker's bind.
+const STARTS_MAX: usize = 3;
+const LOCK_FILE: &str = "supervisor.lock";
+
+/// How `broker run` was called.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Run {
+    /// What to start the broker with.
+    pub options: Options,
+    /// Start one even if `GEOCACHE_AMQP_URL` names one.
+    pub private: bool,
+    /// Do not end with the standard input; only a signal ends it.
+    pub until_signal: bool,
+}
+
+impl Run {
+    /// As called.
+    pub fn new(options: Options, private: bool, until_signal: bool) -> Self {
+        Self { options, private, until_signal }
+    }
+}
+
+enum Event {
+    Order(String),
+    End,
+}
+
+/// Runs until the end; the body of `broker run`.
+///
+/// # Errors
+/// When no broker could be had, which was then also replied, or when it could not be ended.
+pub fn run(run: &Run) -> Result<()> {
+    let ending = Arc::new(Ending::new(false));
+    let events = listen(run.until_signal, &ending)?;
+    if let Some(url) = external_url()
+        && !run.private
+    {
+        let checked = handshake::check_url(&url);
+        let told = checked.map(|addr| Reply {
+            url: Some(url),
+            addr: Some(addr),
+            pid: Some(std::process::id()),
+            source: Some(super::URL_VARIABLE.to_owned()),
+            ..Reply::default()
+        });
+        let failed = told.is_err();
+        reply(told);
+        while !failed && matches!(events.recv(), Ok(Event::Order(_))) {
+            reply(Err(anyhow::anyhow!("this broker was given by its url, so nothing may be done to it")));
+        }
+        return if failed { Err(anyhow::anyhow!("no broker")) } else { Ok(()) };
+    }
+    let mut supervised = match Supervised::start(&run.options, &ending) {
+        Ok(supervised) => supervised,
+        Err(error) => {
+            reply(Err(error));
+            bail!("no broker");
+        }
+    };
+    reply(Ok(supervised.ready_reply()));
+    while let Ok(Event::Order(line)) = events.recv() {
+        let done =
+            serde_json::from_str(&line).context("not an order").and_then(|order| supervised.obey(order));
+        reply(done);
+    }
+    supervised.end()
+}
+
+/// Orders, the end of the input, and signals, as one queue; `ending` is set as soon as an end is among them.
+fn listen(until_signal: bool, ending: &Arc<Ending>) -> Result<Receiver<Event>> {
+    let (events, queue) = channel();
+    let end = |events: &Sender<Event>, ending: &Ending| {
+        ending.store(true, Ordering::Relaxed);
+        // The main thread may have ended already.
+        let _ = events.send(Event::End);
+    };
+    let (at_signal, signalled) = (events.clone(), Arc::clone(ending));
+    ctrlc::set_handler(move || end(&at_signal, &signalled)).context("could not listen for signals")?;
+    if until_signal {
+        return Ok(queue);
+    }
+    let ended = Arc::clone(ending);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if events.send(Event::Order(line)).is_err() {
+                return;
+            }
+        }
+        end(&events, &ended);
+    });
+    Ok(queue)
+}
+
+/// The reader may be gone; that it is shows as the end of the input.
+fn reply(reply: Result<Reply>) {
+    let reply = reply.unwrap_or_else(|error| Reply { error: Some(format!("{error:#}")), ..Reply::default() });
+    let mut out = std::io::stdout().lock();
+    if let Ok(line) = serde_json::to_string(&reply) {
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}
+
+/// A broker and everything that has to go with it. Dropped without [`Supervised::end`], it kills and removes too.
+struct Supervised {
+    broker: Kind,
+    folder: Folder,
+    source: String,
+    ending: Arc<Ending>,
+}
+
+enum Kind {
+    Native(Native),
+    Container(Container),
+}
+
+impl Supervised {
+    fn start(options: &Options, ending: &Arc<Ending>) -> Result<Self> {
+        sweep()?;
+        let source = provision::find(ending)?;
+        let mut tries = 1;
+        loop {
+            let mut supervised = Self::lay(&source, options, ending)?;
+            match supervised.start_and_wait() {
+                Ok(()) => return Ok(supervised),
+                Err(error) if tries < STARTS_MAX && format!("{error:#}").contains("eaddrinuse") => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn lay(source: &Source, options: &Options, ending: &Arc<Ending>) -> Result<Self> {
+        let folder = Folder::new()?;
+        let ports = Ports::keep()?;
+        let (broker, told) = match source {
+            Source::Scripts(scripts) => (
+                Kind::Native(Native::new(scripts.clone(), &folder.path, ports, options)?),
+                format!("{}/rabbitmq-server", scripts.display()),
+            ),
+            Source::Engine(engine) => (
+                Kind::Container(Container::new(engine, &folder.path, ports, options, ending)?),
+                format!("a container of {engine}"),
+            ),
+        };
+        Ok(Self { broker, folder, source: told, ending: Arc::clone(ending) })
+    }
+
+    fn addr(&self) -> SocketAddr {
+        let port = match &self.broker {
+            Kind::Native(native) => native.port(),
+            Kind::Container(container) => container.port(),
+        };
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    fn ready_reply(&self) -> Reply {
+        Reply {
+            url: Some(format!("amqp://guest:guest@{}/%2f", self.addr())),
+            addr: Some(self.addr()),
+            pid: Some(std::process::id()),
+            folder: Some(self.folder.path.clone()),
+            source: Some(self.source.clone()),
+            ..Reply::default()
+        }
+    }
+
+    fn start_and_wait(&mut self) -> Result<()> {
+        let addr = self.addr();
+        let ending = Arc::clone(&self.ending);
+        match &mut self.broker {
+            Kind::Native(native) => native.start()?,
+            Kind::Container(container) => container.start(&ending)?,
+        }
+        let start = Instant::now();
+        while !handshake::answers(addr) {
+            if ending.load(Ordering::Relaxed) {
+                bail!("given up, for everything ends");
+            }
+            let ended = match &mut self.broker {
+                Kind::Native(native) => native.ended()?,
+                Kind::Container(container) => container.ended(&ending)?,
+            };
+            if let Some(log) = ended {
+                bail!("the broker ended while it started: {log}");
+            }
+            if start.elapsed() > READY_BOUND {
+                let log = match &self.broker {
+                    Kind::Native(native) => native.log(),
+                    Kind::Container(container) => container.log(&ending),
+                };
+                bail!("the broker did not answer at {addr} within {READY_BOUND:?}: {log}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, order: Order) -> Result<Reply> {
+        let ending = Arc::clone(&self.ending);
+        let mut answer = Reply::default();
+        match (order, &mut self.broker) {
+            (Order::Kill, Kind::Native(native)) => native.kill()?,
+            (Order::Kill, Kind::Container(container)) => container.kill(&ending)?,
+            (Order::Stop, Kind::Native(native)) => native.stop()?,
+            (Order::Stop, Kind::Container(container)) => container.stop(&ending)?,
+            (Order::Restart, _) => {
+                self.obey(Order::Stop)?;
+                self.start_and_wait()?;
+            }
+            (Order::Freeze, Kind::Native(native)) => native.signal(Signal::STOP),
+            (Order::Freeze, Kind::Container(container)) => container.freeze("pause", &ending)?,
+            (Order::Thaw, Kind::Native(native)) => native.signal(Signal::CONT),
+            (Order::Thaw, Kind::Container(container)) => container.freeze("unpause", &ending)?,
+            (Order::Ctl { arguments }, Kind::Native(native)) => {
+                answer.output = Some(native.ctl(&arguments, &ending)?);
+            }
+            (Order::Ctl { arguments }, Kind::Container(container)) => {
+                answer.output = Some(container.ctl(&arguments, &ending)?);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Ends everything now: the data go anyway, so nothing is gained by asking politely.
+    fn end(mut self) -> Result<()> {
+        if let Kind::Native(native) = &mut self.broker {
+            native.kill()?;
+        }
+        self.folder.end()
+    }
+}
+
+/// A broker's folder, held by a lock.
+struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let _laying = Self::laying()?;
+        let path = root().join(crate::unique_name("run"));
+        fs::create_dir_all(&path).with_context(|| format!("could not create {}", path.display()))?;
+        let lock = File::create(path.join(LOCK_FILE))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Held while a folder is created and locked, and while folders are swept: no sweep sees one between the two.
+    fn laying() -> Result<File> {
+        fs::create_dir_all(root()).with_context(|| format!("could not create {}", root().display()))?;
+        let lock = File::create(root().join("laying.lock"))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
+    }
+
+    fn end(&self) -> Result<()> {
+        end_folder(&self.path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.path.exists()
+            && let Err(error) = self.end()
+        {
+            eprintln!("could not end the broker of {}: {error:#}", self.path.display());
+        }
+    }
+}
+
+/// Ends whatever runs for a folder, and removes it.
+fn end_folder(folder: &Path) -> Result<()> {
+    footprint::kill_all(folder)?;
+    container::remove(folder)?;
+    fs::remove_dir_all(folder).with_context(|| format!("could not remove {}", folder.display()))
+}
+
+/// Ends what supervisors that were killed left behind: each folder whose lock nobody holds.
+fn sweep() -> Result<()> {
+    let _laying = Folder::laying()?;
+    let entries = fs::read_dir(root())?;
+    for folder in entries.flatten().map(|entry| entry.path()) {
+        // The state of `broker up` has its files here too.
+        let Ok(lock) = File::open(folder.join(LOCK_FILE)) else { continue };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        eprintln!("ending the broker that a killed supervisor left in {}", folder.display());
+        if let Err(error) = end_folder(&folder) {
+            eprintln!("could not end it: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+/// Whether a supervisor lives that holds this folder.
+pub(super) fn is_held(folder: &Path) -> bool {
+    File::open(folder.join(LOCK_FILE))
+        .is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err())
+}
+
+/// `target/broker` of this workspace.
+pub(super) fn root() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).join("target"),
+        PathBuf::from,
+    );
+    std::path::absolute(target.join("broker")).unwrap_or(target)
+}

@@ -1,0 +1,173 @@
+//! The harness's own promises about brokers and programs: what it starts ends with the test, however the test ends.
+
+#![expect(clippy::unwrap_used, reason = "a test that unwraps fails, as it should")]
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tests::{
+    broker::{self, Broker, Options},
+    wait_until,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const GONE_BOUND: Duration = Duration::from_secs(30);
+
+/// The processes that carry `folder` in their environment: the broker, its helpers, its port mapper.
+fn processes(folder: &Path) -> Vec<u32> {
+    let mark = format!("GEOCACHE_BROKER_FOLDER={}", folder.display());
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| {
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+fn command_of(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+async fn answers(addr: std::net::SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(addr).await else { return false };
+    let mut first = [0];
+    stream.write_all(b"AMQP\0\0\x09\x01").await.is_ok()
+        && stream.read_exact(&mut first).await.is_ok()
+        && first == [1]
+}
+
+async fn everything_is_gone(folder: &Path) {
+    wait_until("the broker, its port mapper and its folder are gone", GONE_BOUND, async || {
+        processes(folder).is_empty() && !folder.exists()
+    })
+    .await;
+}
+
+/// Starts `broker` with these arguments and reads the line that it prints when it is ready.
+fn ready(arguments: &[&str], stdin: Stdio) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_broker"))
+        .args(arguments)
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (child, line)
+}
+
+fn folder_in(reply: &str) -> PathBuf {
+    let reply: serde_json::Value = serde_json::from_str(reply).unwrap();
+    reply["folder"].as_str().unwrap_or_else(|| panic!("{reply}")).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shared_broker_answers() {
+    let url = broker::shared_url().await;
+    let place = url.rsplit_once('@').map(|(_, place)| place.split('/').next().unwrap().to_owned()).unwrap();
+    let addr = tokio::net::lookup_host(place).await.unwrap().next().unwrap();
+    assert!(answers(addr).await, "no answer at {addr}");
+}
+
+mod harms_the_broker {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_killed_with_9_comes_back_with_its_data_on_its_port() {
+        let broker = Broker::start(Options::default()).await.unwrap();
+        assert!(broker.addr().ip().is_loopback());
+        assert!(answers(broker.addr()).await);
+        broker.ctl(&["add_vhost", "kept"]).await.unwrap();
+        broker.kill_9().await.unwrap();
+        assert!(!answers(broker.addr()).await);
+        assert!(processes(broker.folder()).is_empty(), "kill -9 left something");
+        broker.restart().await.unwrap();
+        assert!(answers(broker.addr()).await);
+        let vhosts = broker.ctl(&["list_vhosts"]).await.unwrap();
+        assert!(vhosts.lines().any(|line| line == "kept"), "{vhosts}");
+        let folder = broker.folder().to_owned();
+        drop(broker);
+        everything_is_gone(&folder).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_stopped_in_good_order_or_frozen_comes_back() {
+        let broker = Broker::start(Options::default()).await.unwrap();
+        broker.freeze().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(200), answers(broker.addr())).await.is_err());
+        broker.thaw().await.unwrap();
+        wait_until("it answers again", GONE_BOUND, async || answers(broker.addr()).await).await;
+        broker.stop().await.unwrap();
+        assert!(processes(broker.folder()).is_empty(), "stop left something");
+        broker.restart().await.unwrap();
+        assert!(answers(broker.addr()).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn options_reach_the_broker_and_a_bad_one_is_told() {
+        let broker = Broker::start(
+            Options::default().config("default_vhost = elsewhere").plugin("rabbitmq_federation"),
+        )
+        .await
+        .unwrap();
+        assert!(broker.ctl(&["list_vhosts"]).await.unwrap().contains("elsewhere"));
+        let plugins = broker.ctl(&["eval", "rabbit_plugins:active()."]).await.unwrap();
+        assert!(plugins.contains("rabbitmq_federation"), "{plugins}");
+        let error = broker.ctl(&["no_such_command"]).await.unwrap_err();
+        assert!(format!("{error:#}").contains("no_such_command"), "{error:#}");
+        let error = Broker::start(Options::default().config("no.such.key = 1")).await.unwrap_err();
+        assert!(format!("{error:#}").contains("no.such.key"), "{error:#}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_test_killed_with_9_leaves_nothing() {
+        let (mut test, line) = ready(&["hold"], Stdio::null());
+        let folder = PathBuf::from(line.trim());
+        let commands: Vec<String> = processes(&folder).into_iter().map(command_of).collect();
+        assert!(commands.iter().any(|name| name == "epmd"), "no port mapper among {commands:?}");
+        assert!(commands.iter().any(|name| name.starts_with("beam")), "no broker among {commands:?}");
+        test.kill().unwrap();
+        test.wait().unwrap();
+        everything_is_gone(&folder).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_its_input_or_a_signal_ends_a_supervisor_and_all_it_started() {
+        let (mut by_input, line) = ready(&["run", "--private"], Stdio::piped());
+        let folder = folder_in(&line);
+        drop(by_input.stdin.take());
+        everything_is_gone(&folder).await;
+        assert!(by_input.wait().unwrap().success());
+
+        for signal in ["INT", "TERM", "HUP"] {
+            let (mut by_signal, line) = ready(&["run", "--private", "--until-signal"], Stdio::null());
+            let folder = folder_in(&line);
+            let kill = format!("kill -{signal} {}", by_signal.id());
+            assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+            everything_is_gone(&folder).await;
+            assert!(by_signal.wait().unwrap().success());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_killed_supervisor_left_is_ended_by_the_next() {
+        let (mut killed, line) = ready(&["run", "--private"], Stdio::piped());
+        let folder = folder_in(&line);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        assert!(!processes(&folder).is_empty(), "there is nothing to end");
+        let next = Broker::start(Options::default()).await.unwrap();
+        everything_is_gone(&folder).await;
+        assert!(answers(next.addr()).await);
+    }
+}
