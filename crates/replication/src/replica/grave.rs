@@ -68,7 +68,16 @@ impl Guard {
         }
     }
 
-    /// Remembers that the key at `position` is gone below `bar`. The higher bar stays where there is one already.
+    /// Takes over a peer's grave of a key that is not live here. What is known already stays where it is higher: a grave
+    /// below the floor would lower the key's bar.
+    pub fn learn(&mut self, position: u64, bar: Bar) {
+        if bar > self.bar(position, None) {
+            self.bury(position, bar);
+        }
+    }
+
+    /// Remembers that the key at `position`, which was live here, is gone below `bar`. The higher bar stays where there
+    /// is one already.
     pub fn bury(&mut self, position: u64, bar: Bar) {
         let number = self.next_number;
         match self.graves.get_mut(&position) {
@@ -208,6 +217,16 @@ mod tests {
         guard.bury(1, Bar::above(stamp(9)));
         guard.bury(1, Bar::at(stamp(3)));
         assert_eq!(guard.bar(1, None), Bar::above(stamp(9)));
+    }
+
+    #[test]
+    fn a_grave_learned_from_a_peer_does_not_lower_a_bar_that_the_floor_gives() {
+        let mut guard = Guard::new(8);
+        guard.raise_floor(Bar::above(stamp(10)));
+        guard.learn(1, Bar::above(stamp(3)));
+        assert_eq!(guard.bar(1, None), Bar::above(stamp(10)));
+        guard.learn(1, Bar::above(stamp(30)));
+        assert_eq!(guard.bar(1, None), Bar::above(stamp(30)));
     }
 
     #[test]

@@ -64,6 +64,9 @@ use crate::{
 /// Epochs of one node that are remembered; the oldest goes.
 const EPOCHS_MAX: usize = 4;
 
+/// Heartbeats for which a starting node listens before it sends anything.
+const QUIET_BEATS: u64 = 3;
+
 /// What time it is: given to every entry of the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
@@ -98,6 +101,8 @@ pub struct Replica<S> {
     control: VecDeque<(Destination, Message)>,
     /// The last beat heard from another process of this node's name, and how many in a row moved on.
     twin: Option<(u64, u32)>,
+    /// Until then a starting node listens without a word: a live process of its name would be shut out by its first.
+    quiet_until_ms: u64,
     counters: Counters,
 }
 
@@ -128,6 +133,7 @@ impl<S: Store> Replica<S> {
             beat_due_ms: now.mono_ms,
             control: VecDeque::new(),
             twin: None,
+            quiet_until_ms: now.mono_ms + if config.bootstrap { 0 } else { QUIET_BEATS * config.beat_ms },
             counters: Counters::default(),
             config,
         }
@@ -167,8 +173,12 @@ impl<S: Store> Replica<S> {
     }
 
     /// The next frame to send, if there is one: a beat that is due, then messages to single nodes, then records. Call
-    /// it while the transport has room, until it returns `None`.
+    /// it while the transport has room, until it returns `None`. A node that has to stop, and one that just started and
+    /// listens for a live process of its name, sends nothing.
     pub fn poll(&mut self, now: Now) -> Option<(Destination, Bytes)> {
+        if now.mono_ms < self.quiet_until_ms || self.failure.is_some() {
+            return None;
+        }
         if now.mono_ms >= self.beat_due_ms {
             self.beat_due_ms = now.mono_ms + self.config.beat_ms;
             let beat = Message::Beat(self.beat(now));

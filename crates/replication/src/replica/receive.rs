@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Beats in a row by which another process of this node's name is known to live, rather than to have just ended.
-const TWIN_BEATS: u32 = 3;
+const TWIN_BEATS: u32 = 2;
 
 impl<S: Store> Replica<S> {
     /// Takes a frame. It is handled when this returns, whatever it was: applied, refused and counted, or left to be
@@ -256,31 +256,29 @@ impl<S: Store> Replica<S> {
     }
 
     /// Another process with this node's name was heard. An earlier life may still have frames under way; one that goes
-    /// on beating is alive, and was there first.
+    /// on beating lives. The node that listens before its first word gives way to it; of two that have spoken, the one
+    /// that started later.
     fn notice_twin(&mut self, now: Now, epoch: u64, message: &Message) {
         let Message::Beat(beat) = message else { return };
-        if epoch > self.epoch {
-            tracing::error!(node = %self.config.node, "another process started with this node's name");
-            return;
-        }
-        let warm_up_ms = 2 * self.config.beat_ms;
-        if now.mono_ms.saturating_sub(self.started_ms) < warm_up_ms {
-            return;
-        }
         self.twin = match self.twin {
             Some((mono_ms, beats)) if beat.mono_ms > mono_ms => Some((beat.mono_ms, beats + 1)),
             Some(held) => Some(held),
             None => Some((beat.mono_ms, 1)),
         };
-        if self.twin.is_some_and(|(_, beats)| beats >= TWIN_BEATS) {
-            self.failure.get_or_insert(Failure::Duplicate { node: self.config.node.clone() });
+        let gives_way = now.mono_ms < self.quiet_until_ms || epoch < self.epoch;
+        if gives_way && self.twin.is_some_and(|(_, beats)| beats >= TWIN_BEATS) {
+            self.fail(Failure::Duplicate { node: self.config.node.clone() });
         }
     }
 
+    /// The others know a later life of this node: either its clock went back, or that life is another process.
     fn notice_later_life(&mut self, epoch: u64) {
         let ahead_ms = Hlc(epoch).ms().saturating_sub(Hlc(self.epoch).ms());
         let node = self.config.node.clone();
-        self.failure.get_or_insert(Failure::ClockWentBack { node, ahead_ms });
+        self.fail(match self.twin {
+            Some(_) => Failure::Duplicate { node },
+            None => Failure::ClockWentBack { node, ahead_ms },
+        });
     }
 
     /// Lets go of peers that were not heard for long, and later of their streams, which no node reports any more.

@@ -26,7 +26,8 @@ pub trait Store: Send + Sync + 'static {
     /// Raises a clear barrier. What is behind it is invisible at once and reclaimed lazily.
     fn clear(&self, namespace: &[u8], stamp: Stamp) -> Merged;
 
-    /// Merges a peer's grave: a live record that its bar does not admit goes, and the grave is kept.
+    /// Merges a peer's grave. A live record that its bar does not admit goes and leaves that grave
+    /// ([`super::Guard::bury`]); where none lives the grave is kept if it is news ([`super::Guard::learn`]).
     fn bury(&self, grave: Grave);
 
     /// Everything known from `position` on, live records and graves side by side under one lock, up to about
