@@ -1,1 +1,55 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+//!
+//! # Why this way
+//!
+//! A read of a cache is worth tens of nanoseconds, so everything here is arranged around what a read must touch: one hash, one
+//! short mutex, one slot of a slab, one bit. A hit *marks* its entry and moves nothing. The [`lru`](https://docs.rs/lru) crate
+//! keeps the recency order of slot numbers alone; a marked entry that reaches the cold end of that order is moved back to the hot
+//! end instead of being evicted (see [Eviction](#eviction)). The clock is an atomic that a thread advances, because asking the
+//! operating system for the time would cost more than the rest of a read.
+//!
+//! Rejected, each after measuring it: `Mutex<LruCache<K, V>>` per shard with promotion at each hit (half the speed on hits),
+//! promotion deferred through a ring buffer (the slowest: `lru` promotes by key, so each one is hashed again), and a read-write lock
+//! (it costs what the mutex costs and then cannot count a hit without an atomic).
+//!
+//! # Eviction
+//!
+//! The order is least-recently-used with a second chance. An entry enters at the hot end. When room is needed, the entry at the cold
+//! end is looked at: if it expired, it goes; if it was used since it was last there, it loses its mark and moves to the hot end, as
+//! though that use had just happened; otherwise it is evicted. One search gives at most [`SECOND_CHANCES_MAX`] second chances and
+//! then evicts the entry at the cold end, marked or not, so that an insert's time does not depend on how hot the whole shard is.
+//!
+//! # Invariants
+//!
+//! * Whenever no operation is inside a shard, it holds at most its share of the entries and of the weight. Room is made before an
+//!   entry is placed. Shares add up to exactly the capacity, so [`Cache::len`] and [`Cache::weight`] never exceed it.
+//! * An expired entry is never returned.
+//! * Each entry that the cache itself gave up (evicted, expired, too heavy) is told to its shard's [`Sidecar`] exactly once, under
+//!   the lock under which it went.
+//! * No value is dropped and no listener is called under a lock. What does run there, because it must: `K: Eq` and `V: Clone`, the
+//!   closures of [`Cache::read`], [`Cache::upsert`] and [`Cache::scan`], the [`Sidecar`], and the weigher inside `upsert`.
+//!   **None of them may call back into the same cache**: the shard's mutex is not reentrant, so that would deadlock.
+//! * `inserts = len + evictions + expirations + removals + cleared` at rest, see [`Stats`].
+
+mod builder;
+mod cache;
+mod clock;
+mod departed;
+mod error;
+mod inner;
+mod scan;
+mod shard;
+mod sidecar;
+mod stats;
+mod ticker;
+mod upsert;
+
+pub use builder::Builder;
+pub use cache::Cache;
+pub use clock::{Clock, Expiry, ManualClock};
+pub use error::ConfigError;
+pub use scan::{ScanItem, ScanPage};
+pub use shard::SECOND_CHANCES_MAX;
+pub use sidecar::{Cause, Sidecar};
+pub use stats::Stats;
+pub use upsert::{Slot, Verdict};

@@ -1,0 +1,278 @@
+//! Configuration of a cache, checked once.
+
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    Cache, Cause, Clock, ConfigError, Sidecar,
+    clock::{Time, millis},
+    inner::{Inner, Listener, Padded, Weigher},
+    shard::{Shard, Share, Store, WEIGHT_MAX},
+    ticker,
+};
+
+const SHARDS_MAX: usize = 1024;
+/// Left to itself, the builder gives each shard at least this many entries, or this much weight (think of bytes): in smaller ones
+/// the capacity would be split so finely that a shard evicts while its neighbour has room.
+const SHARE_ENTRIES_MIN: usize = 512;
+const SHARE_WEIGHT_MIN: u64 = 4 << 20;
+/// From 64 shards on, more are made only where a shard would hold more entries than this, which keeps its scans and its growth short.
+const SHARE_ENTRIES_MAX: usize = 16_384;
+const SHARDS_USUAL: usize = 64;
+
+/// Builds a [`Cache`]; made by [`Cache::builder`].
+///
+/// At least one of [`capacity`](Self::capacity) and [`weight_capacity`](Self::weight_capacity) must be set: there is no unbounded
+/// cache. Both are divided among the shards exactly: shares differ by at most one and add up to the capacity.
+#[must_use = "a builder does nothing until `build()`"]
+pub struct Builder<K, V, S = RandomState, X = ()> {
+    capacity: Option<usize>,
+    weight_capacity: Option<u64>,
+    weigher: Option<Weigher<K, V>>,
+    default_ttl: Option<Duration>,
+    shards: Option<usize>,
+    clock: Clock,
+    hasher: S,
+    sidecar: Box<dyn FnMut() -> X>,
+    listener: Option<Listener<K, V>>,
+}
+
+impl<K, V> Builder<K, V> {
+    pub(crate) fn new() -> Self {
+        Builder {
+            capacity: None,
+            weight_capacity: None,
+            weigher: None,
+            default_ttl: None,
+            shards: None,
+            clock: Clock::coarse(),
+            hasher: RandomState::new(),
+            sidecar: Box::new(|| ()),
+            listener: None,
+        }
+    }
+}
+
+impl<K, V, S, X> Builder<K, V, S, X> {
+    /// The most entries, at least 1. Default: bounded by weight alone.
+    pub fn capacity(mut self, entries: usize) -> Self {
+        self.capacity = Some(entries);
+        self
+    }
+
+    /// The most weight, at least 1, in the [`weigher`](Self::weigher)'s unit. Default: bounded by entries alone.
+    ///
+    /// **An entry heavier than its shard's share is not kept**: the write takes the old value's place and is evicted at once, which
+    /// the sidecar and the listener hear of; no other entry leaves for its sake. The share is the capacity divided by
+    /// [`shards`](Self::shards), and at most 2³²−1, so for large entries take few shards.
+    pub fn weight_capacity(mut self, weight: u64) -> Self {
+        self.weight_capacity = Some(weight);
+        self
+    }
+
+    /// What an entry weighs; 0 is taken as 1. Default: each entry weighs 1.
+    ///
+    /// It is asked once per write, and what it said counts until the next write of that entry, so answers that change (or
+    /// lie) cannot unbalance the books. Within `upsert` it runs under the shard's lock.
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// The lifetime of entries written without one, at least one tick of the clock. Default: they never expire.
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.default_ttl = Some(ttl);
+        self
+    }
+
+    /// The number of shards: a power of two, at most 1024 and at most the capacity.
+    ///
+    /// Default: as many as give each shard at least 512 entries (by weight: 4 Mi units), up to 64; from there on, as many as keep a
+    /// shard at 16,384 entries, up to 1024. So a small cache has a single shard, and evicts exactly in its order.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// Where the time comes from: [`Clock::coarse`] (the default) or a [`ManualClock`](crate::ManualClock).
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
+    /// What hears of each value that leaves, after the lock is released: on the thread that caused it, or on the ticker's.
+    ///
+    /// Called once per value, with the cause. It may call the cache. By the time it runs, others may have written the key again.
+    /// For a replaced value, the key is the one that the write came with. If it panics, the panic reaches the caller whose
+    /// operation it was (the operation is done all the same), and further events of that operation are not told.
+    pub fn listener(mut self, listener: impl Fn(&K, &V, Cause) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// What hashes the keys. Default: the standard library's keyed `RandomState`, safe against keys chosen by an adversary.
+    ///
+    /// All 64 bits matter: the top bits choose the shard and order the scan, the others address the shard's table.
+    pub fn hasher<T>(self, hasher: T) -> Builder<K, V, T, X> {
+        Builder {
+            hasher,
+            capacity: self.capacity,
+            weight_capacity: self.weight_capacity,
+            weigher: self.weigher,
+            default_ttl: self.default_ttl,
+            shards: self.shards,
+            clock: self.clock,
+            sidecar: self.sidecar,
+            listener: self.listener,
+        }
+    }
+
+    /// Makes each shard's [`Sidecar`]; called once per shard, in the order of positions. Default: `()`, which hears nothing.
+    pub fn sidecar<Y>(self, make: impl FnMut() -> Y + 'static) -> Builder<K, V, S, Y> {
+        Builder {
+            sidecar: Box::new(make),
+            hasher: self.hasher,
+            capacity: self.capacity,
+            weight_capacity: self.weight_capacity,
+            weigher: self.weigher,
+            default_ttl: self.default_ttl,
+            shards: self.shards,
+            clock: self.clock,
+            listener: self.listener,
+        }
+    }
+
+    /// Checks the configuration and makes the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the setter and what would be right. With [`Clock::coarse`], also when the operating system refuses a
+    /// thread.
+    ///
+    /// ```
+    /// let error = cache_core::Cache::<u32, u32>::builder().capacity(100).shards(3).build().unwrap_err();
+    /// assert_eq!(error.field, "shards");
+    /// assert_eq!(error.to_string(), "shards: 3 is not a power of two from 1 to 1024; try 4");
+    /// ```
+    pub fn build(mut self) -> Result<Cache<K, V, S, X>, ConfigError>
+    where
+        K: Hash + Eq + Send + 'static,
+        V: Send + 'static,
+        S: BuildHasher + Send + Sync + 'static,
+        X: Sidecar<K, V>,
+    {
+        self.check_bounds()?;
+        let time = self.clock.manual().map_or_else(Time::coarse, Time::manual);
+        let default_ttl_ms = self.checked_ttl(&time)?;
+        let count = self.checked_shards()?;
+        let shards = (0..count)
+            .map(|index| {
+                let store = Store::new(self.share(index, count));
+                Padded(Mutex::new(Shard { store, sidecar: (self.sidecar)() }))
+            })
+            .collect();
+        let inner = Arc::new(Inner {
+            shards,
+            shard_bits: count.trailing_zeros(),
+            hasher: self.hasher,
+            time,
+            default_ttl_ms,
+            capacity: self.capacity,
+            weight_capacity: self.weight_capacity,
+            weigher: self.weigher,
+            listener: self.listener,
+            sweep_panics: AtomicU64::new(0),
+        });
+        if self.clock.manual().is_none() {
+            ticker::spawn(&inner).map_err(ConfigError::no_thread)?;
+        }
+        Ok(Cache::from_inner(inner))
+    }
+
+    fn check_bounds(&self) -> Result<(), ConfigError> {
+        let (entries, weight) = (self.capacity, self.weight_capacity);
+        if entries.is_none() && weight.is_none() {
+            return Err(ConfigError::new("capacity", "neither capacity nor weight_capacity is set; set one"));
+        }
+        if entries == Some(0) {
+            return Err(ConfigError::new("capacity", "0 would keep nothing; it must be at least 1"));
+        }
+        if weight == Some(0) {
+            return Err(ConfigError::new("weight_capacity", "0 would keep nothing; it must be at least 1"));
+        }
+        if weight.is_some() && self.weigher.is_none() {
+            return Err(ConfigError::new("weight_capacity", "it needs a weigher; set one, or use capacity"));
+        }
+        Ok(())
+    }
+
+    fn checked_ttl(&self, time: &Time) -> Result<Option<u64>, ConfigError> {
+        let Some(ttl) = self.default_ttl else { return Ok(None) };
+        let tick_ms = time.tick_ms();
+        if millis(ttl) < tick_ms {
+            let reason =
+                format!("{ttl:?} is shorter than the clock's tick; it must be at least {tick_ms} ms");
+            return Err(ConfigError::new("default_ttl", reason));
+        }
+        Ok(Some(millis(ttl)))
+    }
+
+    fn checked_shards(&self) -> Result<usize, ConfigError> {
+        let entries = self.capacity.unwrap_or(usize::MAX);
+        let weight = self.weight_capacity.unwrap_or(u64::MAX);
+        let most = entries.min(usize::try_from(weight).unwrap_or(usize::MAX));
+        let Some(shards) = self.shards else { return Ok(self.usual_shards()) };
+        if !shards.is_power_of_two() || shards > SHARDS_MAX {
+            let near = shards.clamp(1, SHARDS_MAX).next_power_of_two();
+            let reason = format!("{shards} is not a power of two from 1 to {SHARDS_MAX}; try {near}");
+            return Err(ConfigError::new("shards", reason));
+        }
+        if shards > most {
+            let reason = format!("{shards} shards cannot divide a capacity of {most}; take fewer");
+            return Err(ConfigError::new("shards", reason));
+        }
+        Ok(shards)
+    }
+
+    fn usual_shards(&self) -> usize {
+        let by_entries = self.capacity.map(|entries| {
+            let small = (entries / SHARE_ENTRIES_MIN).clamp(1, SHARDS_USUAL);
+            let large = entries.div_ceil(SHARE_ENTRIES_MAX).min(SHARDS_MAX);
+            // Rounded down where shards would get too small, and up where they would get too large.
+            (1_usize << small.ilog2()).max(if large > SHARDS_USUAL { large.next_power_of_two() } else { 1 })
+        });
+        let by_weight = self.weight_capacity.map(|weight| {
+            let shards = (weight / SHARE_WEIGHT_MIN).clamp(1, SHARDS_USUAL as u64);
+            // A share is at most what a 32-bit weight can reach, or the rest of it could not be used by a single entry.
+            let wide = weight.div_ceil(WEIGHT_MAX).min(SHARDS_MAX as u64).next_power_of_two();
+            (1_usize << shards.ilog2()).max(wide as usize)
+        });
+        match (by_entries, by_weight) {
+            (Some(entries), Some(weight)) => entries.min(weight),
+            (Some(shards), None) | (None, Some(shards)) => shards,
+            (None, None) => 1,
+        }
+    }
+
+    /// The share of one shard: the first ones take what does not divide evenly.
+    fn share(&self, index: usize, count: usize) -> Share {
+        let weight = self.weight_capacity.map_or(u64::MAX, |weight| {
+            let (count, index) = (count as u64, index as u64);
+            weight / count + u64::from(index < weight % count)
+        });
+        let entries = self
+            .capacity
+            .map_or(usize::MAX, |entries| entries / count + usize::from(index < entries % count));
+        // Each entry weighs at least 1, so more entries than weight cannot be; and slots are numbered by 32 bits.
+        let entries = entries.min(usize::try_from(weight).unwrap_or(usize::MAX)).min(u32::MAX as usize - 1);
+        Share { entries, weight }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,484 @@
+//! The handle: operations that take one shard's lock each.
+
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    Builder, Cause, Expiry, ScanItem, ScanPage, Sidecar, Slot, Stats, Verdict,
+    clock::left,
+    departed::Departed,
+    inner::Inner,
+    shard::{Budget, New, Shard},
+};
+
+/// A sharded TTL LRU cache in memory. Cloning makes another handle on the same cache; when the last is dropped, so is the cache.
+///
+/// The [crate's documentation](crate) tells how it evicts and what runs under its locks.
+pub struct Cache<K, V, S = RandomState, X = ()> {
+    inner: Arc<Inner<K, V, S, X>>,
+}
+
+impl<K, V> Cache<K, V> {
+    /// Begins the configuration of a cache.
+    pub fn builder() -> Builder<K, V> {
+        Builder::new()
+    }
+}
+
+impl<K, V, S, X> Cache<K, V, S, X> {
+    pub(crate) fn from_inner(inner: Arc<Inner<K, V, S, X>>) -> Self {
+        Cache { inner }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Arc<Inner<K, V, S, X>> {
+        &self.inner
+    }
+
+    /// How many entries are held, counting those that expired and were not reclaimed yet. Never more than the capacity.
+    ///
+    /// Takes each shard's lock in turn, so under concurrent writes it is not one instant's number.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.shards.iter().map(|shard| shard.0.lock().store.len()).sum()
+    }
+
+    /// Whether [`len`](Self::len) is 0.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inner.shards.iter().all(|shard| shard.0.lock().store.len() == 0)
+    }
+
+    /// The weight of what is held, as [`len`](Self::len) counts it. Without a weigher, the same number. Never more than the capacity.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.inner.shards.iter().fold(0, |sum, shard| shard.0.lock().store.weight().saturating_add(sum))
+    }
+
+    /// The most entries, if they are bounded.
+    #[must_use]
+    pub fn capacity(&self) -> Option<usize> {
+        self.inner.capacity
+    }
+
+    /// The most weight, if it is bounded.
+    #[must_use]
+    pub fn weight_capacity(&self) -> Option<u64> {
+        self.inner.weight_capacity
+    }
+
+    /// The number of shards, a power of two.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.inner.shards.len()
+    }
+
+    /// What the cache did since it was built. Takes each shard's lock in turn.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    /// Gives each shard's sidecar to the closure in turn, under that shard's lock, in the order of positions.
+    pub fn with_sidecars(&self, mut f: impl FnMut(&mut X)) {
+        for shard in &self.inner.shards {
+            f(&mut shard.0.lock().sidecar);
+        }
+    }
+
+    /// Gives the closure the sidecar of the shard that a position belongs to, under the shard's lock.
+    pub fn with_sidecar_at<R>(&self, position: u64, f: impl FnOnce(&mut X) -> R) -> R {
+        f(&mut self.inner.lock(position).sidecar)
+    }
+
+    /// Takes every entry out, shard after shard; writes of other threads may come between.
+    ///
+    /// The sidecars are not told: this is a caller's will, and whoever needs it there has [`with_sidecars`](Self::with_sidecars).
+    /// The listener hears of each entry as [`Removed`](Cause::Removed), after the locks.
+    pub fn clear(&self) {
+        for shard in &self.inner.shards {
+            let cleared = shard.0.lock().store.clear();
+            if let Some(listener) = &self.inner.listener {
+                for (key, value) in cleared.entries() {
+                    listener(key, value, Cause::Removed);
+                }
+            }
+        }
+    }
+}
+
+impl<K, V, S, X> Cache<K, V, S, X>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+    X: Sidecar<K, V>,
+{
+    /// The value under a key, cloned, or `None` if there is none or it expired. Counts as a hit or a miss, and a hit as a use.
+    ///
+    /// One hash, one lock, one load of the clock, and nothing copied but what `V::clone` copies. The clone is made under the lock,
+    /// so keep it cheap: put large values into an `Arc`.
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.access(key, |value, _, _| value.clone())
+    }
+
+    /// Reads the value in place, under the shard's lock, with the lifetime it has left (`None`: for ever). Otherwise as [`get`](Self::get).
+    ///
+    /// The closure must be short and must not call back into the cache: that would deadlock.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", vec![1, 2, 3]);
+    /// assert_eq!(cache.read("k", |v, left| (v.len(), left)), Some((3, None)));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn read<Q, R>(&self, key: &Q, f: impl FnOnce(&V, Option<Duration>) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.access(key, |value, deadline, now| f(value, left(deadline, now)))
+    }
+
+    #[inline]
+    fn access<Q, R>(&self, key: &Q, f: impl FnOnce(&V, u64, u64) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.inner.hasher.hash_one(key);
+        let now = self.inner.time.now();
+        let mut shard = self.inner.lock(hash);
+        let store = &mut shard.store;
+        let Some(slot) = store.find(hash, key) else {
+            store.counts.misses += 1;
+            return None;
+        };
+        let entry = store.entry_mut(slot);
+        if entry.deadline <= now {
+            drop(shard);
+            self.miss_expired(hash, key);
+            return None;
+        }
+        entry.marked = true;
+        let answer = f(&entry.value, entry.deadline, now);
+        store.counts.hits += 1;
+        Some(answer)
+    }
+
+    /// A read met an expired entry: reclaim it, if nobody did or replaced it in between.
+    #[cold]
+    fn miss_expired<Q>(&self, hash: u64, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let mut departed = Departed::new();
+        {
+            let now = self.inner.time.now();
+            let mut guard = self.inner.lock(hash);
+            let Shard { store, sidecar } = &mut *guard;
+            store.counts.misses += 1;
+            store.live(hash, key, now, sidecar, &mut departed);
+        }
+        self.inner.settle(&mut departed);
+    }
+
+    /// The value under a key, cloned, without counting a read or a use.
+    pub fn peek<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.look(key, V::clone)
+    }
+
+    /// Whether a key has a live entry, without counting a read or a use.
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.look(key, |_| ()).is_some()
+    }
+
+    fn look<Q, R>(&self, key: &Q, f: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.inner.hasher.hash_one(key);
+        let now = self.inner.time.now();
+        let shard = self.inner.lock(hash);
+        let entry = shard.store.entry(shard.store.find(hash, key)?);
+        (entry.deadline > now).then(|| f(&entry.value))
+    }
+
+    /// Puts a value under a key for the default lifetime, and returns the live value that it replaced.
+    ///
+    /// May evict others to make room. See [`Builder::weight_capacity`] for values that are too heavy to keep.
+    pub fn insert(&self, key: K, value: V) -> Option<V> {
+        self.insert_with_expiry(key, value, Expiry::Default)
+    }
+
+    /// [`insert`](Self::insert) with a lifetime of its own.
+    pub fn insert_with_expiry(&self, key: K, value: V, expiry: Expiry) -> Option<V> {
+        let inner = &*self.inner;
+        let hash = inner.hasher.hash_one(&key);
+        let weight = inner.weigh(&key, &value);
+        let now = inner.time.now();
+        let mut departed = Departed::new();
+        let (key, old) = {
+            let mut guard = inner.lock(hash);
+            let Shard { store, sidecar } = &mut *guard;
+            match store.live(hash, &key, now, sidecar, &mut departed) {
+                Some(slot) => {
+                    let deadline = inner.deadline(expiry, now, Some(store.entry(slot).deadline));
+                    let write = (value, weight, deadline);
+                    (key, store.replace(slot, write, now, sidecar, &mut departed))
+                }
+                None => {
+                    let deadline = inner.deadline(expiry, now, None);
+                    store.insert(New { hash, key, value, weight, deadline }, now, sidecar, &mut departed);
+                    drop(guard);
+                    inner.settle(&mut departed);
+                    return None;
+                }
+            }
+        };
+        if let Some(listener) = &inner.listener {
+            listener(&key, &old, Cause::Replaced);
+        }
+        inner.settle(&mut departed);
+        Some(old)
+    }
+
+    /// Takes an entry out and returns its value, if it was live.
+    pub fn remove<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let inner = &*self.inner;
+        let hash = inner.hasher.hash_one(key);
+        let now = inner.time.now();
+        let mut departed = Departed::new();
+        let removed = {
+            let mut guard = inner.lock(hash);
+            let Shard { store, sidecar } = &mut *guard;
+            store.live(hash, key, now, sidecar, &mut departed).map(|slot| store.remove(slot))
+        };
+        inner.settle(&mut departed);
+        let (key, value) = removed?;
+        if let Some(listener) = &inner.listener {
+            listener(&key, &value, Cause::Removed);
+        }
+        Some(value)
+    }
+
+    /// Gives a live entry another lifetime, beginning now, and counts as a use; `false` if there is none.
+    pub fn touch<Q>(&self, key: &Q, expiry: Expiry) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let inner = &*self.inner;
+        let hash = inner.hasher.hash_one(key);
+        let now = inner.time.now();
+        let mut departed = Departed::new();
+        let touched = {
+            let mut guard = inner.lock(hash);
+            let Shard { store, sidecar } = &mut *guard;
+            let slot = store.live(hash, key, now, sidecar, &mut departed);
+            if let Some(slot) = slot {
+                let deadline = inner.deadline(expiry, now, Some(store.entry(slot).deadline));
+                store.touch(slot, deadline);
+            }
+            slot.is_some()
+        };
+        inner.settle(&mut departed);
+        touched
+    }
+
+    /// Looks at a key and decides what becomes of it, atomically: the closure runs once, under the shard's lock, with the shard's
+    /// sidecar at hand.
+    ///
+    /// An expired entry is first given to the sidecar as a victim and then shown as vacant. `own` makes the owned key, and is called
+    /// only if one is needed: for an insert under the lock, before anything is changed; for a replacement only if there is a
+    /// listener to show it to. Counts neither as a read nor, with [`Verdict::Keep`], as a use.
+    ///
+    /// The closures must be short and must not call back into the cache: that would deadlock. If one panics, nothing was
+    /// written.
+    ///
+    /// ```
+    /// use cache_core::{Cache, Expiry, Verdict};
+    ///
+    /// let cache: Cache<String, u64> = Cache::builder().capacity(10).build()?;
+    /// let mut count = || {
+    ///     cache.upsert("visits", str::to_owned, |slot, ()| {
+    ///         let next = slot.value.map_or(1, |n| n + 1);
+    ///         (Verdict::Replace(next, Expiry::Keep), next)
+    ///     })
+    /// };
+    /// assert_eq!((count(), count()), (1, 2));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn upsert<Q, R>(
+        &self,
+        key: &Q,
+        own: impl FnOnce(&Q) -> K,
+        f: impl FnOnce(Slot<'_, V>, &mut X) -> (Verdict<V>, R),
+    ) -> R
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let inner = &*self.inner;
+        let hash = inner.hasher.hash_one(key);
+        let now = inner.time.now();
+        let mut departed = Departed::new();
+        let (mut replaced, mut removed) = (None, None);
+        let mut own = Some(own);
+        let answer = {
+            let mut guard = inner.lock(hash);
+            let Shard { store, sidecar } = &mut *guard;
+            let slot = store.live(hash, key, now, sidecar, &mut departed);
+            let present = slot.map(|slot| store.entry(slot));
+            let shown = Slot {
+                value: present.map(|entry| &entry.value),
+                left: present.and_then(|entry| left(entry.deadline, now)),
+                position: hash,
+            };
+            let (verdict, answer) = f(shown, sidecar);
+            match (verdict, slot) {
+                (Verdict::Keep, _) | (Verdict::Remove, None) => {}
+                (Verdict::Remove, Some(slot)) => removed = Some(store.remove(slot)),
+                (Verdict::Replace(value, expiry), Some(slot)) => {
+                    let entry = store.entry(slot);
+                    let weight = inner.weigh(&entry.key, &value);
+                    let deadline = inner.deadline(expiry, now, Some(entry.deadline));
+                    let write = (value, weight, deadline);
+                    replaced = Some(store.replace(slot, write, now, sidecar, &mut departed));
+                }
+                (Verdict::Replace(value, expiry), None) => {
+                    if let Some(own) = own.take() {
+                        let key = own(key);
+                        let weight = inner.weigh(&key, &value);
+                        let deadline = inner.deadline(expiry, now, None);
+                        store.insert(New { hash, key, value, weight, deadline }, now, sidecar, &mut departed);
+                    }
+                }
+            }
+            answer
+        };
+        if let Some(listener) = &inner.listener {
+            if let (Some(old), Some(own)) = (&replaced, own.take()) {
+                listener(&own(key), old, Cause::Replaced);
+            }
+            if let Some((key, value)) = &removed {
+                listener(key, value, Cause::Removed);
+            }
+        }
+        inner.settle(&mut departed);
+        answer
+    }
+
+    /// One page of a walk over all live entries in the order of their positions, given to a closure under the shard's lock.
+    ///
+    /// A key's position is its hash; shards are contiguous ranges of positions. A page begins at `position`, holds the next
+    /// `limit` entries of its shard (0 is taken as 1) or as many as there are, never spans two shards, and never splits entries of
+    /// equal position, for whose sake it can be longer. Begin at 0 and go on with [`ScanPage::next`]: each entry that is there all the time is met exactly
+    /// once, whatever is written meanwhile. It takes the lock once, for a time linear in the shard's size, and memory linear in `limit`.
+    ///
+    /// The closure must be short and must not call back into the cache: that would deadlock.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(100).build()?;
+    /// (0..50).for_each(|n| { cache.insert(n, ()); });
+    /// let (mut at, mut seen) = (Some(0), 0);
+    /// while let Some(position) = at {
+    ///     at = cache.scan(position, 8, |page, ()| { seen += page.items.len(); page.next });
+    /// }
+    /// assert_eq!(seen, 50);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn scan<R>(&self, position: u64, limit: usize, f: impl FnOnce(ScanPage<'_, K, V>, &mut X) -> R) -> R {
+        let inner = &*self.inner;
+        let now = inner.time.now();
+        let index = inner.shard_index(position);
+        let mut guard = inner.shards[index].0.lock();
+        let Shard { store, sidecar } = &mut *guard;
+        let (picked, more) = store.page(position, limit, now);
+        let item = |&(position, slot): &(u64, u32)| {
+            let entry = store.entry(slot);
+            ScanItem { position, key: &entry.key, value: &entry.value, left: left(entry.deadline, now) }
+        };
+        let items: Vec<_> = picked.iter().map(item).collect();
+        let next = match items.last() {
+            Some(last) if more => Some(last.position + 1),
+            _ => inner.shard_end(index),
+        };
+        f(ScanPage { items: &items, lo: position, next }, sidecar)
+    }
+
+    /// The place of a key in the order of a [`scan`](Self::scan): its hash.
+    pub fn position<Q>(&self, key: &Q) -> u64
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.inner.hasher.hash_one(key)
+    }
+
+    /// Reclaims everything that has expired by now and returns how many entries that were.
+    ///
+    /// The ticker's thread does this by itself in the background; a cache on a [`ManualClock`](crate::ManualClock) has no thread
+    /// and leaves it to this. It works in the same short steps, so other threads are not held up.
+    pub fn sweep(&self) -> usize {
+        let now = self.inner.time.now();
+        let mut departed = Departed::new();
+        let mut reclaimed = 0;
+        for index in 0..self.inner.shards.len() {
+            // The first walk may have been begun by the ticker at an earlier time; the second is then wholly ours.
+            for _ in 0..2 {
+                while self.inner.is_due(index, now) {
+                    let mut budget = Budget::unlimited();
+                    let swept = self.inner.sweep_step(index, &mut budget, &mut departed);
+                    reclaimed += swept.reclaimed;
+                    if swept.finished {
+                        break;
+                    }
+                }
+            }
+        }
+        reclaimed
+    }
+}
+
+impl<K, V, S, X> Clone for Cache<K, V, S, X> {
+    fn clone(&self) -> Self {
+        Cache { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<K, V, S, X> fmt::Debug for Cache<K, V, S, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("len", &self.len())
+            .field("capacity", &self.inner.capacity)
+            .field("weight_capacity", &self.inner.weight_capacity)
+            .field("shards", &self.shards())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,183 @@
+//! The coarse clock, its manual twin, and deadlines on both.
+//!
+//! Time is whole milliseconds since the clock began, in one atomic that advances in steps of one tick. A reader pays one load. The
+//! price is precision, always paid on the same side: a deadline is the time as last published plus the lifetime *rounded down* to
+//! a tick, so an entry lives at most as long as it was given, and at most two ticks less. (The one thing that can lengthen a life is
+//! the operating system not running the ticker's thread; then the clock stands still until it does.)
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// The deadline of an entry that never expires.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// How long an entry lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expiry {
+    /// As long as the cache's default says; forever if it has none.
+    #[default]
+    Default,
+    /// Until it is evicted or removed.
+    Never,
+    /// For this long, rounded down to one tick of the clock. A lifetime under one tick is over at once.
+    After(Duration),
+    /// Until the deadline that the entry already has. For a key that was vacant this is [`Default`](Expiry::Default).
+    Keep,
+}
+
+/// Where a cache takes its time from.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    manual: Option<ManualClock>,
+}
+
+impl Clock {
+    /// The step in which the coarse clock advances: 10 ms.
+    pub const TICK: Duration = Duration::from_millis(10);
+
+    /// A monotonic clock in steps of [`TICK`](Self::TICK), advanced by a thread that also reclaims expired entries: the default.
+    ///
+    /// Each cache built with it has a thread of its own, which ends with the cache.
+    #[must_use]
+    pub fn coarse() -> Self {
+        Clock { manual: None }
+    }
+
+    pub(crate) fn manual(&self) -> Option<&ManualClock> {
+        self.manual.as_ref()
+    }
+}
+
+impl From<ManualClock> for Clock {
+    fn from(clock: ManualClock) -> Self {
+        Clock { manual: Some(clock) }
+    }
+}
+
+/// A clock that moves when it is told to, for tests. Its tick is one millisecond.
+///
+/// Clones share one time. A cache on a manual clock has no thread: what expired is reclaimed when somebody meets it, and by
+/// [`Cache::sweep`](crate::Cache::sweep).
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_core::{Cache, Expiry, ManualClock};
+///
+/// let clock = ManualClock::new();
+/// let cache = Cache::builder().capacity(10).clock(clock.clone()).build()?;
+/// cache.insert_with_expiry("k", 1, Expiry::After(Duration::from_secs(1)));
+/// clock.advance(Duration::from_secs(1));
+/// assert_eq!((cache.len(), cache.get("k")), (1, None));
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ManualClock {
+    now_ms: Arc<AtomicU64>,
+}
+
+impl ManualClock {
+    /// A clock at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves the time forward, rounding down to a millisecond. It stops short of the end of time rather than wrapping.
+    pub fn advance(&self, by: Duration) {
+        let by = millis(by);
+        let forward = |now: u64| Some(now.saturating_add(by).min(NEVER - 1));
+        // The closure never answers `None`, so the update cannot fail.
+        let _ = self.now_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, forward);
+    }
+
+    /// The time since the clock's beginning.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Duration::from_millis(self.now_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// The time as a cache reads it: a shared atomic and the size of its steps.
+#[derive(Debug, Clone)]
+pub(crate) struct Time {
+    now_ms: Arc<AtomicU64>,
+    tick_ms: u64,
+}
+
+impl Time {
+    pub(crate) fn coarse() -> Self {
+        Time { now_ms: Arc::default(), tick_ms: Clock::TICK.as_millis() as u64 }
+    }
+
+    pub(crate) fn manual(clock: &ManualClock) -> Self {
+        Time { now_ms: Arc::clone(&clock.now_ms), tick_ms: 1 }
+    }
+
+    /// Relaxed is enough: the number orders nothing, and a reader may be a tick behind by design.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+
+    /// Publishes how much time has passed since the ticker began, rounded down to a tick.
+    pub(crate) fn publish(&self, elapsed: Duration) {
+        let elapsed = millis(elapsed);
+        self.now_ms.store(elapsed - elapsed % self.tick_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn tick_ms(&self) -> u64 {
+        self.tick_ms
+    }
+
+    /// The deadline of a lifetime that begins now.
+    #[inline]
+    pub(crate) fn deadline(&self, now: u64, lifetime_ms: u64) -> u64 {
+        now.saturating_add(lifetime_ms - lifetime_ms % self.tick_ms).min(NEVER - 1)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.now_ms)
+    }
+}
+
+/// Whole milliseconds, at most `u64::MAX`.
+#[inline]
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is left until a deadline that has not passed.
+#[inline]
+pub(crate) fn left(deadline: u64, now: u64) -> Option<Duration> {
+    (deadline != NEVER).then(|| Duration::from_millis(deadline.saturating_sub(now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_rounds_down_to_a_tick() {
+        let time = Time::coarse();
+        time.publish(Duration::from_millis(1_019));
+        assert_eq!(time.now(), 1_010);
+        assert_eq!(time.deadline(time.now(), 29), 1_030);
+        assert_eq!(time.deadline(time.now(), 9), 1_010, "a lifetime under a tick is over at once");
+    }
+
+    #[test]
+    fn a_huge_lifetime_ends_before_never() {
+        let time = Time::coarse();
+        assert_eq!(time.deadline(5, millis(Duration::MAX)), NEVER - 1);
+        let clock = ManualClock::new();
+        clock.advance(Duration::MAX);
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now(), Duration::from_millis(NEVER - 1));
+    }
+}

@@ -1,0 +1,139 @@
+//! What the handles of one cache share: the shards and how a key finds its own.
+
+use std::{
+    hash::{BuildHasher, Hash},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    Cause, Expiry, Sidecar, Stats,
+    clock::{NEVER, Time},
+    departed::Departed,
+    shard::{Budget, Shard},
+};
+
+pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+pub(crate) type Listener<K, V> = Box<dyn Fn(&K, &V, Cause) + Send + Sync>;
+
+/// A shard on cache lines of its own (two, as processors fetch pairs), so that neighbours do not slow each other down.
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+pub(crate) type Shards<K, V, X> = Box<[Padded<Mutex<Shard<K, V, X>>>]>;
+
+pub(crate) struct Inner<K, V, S, X> {
+    pub(crate) shards: Shards<K, V, X>,
+    /// The number of shards is two to this power; that many top bits of a hash choose the shard.
+    pub(crate) shard_bits: u32,
+    pub(crate) hasher: S,
+    pub(crate) time: Time,
+    pub(crate) default_ttl_ms: Option<u64>,
+    pub(crate) capacity: Option<usize>,
+    pub(crate) weight_capacity: Option<u64>,
+    pub(crate) weigher: Option<Weigher<K, V>>,
+    pub(crate) listener: Option<Listener<K, V>>,
+    pub(crate) sweep_panics: AtomicU64,
+}
+
+/// What one step of a sweep over one shard came to.
+pub(crate) struct Swept {
+    pub(crate) finished: bool,
+    pub(crate) slots: usize,
+    pub(crate) reclaimed: usize,
+}
+
+impl<K, V, S, X> Inner<K, V, S, X> {
+    #[inline]
+    pub(crate) fn shard_index(&self, position: u64) -> usize {
+        // In two steps, because a shift by all 64 bits (one shard) would overflow.
+        ((position >> 1) >> (63 - self.shard_bits)) as usize
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self, position: u64) -> MutexGuard<'_, Shard<K, V, X>> {
+        self.shards[self.shard_index(position)].0.lock()
+    }
+
+    /// The first position of the shard after this one.
+    pub(crate) fn shard_end(&self, index: usize) -> Option<u64> {
+        let next = index + 1;
+        (next < self.shards.len()).then(|| (next as u64) << (64 - self.shard_bits))
+    }
+
+    /// An entry that weighs nothing would be bounded by nothing, so the least weight is 1.
+    #[inline]
+    pub(crate) fn weigh(&self, key: &K, value: &V) -> u64 {
+        self.weigher.as_ref().map_or(1, |weigh| weigh(key, value).max(1))
+    }
+
+    #[inline]
+    pub(crate) fn deadline(&self, expiry: Expiry, now: u64, present: Option<u64>) -> u64 {
+        let lifetime_ms = match (expiry, present) {
+            (Expiry::Never, _) => return NEVER,
+            (Expiry::Keep, Some(deadline)) => return deadline,
+            (Expiry::Default | Expiry::Keep, _) => match self.default_ttl_ms {
+                None => return NEVER,
+                Some(ttl) => ttl,
+            },
+            (Expiry::After(ttl), _) => crate::clock::millis(ttl),
+        };
+        self.time.deadline(now, lifetime_ms)
+    }
+
+    /// Tells the listener of what left, and drops it. To be called without a lock.
+    #[inline]
+    pub(crate) fn settle(&self, departed: &mut Departed<K, V>) {
+        if departed.len() > 0 {
+            self.settle_each(departed);
+        }
+    }
+
+    #[cold]
+    fn settle_each(&self, departed: &mut Departed<K, V>) {
+        for (key, value, cause) in departed.drain() {
+            if let Some(listener) = &self.listener {
+                listener(&key, &value, cause);
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        for shard in &self.shards {
+            sum.add(&shard.0.lock().store.counts);
+        }
+        sum.sweep_panics = self.sweep_panics.load(Ordering::Relaxed);
+        sum
+    }
+}
+
+impl<K, V, S, X> Inner<K, V, S, X>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+    X: Sidecar<K, V>,
+{
+    /// One short step in one shard, under its lock; what it reclaimed is settled after unlocking.
+    pub(crate) fn sweep_step(
+        &self,
+        index: usize,
+        budget: &mut Budget,
+        departed: &mut Departed<K, V>,
+    ) -> Swept {
+        let now = self.time.now();
+        let step = {
+            let mut guard = self.shards[index].0.lock();
+            let Shard { store, sidecar } = &mut *guard;
+            store.sweep_step(now, budget, sidecar, departed)
+        };
+        let reclaimed = departed.len();
+        self.settle(departed);
+        Swept { finished: step.finished, slots: step.slots, reclaimed }
+    }
+
+    pub(crate) fn is_due(&self, index: usize, now: u64) -> bool {
+        self.shards[index].0.lock().store.is_due(now)
+    }
+}

@@ -1,0 +1,58 @@
+//! The order of use: slot numbers from the coldest to the hottest, kept by the `lru` crate.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use lru::LruCache;
+
+/// Slots in order of recency. It knows nothing of entries.
+pub(crate) struct Recency {
+    order: LruCache<u32, (), BuildHasherDefault<SlotHasher>>,
+}
+
+impl Recency {
+    pub(crate) fn new() -> Self {
+        Recency { order: LruCache::unbounded_with_hasher(BuildHasherDefault::default()) }
+    }
+
+    /// Adds a slot that is not in the order, at the hot end.
+    pub(crate) fn push(&mut self, slot: u32) {
+        self.order.push(slot, ());
+    }
+
+    pub(crate) fn coldest(&self) -> Option<u32> {
+        self.order.peek_lru().map(|(slot, ())| *slot)
+    }
+
+    /// Moves a slot to the hot end.
+    pub(crate) fn promote(&mut self, slot: u32) {
+        self.order.promote(&slot);
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) {
+        self.order.pop(&slot);
+    }
+}
+
+/// Slot numbers are dense and ours, so one multiplication spreads them well enough, and nobody can aim collisions at it.
+#[derive(Default)]
+pub(crate) struct SlotHasher(u64);
+
+impl Hasher for SlotHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u32(u32::from(byte) ^ (self.0 as u32));
+        }
+    }
+
+    #[inline]
+    fn write_u32(&mut self, slot: u32) {
+        // 2^64 divided by the golden ratio, the customary odd constant: neighbours land far apart, also in the top bits.
+        self.0 = u64::from(slot).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        // Low bits of a product depend on low bits of the factor only, and the table reads its buckets there: bring the middle down.
+        self.0 ^ (self.0 >> 32)
+    }
+}

@@ -1,0 +1,244 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{sweep::STEP_VISITS, *};
+use crate::clock::NEVER;
+
+/// Collects what it is told, and panics at one key.
+#[derive(Default)]
+struct Told {
+    victims: Vec<(u64, Cause)>,
+    panics_at: Option<u64>,
+}
+
+impl Sidecar<u64, u64> for Told {
+    fn victim(&mut self, _: u64, key: &u64, _: &u64, cause: Cause) {
+        assert_ne!(self.panics_at, Some(*key), "told to panic here");
+        self.victims.push((*key, cause));
+    }
+}
+
+struct Fixture {
+    store: Store<u64, u64>,
+    told: Told,
+    out: Departed<u64, u64>,
+}
+
+impl Fixture {
+    fn new(entries: usize, weight: u64) -> Self {
+        Fixture { store: Store::new(Share { entries, weight }), told: Told::default(), out: Departed::new() }
+    }
+
+    /// Positions are the keys spread over 64 bits, in the keys' order.
+    fn hash(key: u64) -> u64 {
+        key << 40
+    }
+
+    fn insert(&mut self, key: u64, weight: u64, deadline: u64) {
+        let new = New { hash: Self::hash(key), key, value: key * 10, weight, deadline };
+        self.store.insert(new, 0, &mut self.told, &mut self.out);
+    }
+
+    fn slot(&self, key: u64) -> Option<u32> {
+        self.store.find(Self::hash(key), &key)
+    }
+
+    fn use_it(&mut self, key: u64) {
+        let slot = self.slot(key).expect("the key is there");
+        self.store.entry_mut(slot).marked = true;
+    }
+
+    fn evicted(&self) -> Vec<u64> {
+        self.told.victims.iter().map(|(key, _)| *key).collect()
+    }
+
+    fn sweep(&mut self, now: u64) -> bool {
+        self.store.sweep_step(now, &mut Budget::unlimited(), &mut self.told, &mut self.out).finished
+    }
+}
+
+#[test]
+fn the_least_recently_used_goes_first_and_a_used_one_gets_a_second_chance() {
+    let mut f = Fixture::new(3, u64::MAX);
+    (1..=3).for_each(|key| f.insert(key, 1, NEVER));
+    f.use_it(1);
+    f.insert(4, 1, NEVER);
+    assert_eq!(f.evicted(), [2], "1 was the coldest but was used");
+    f.insert(5, 1, NEVER);
+    f.insert(6, 1, NEVER);
+    assert_eq!(f.evicted(), [2, 3, 1], "1 moved behind 3 with its second chance, which it has only once");
+}
+
+#[test]
+fn a_search_gives_a_bounded_number_of_second_chances() {
+    let hot = SECOND_CHANCES_MAX as u64 + 10;
+    let mut f = Fixture::new(hot as usize, u64::MAX);
+    (0..hot).for_each(|key| f.insert(key, 1, NEVER));
+    (0..hot).for_each(|key| f.use_it(key));
+    f.insert(1000, 1, NEVER);
+    assert_eq!(f.evicted(), [SECOND_CHANCES_MAX as u64]);
+    assert!(f.slot(0).is_some());
+}
+
+#[test]
+fn an_expired_entry_at_the_cold_end_goes_as_expired_even_if_used() {
+    let mut f = Fixture::new(2, u64::MAX);
+    f.insert(1, 1, 50);
+    f.insert(2, 1, NEVER);
+    f.use_it(1);
+    let new = New { hash: Fixture::hash(3), key: 3, value: 0, weight: 1, deadline: NEVER };
+    f.store.insert(new, 50, &mut f.told, &mut f.out);
+    assert_eq!(f.told.victims, [(1, Cause::Expired)]);
+}
+
+#[test]
+fn an_insert_makes_room_for_its_whole_weight() {
+    let mut f = Fixture::new(100, 10);
+    (1..=5).for_each(|key| f.insert(key, 2, NEVER));
+    f.insert(6, 7, NEVER);
+    assert_eq!(f.evicted(), [1, 2, 3, 4]);
+    assert_eq!((f.store.weight(), f.store.len()), (9, 2));
+    assert_eq!(
+        f.out.drain().map(|(key, value, _)| (key, value)).collect::<Vec<_>>(),
+        [(1, 10), (2, 20), (3, 30), (4, 40)]
+    );
+}
+
+#[test]
+fn an_entry_heavier_than_the_share_is_refused_alone() {
+    let mut f = Fixture::new(100, 10);
+    f.insert(1, 5, NEVER);
+    f.insert(2, 11, NEVER);
+    assert_eq!(f.told.victims, [(2, Cause::Evicted)]);
+    assert_eq!((f.store.len(), f.store.counts.refusals), (1, 1));
+    let slot = f.slot(1).expect("1 stayed");
+    let old = f.store.replace(slot, (77, 11, NEVER), 0, &mut f.told, &mut f.out);
+    assert_eq!((old, f.slot(1), f.store.weight()), (10, None, 0), "the old value may not survive the write");
+    assert_eq!(f.out.drain().last(), Some((1, 77, Cause::Evicted)));
+}
+
+#[test]
+fn a_weight_beyond_32_bits_is_refused_even_without_a_bound() {
+    let mut f = Fixture::new(100, u64::MAX);
+    f.insert(1, WEIGHT_MAX, NEVER);
+    f.insert(2, WEIGHT_MAX + 1, NEVER);
+    assert_eq!((f.slot(1).is_some(), f.slot(2)), (true, None));
+    assert_eq!(f.store.weight(), WEIGHT_MAX);
+}
+
+#[test]
+fn a_replacement_that_grows_never_evicts_itself() {
+    let mut f = Fixture::new(100, 10);
+    (1..=5).for_each(|key| f.insert(key, 2, NEVER));
+    (2..=5).for_each(|key| f.use_it(key));
+    let slot = f.slot(1).expect("1 is there");
+    let old = f.store.replace(slot, (0, 10, NEVER), 0, &mut f.told, &mut f.out);
+    assert_eq!((old, f.store.weight(), f.store.len()), (10, 10, 1));
+    let mut gone = f.evicted();
+    gone.sort_unstable();
+    assert_eq!(gone, [2, 3, 4, 5]);
+}
+
+#[test]
+fn a_panicking_sidecar_leaves_the_shard_whole() {
+    let mut f = Fixture::new(100, 10);
+    (1..=5).for_each(|key| f.insert(key, 2, NEVER));
+    f.told.panics_at = Some(2);
+    let result = catch_unwind(AssertUnwindSafe(|| f.insert(6, 6, NEVER)));
+    assert!(result.is_err());
+    assert_eq!(
+        (f.store.len(), f.store.weight(), f.slot(6)),
+        (4, 8, None),
+        "1 went, 2 stayed, 6 was not put in"
+    );
+    f.told.panics_at = None;
+    f.insert(6, 6, NEVER);
+    (7..=20).for_each(|key| f.insert(key, 2, NEVER));
+    assert_eq!((f.store.len(), f.store.weight()), (5, 10));
+    assert_eq!(f.evicted().len(), 15, "each of the others was told exactly once");
+}
+
+#[test]
+fn slots_are_reused_and_the_slab_never_outgrows_the_share() {
+    let mut f = Fixture::new(5, u64::MAX);
+    (0..1000).for_each(|key| f.insert(key, 1, NEVER));
+    assert_eq!((f.store.slab.len(), f.store.slab.capacity()), (5, 5));
+    let slot = f.slot(999).expect("the last one is there");
+    f.store.remove(slot);
+    f.insert(1000, 1, NEVER);
+    assert_eq!((f.store.slab.len(), f.store.free.len()), (5, 0));
+}
+
+#[test]
+fn a_page_takes_the_smallest_positions_in_order_and_tells_of_more() {
+    let mut f = Fixture::new(1000, u64::MAX);
+    (0..500).for_each(|key| f.insert((key * 7) % 500, 1, NEVER));
+    let keys = |(picked, more): (Vec<(u64, u32)>, bool)| {
+        (picked.iter().map(|(hash, _)| hash >> 40).collect::<Vec<_>>(), more)
+    };
+    assert_eq!(keys(f.store.page(0, 3, 0)), (vec![0, 1, 2], true));
+    assert_eq!(keys(f.store.page(Fixture::hash(100) + 1, 2, 0)), (vec![101, 102], true));
+    assert_eq!(keys(f.store.page(Fixture::hash(498), 2, 0)), (vec![498, 499], false));
+    assert_eq!(keys(f.store.page(Fixture::hash(500), 2, 0)), (vec![], false));
+    assert_eq!(keys(f.store.page(Fixture::hash(499), 0, 0)), (vec![499], false));
+    assert_eq!(f.store.page(0, usize::MAX, 0).0.len(), 500);
+}
+
+#[test]
+fn a_page_never_splits_equal_positions() {
+    let mut f = Fixture::new(1000, u64::MAX);
+    for key in 0..90 {
+        let new = New { hash: (key % 3) << 40, key, value: 0, weight: 1, deadline: NEVER };
+        f.store.insert(new, 0, &mut f.told, &mut f.out);
+    }
+    let (picked, more) = f.store.page(0, 2, 0);
+    assert_eq!((picked.len(), picked.iter().all(|(hash, _)| *hash == 0), more), (30, true, true));
+    let (picked, more) = f.store.page(1, 31, 0);
+    assert_eq!((picked.len(), more), (60, false));
+}
+
+#[test]
+fn a_sweep_step_is_bounded_and_the_walk_reaches_everything() {
+    let mut f = Fixture::new(100_000, u64::MAX);
+    (0..10_000).for_each(|key| f.insert(key, 1, if key % 2 == 0 { 100 } else { 200 }));
+    assert!(f.sweep(99), "nothing is due, so nothing is walked");
+    assert_eq!(f.out.len(), 0);
+    let mut steps = 0;
+    loop {
+        let before = f.out.len();
+        let mut budget = Budget::unlimited();
+        let finished = f.store.sweep_step(150, &mut budget, &mut f.told, &mut f.out).finished;
+        assert!(f.out.len() - before <= sweep::STEP_RECLAIMS);
+        assert!(usize::MAX - budget.visits <= STEP_VISITS);
+        steps += 1;
+        if finished {
+            break;
+        }
+    }
+    assert_eq!((f.out.len(), f.store.len()), (5_000, 5_000));
+    assert_eq!(steps, 20, "5,000 entries by 256 a step");
+    assert!(!f.store.is_due(199) && f.store.is_due(200), "the walk found out what is due next");
+}
+
+#[test]
+fn a_deadline_set_behind_the_cursor_is_not_forgotten() {
+    let mut f = Fixture::new(100_000, u64::MAX);
+    (0..10_000).for_each(|key| f.insert(key, 1, if key == 9_999 { 100 } else { NEVER }));
+    assert!(!f.sweep(100), "the first step ends inside the slab");
+    let slot = f.slot(0).expect("0 is there");
+    f.store.touch(slot, 120);
+    while !f.sweep(110) {}
+    assert_eq!(f.out.len(), 1);
+    assert!(f.store.is_due(120));
+    while !f.sweep(120) {}
+    assert_eq!(f.out.len(), 2);
+}
+
+#[test]
+fn a_shard_that_the_sweep_emptied_gives_its_memory_back() {
+    let mut f = Fixture::new(1000, u64::MAX);
+    (0..1000).for_each(|key| f.insert(key, 1, 100));
+    while !f.sweep(100) {}
+    assert_eq!((f.store.len(), f.store.slab.capacity(), f.store.table.capacity()), (0, 0, 0));
+    f.insert(1, 1, 300);
+    assert!(f.slot(1).is_some() && f.store.is_due(300));
+}

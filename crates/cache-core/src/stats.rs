@@ -1,0 +1,60 @@
+//! Counters of what a cache did.
+
+/// Counters since the cache was built, summed over its shards.
+///
+/// Each shard is read in turn, so under concurrent use the counters are not one instant's. At rest
+/// `inserts = len + evictions + expirations + removals + cleared`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Reads (`get`, `read`) that found a live entry. `peek`, `contains`, `touch`, `upsert` and `scan` count no reads.
+    pub hits: u64,
+    /// Reads that found none.
+    pub misses: u64,
+    /// Writes that put a key in that was not there.
+    pub inserts: u64,
+    /// Writes that put a new value in place of a live one.
+    pub replacements: u64,
+    /// Entries given up to make room, with those in [`refusals`](Self::refusals).
+    pub evictions: u64,
+    /// Of the evictions, the entries that were never kept because they are heavier than their shard's share.
+    pub refusals: u64,
+    /// Entries reclaimed because their lifetime ended, by whoever met them first.
+    pub expirations: u64,
+    /// Entries taken out by `remove` or by an upsert's verdict.
+    pub removals: u64,
+    /// Entries taken out by `clear`.
+    pub cleared: u64,
+    /// Panics of a sidecar, a listener or a value's `Drop` that the ticker's thread caught. Anything but 0 is a fault of theirs.
+    pub sweep_panics: u64,
+}
+
+impl Stats {
+    /// Hits over all reads, 0 when there were none.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert(1, "one");
+    /// (cache.get(&1), cache.get(&2));
+    /// assert_eq!(cache.stats().hit_ratio(), 0.5);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn hit_ratio(&self) -> f64 {
+        let reads = self.hits + self.misses;
+        if reads == 0 { 0.0 } else { self.hits as f64 / reads as f64 }
+    }
+
+    pub(crate) fn add(&mut self, other: &Stats) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.inserts += other.inserts;
+        self.replacements += other.replacements;
+        self.evictions += other.evictions;
+        self.refusals += other.refusals;
+        self.expirations += other.expirations;
+        self.removals += other.removals;
+        self.cleared += other.cleared;
+        self.sweep_panics += other.sweep_panics;
+    }
+}

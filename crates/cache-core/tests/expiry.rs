@@ -1,0 +1,56 @@
+//! Expiry on the real clock: reclaimed without access, in bounded steps, by a thread that ends with its cache.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use cache_core::{Cache, Clock, Expiry};
+
+/// Waits for a condition, at most a minute.
+fn until(what: &str, condition: impl Fn() -> bool) -> Duration {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+        thread::yield_now();
+    }
+    began.elapsed()
+}
+
+#[test]
+fn what_expired_is_reclaimed_without_access() {
+    let cache: Cache<u32, u32> = Cache::builder().capacity(100_000).build().unwrap();
+    let ttl = Expiry::After(Duration::from_millis(50));
+    (0..20_000).for_each(|key| {
+        cache.insert_with_expiry(key, key, ttl);
+    });
+    cache.insert(1_000_000, 1);
+    until("only the entry without a lifetime is left", || cache.len() == 1);
+    let stats = cache.stats();
+    assert_eq!((stats.expirations, stats.hits + stats.misses), (20_000, 0));
+    assert!(cache.contains(&1_000_000));
+}
+
+#[test]
+fn an_entry_lives_no_longer_than_given_and_at_most_two_ticks_less() {
+    let cache: Cache<u32, ()> = Cache::builder().capacity(10).build().unwrap();
+    let ttl = Duration::from_millis(200);
+    let began = Instant::now();
+    cache.insert_with_expiry(1, (), Expiry::After(ttl));
+    until("it is over", || !cache.contains(&1));
+    // The lower bound is exact; the upper one is the scheduler's, so it is not asserted.
+    assert!(began.elapsed() >= ttl - 2 * Clock::TICK, "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_last_handle_ends_the_thread_and_drops_the_values() {
+    let value = Arc::new(());
+    let cache: Cache<u32, Arc<()>> = Cache::builder().capacity(10).build().unwrap();
+    let other = cache.clone();
+    cache.insert(1, Arc::clone(&value));
+    drop(cache);
+    assert!(other.get(&1).is_some());
+    drop(other);
+    until("the values are dropped", || Arc::strong_count(&value) == 1);
+}

@@ -1,0 +1,265 @@
+//! The cache beside a naive model: every operation, with time, must answer the same and lose the same entries.
+
+mod model {
+    pub(crate) mod naive;
+}
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use cache_core::{Cache, Cause, Expiry, ManualClock, Sidecar, Verdict};
+use model::naive::{Model, Value};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Get(u8),
+    Read(u8),
+    Peek(u8),
+    Contains(u8),
+    Insert(u8, u64, Expiry),
+    Remove(u8),
+    Touch(u8, Expiry),
+    Upsert(u8, Verdict<u64>),
+    Advance(u64),
+    Sweep,
+    Clear,
+    Scan(usize),
+}
+
+fn expiry() -> impl Strategy<Value = Expiry> {
+    prop_oneof![
+        3 => Just(Expiry::Default),
+        1 => Just(Expiry::Never),
+        1 => Just(Expiry::Keep),
+        4 => (0u64..30).prop_map(|ms| Expiry::After(Duration::from_millis(ms))),
+    ]
+}
+
+fn verdict() -> impl Strategy<Value = Verdict<u64>> {
+    prop_oneof![
+        1 => Just(Verdict::Keep),
+        1 => Just(Verdict::Remove),
+        4 => (0u64..12, expiry()).prop_map(|(weight, expiry)| Verdict::Replace(weight, expiry)),
+    ]
+}
+
+fn op(keys: u8) -> impl Strategy<Value = Op> {
+    let key = 0..keys;
+    prop_oneof![
+        6 => key.clone().prop_map(Op::Get),
+        1 => key.clone().prop_map(Op::Read),
+        1 => key.clone().prop_map(Op::Peek),
+        1 => key.clone().prop_map(Op::Contains),
+        8 => (key.clone(), 0u64..12, expiry()).prop_map(|(k, w, e)| Op::Insert(k, w, e)),
+        2 => key.clone().prop_map(Op::Remove),
+        2 => (key.clone(), expiry()).prop_map(|(k, e)| Op::Touch(k, e)),
+        4 => (key, verdict()).prop_map(|(k, v)| Op::Upsert(k, v)),
+        4 => (1u64..15).prop_map(Op::Advance),
+        1 => Just(Op::Sweep),
+        1 => Just(Op::Clear),
+        1 => (1usize..6).prop_map(Op::Scan),
+    ]
+}
+
+type Event = (u8, Value, Cause);
+
+/// Writes down every victim it is told of.
+struct Log(Arc<Mutex<Vec<Event>>>);
+
+impl Sidecar<u8, Value> for Log {
+    fn victim(&mut self, _: u64, key: &u8, value: &Value, cause: Cause) {
+        self.0.lock().unwrap().push((*key, *value, cause));
+    }
+}
+
+struct Real {
+    cache: Cache<u8, Value, std::hash::RandomState, Log>,
+    clock: ManualClock,
+    victims: Arc<Mutex<Vec<Event>>>,
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+impl Real {
+    fn new(entries: usize, weight: u64, default_ttl: Option<u64>, shards: usize) -> Self {
+        let clock = ManualClock::new();
+        let (victims, events) = (Arc::<Mutex<Vec<Event>>>::default(), Arc::<Mutex<Vec<Event>>>::default());
+        let (for_log, for_listener) = (Arc::clone(&victims), Arc::clone(&events));
+        let mut builder = Cache::builder()
+            .capacity(entries)
+            .weight_capacity(weight)
+            .weigher(|_: &u8, value: &Value| value.weight)
+            .shards(shards)
+            .clock(clock.clone())
+            .listener(move |key, value, cause| for_listener.lock().unwrap().push((*key, *value, cause)))
+            .sidecar(move || Log(Arc::clone(&for_log)));
+        if let Some(ttl) = default_ttl {
+            builder = builder.default_ttl(Duration::from_millis(ttl));
+        }
+        Real { cache: builder.build().unwrap(), clock, victims, events }
+    }
+
+    fn scan(&self, limit: usize) -> Vec<(u64, u8, Value, Option<u64>)> {
+        let mut found = Vec::new();
+        let mut at = Some(0);
+        while let Some(position) = at {
+            at = self.cache.scan(position, limit, |page, _| {
+                let ms = |left: Option<Duration>| left.map(|left| left.as_millis() as u64);
+                found.extend(page.items.iter().map(|i| (i.position, *i.key, *i.value, ms(i.left))));
+                page.next
+            });
+        }
+        found
+    }
+}
+
+fn take(log: &Mutex<Vec<Event>>) -> Vec<Event> {
+    std::mem::take(&mut *log.lock().unwrap())
+}
+
+/// Runs one operation on both and compares answers; returns whether the order of events is defined.
+fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
+    let cache = &real.cache;
+    match op.clone() {
+        Op::Get(key) => assert_eq!(cache.get(&key), model.get(key)),
+        Op::Read(key) => {
+            let ms = |left: Option<Duration>| left.map(|left| left.as_millis() as u64);
+            let left = model.left(key);
+            assert_eq!(cache.read(&key, |v, l| (*v, ms(l))), model.get(key).map(|v| (v, left)));
+        }
+        Op::Peek(key) => assert_eq!(cache.peek(&key), model.peek(key)),
+        Op::Contains(key) => assert_eq!(cache.contains(&key), model.peek(key).is_some()),
+        Op::Insert(key, weight, expiry) => {
+            let value = Value { id, weight };
+            assert_eq!(cache.insert_with_expiry(key, value, expiry), model.insert(key, value, expiry));
+        }
+        Op::Remove(key) => assert_eq!(cache.remove(&key), model.remove(key)),
+        Op::Touch(key, expiry) => assert_eq!(cache.touch(&key, expiry), model.touch(key, expiry)),
+        Op::Upsert(key, verdict) => {
+            let verdict = match verdict {
+                Verdict::Replace(weight, expiry) => Verdict::Replace(Value { id, weight }, expiry),
+                Verdict::Remove => Verdict::Remove,
+                Verdict::Keep => Verdict::Keep,
+            };
+            let seen = cache.upsert(
+                &key,
+                |key| *key,
+                |slot, _| {
+                    assert_eq!(slot.position, cache.position(&key));
+                    let seen = (slot.value.copied(), slot.left.map(|left| left.as_millis() as u64));
+                    (verdict.clone(), seen)
+                },
+            );
+            let left = model.left(key);
+            assert_eq!(seen, (model.upsert(key, verdict), left));
+        }
+        Op::Advance(ms) => {
+            real.clock.advance(Duration::from_millis(ms));
+            model.now += ms;
+        }
+        Op::Sweep => {
+            assert_eq!(cache.sweep(), model.sweep());
+            return false;
+        }
+        Op::Clear => {
+            cache.clear();
+            model.clear();
+            return false;
+        }
+        Op::Scan(limit) => {
+            let found = real.scan(limit);
+            assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order, none twice");
+            let mut found: Vec<_> =
+                found.into_iter().map(|(_, key, value, left)| (key, value, left)).collect();
+            found.sort_unstable_by_key(|(key, ..)| *key);
+            assert_eq!(found, model.live());
+        }
+    }
+    true
+}
+
+fn by_key(mut events: Vec<Event>) -> Vec<Event> {
+    events.sort_by_key(|(key, ..)| *key);
+    events
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// One shard: the eviction order itself is held to the model.
+    #[test]
+    fn one_shard_behaves_as_the_naive_model(
+        entries in 1usize..8,
+        weight in 1u64..30,
+        default_ttl in prop_oneof![Just(None), (1u64..40).prop_map(Some)],
+        ops in prop::collection::vec(op(12), 1..200),
+    ) {
+        let real = Real::new(entries, weight, default_ttl, 1);
+        let mut model = Model::new(entries, weight, default_ttl);
+        for (id, op) in ops.iter().enumerate() {
+            let ordered = run(&real, &mut model, op, id as u32);
+            let (mut events, mut expected) = (take(&real.events), std::mem::take(&mut model.events));
+            let (mut victims, mut lost) = (take(&real.victims), std::mem::take(&mut model.victims));
+            if !ordered {
+                (events, expected) = (by_key(events), by_key(expected));
+                (victims, lost) = (by_key(victims), by_key(lost));
+            }
+            prop_assert_eq!(events, expected, "listener, at {:?}", op);
+            prop_assert_eq!(victims, lost, "sidecar, at {:?}", op);
+            prop_assert_eq!(real.cache.len(), model.order.len());
+            prop_assert_eq!(real.cache.weight(), model.weight());
+            prop_assert!(real.cache.len() <= entries && real.cache.weight() <= weight);
+            let stats = real.cache.stats();
+            let gone = stats.evictions + stats.expirations + stats.removals + stats.cleared;
+            prop_assert_eq!(stats.inserts, real.cache.len() as u64 + gone);
+            prop_assert_eq!((stats.hits, stats.misses), (model.hits, model.misses));
+        }
+    }
+
+    /// Many shards with room for all: nothing unexpired is ever lost, whichever shard it is in.
+    #[test]
+    fn many_shards_with_room_lose_nothing(ops in prop::collection::vec(op(60), 1..200)) {
+        let real = Real::new(60 * 8, 60 * 12 * 8, Some(20), 8);
+        let mut model = Model::new(60 * 8, 60 * 12 * 8, Some(20));
+        for (id, op) in ops.iter().enumerate() {
+            run(&real, &mut model, op, id as u32);
+            prop_assert_eq!(by_key(take(&real.events)), by_key(std::mem::take(&mut model.events)), "at {:?}", op);
+            prop_assert_eq!(real.cache.len(), model.order.len());
+        }
+        prop_assert_eq!(real.cache.stats().evictions, 0);
+    }
+
+    /// Many shards without room: bounds hold after every operation, and what is read is what was last written.
+    #[test]
+    fn many_shards_without_room_stay_within_bounds(
+        entries in 8usize..20,
+        weight in 8u64..60,
+        ops in prop::collection::vec(op(60), 1..300),
+    ) {
+        let real = Real::new(entries, weight, None, 8);
+        let mut last: HashMap<u8, Value> = HashMap::new();
+        for (id, op) in ops.iter().enumerate() {
+            match op {
+                Op::Insert(key, weight, _) | Op::Upsert(key, Verdict::Replace(weight, _)) => {
+                    let value = Value { id: id as u32, weight: *weight };
+                    real.cache.insert(*key, value);
+                    last.insert(*key, value);
+                }
+                Op::Remove(key) => {
+                    real.cache.remove(key);
+                    last.remove(key);
+                }
+                Op::Get(key) => {
+                    if let Some(value) = real.cache.get(key) {
+                        prop_assert_eq!(Some(&value), last.get(key));
+                    }
+                }
+                _ => {}
+            }
+            prop_assert!(real.cache.len() <= entries && real.cache.weight() <= weight);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The page scan: every key once, whatever is written meanwhile.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher, Hasher},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use cache_core::{Cache, Expiry, ManualClock};
+
+fn scan_keys<S: BuildHasher>(cache: &Cache<u64, u64, S>, limit: usize) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    let mut at = Some(0);
+    while let Some(position) = at {
+        at = cache.scan(position, limit, |page, ()| {
+            assert_eq!(page.lo, position);
+            assert!(page.items.iter().all(|item| item.position >= page.lo));
+            assert!(page.next.is_none_or(|next| page.items.iter().all(|item| item.position < next)));
+            found.extend(page.items.iter().map(|item| (item.position, *item.key)));
+            page.next
+        });
+        assert!(at.is_none_or(|next| next > position), "the scan goes on");
+    }
+    found
+}
+
+#[test]
+fn a_scan_meets_each_standing_key_once_while_others_write() {
+    let cache = Cache::<u64, u64>::builder().capacity(100_000).shards(16).build().unwrap();
+    (0..2_000).for_each(|key| {
+        cache.insert(key, 0);
+    });
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(Ordering::Relaxed) {
+                // Foreign keys come and go, and the standing ones are rewritten.
+                cache.insert(10_000 + n % 5_000, n);
+                cache.remove(&(10_000 + (n * 7) % 5_000));
+                cache.insert(n % 2_000, n);
+                n += 1;
+            }
+        });
+        for limit in [1, 3, 64, 1_000, usize::MAX] {
+            let found = scan_keys(&cache, limit);
+            assert!(found.windows(2).all(|pair| pair[0].0 <= pair[1].0), "positions ascend");
+            let standing: Vec<u64> = found.iter().map(|(_, key)| *key).filter(|key| *key < 2_000).collect();
+            assert_eq!(standing.len(), 2_000, "limit {limit}");
+            assert_eq!(standing.into_iter().collect::<HashSet<_>>().len(), 2_000);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_page_stays_within_its_shard_and_the_last_has_no_next() {
+    let cache = Cache::<u64, u64>::builder().capacity(100_000).shards(4).build().unwrap();
+    let quarter = 1_u64 << 62;
+    assert_eq!(cache.scan(0, 10, |page, ()| (page.items.len(), page.next)), (0, Some(quarter)));
+    assert_eq!(cache.scan(quarter + 5, 10, |page, ()| page.next), Some(2 * quarter));
+    assert_eq!(cache.scan(u64::MAX, 10, |page, ()| page.next), None);
+    (0..1_000).for_each(|key| {
+        cache.insert(key, 0);
+    });
+    cache.scan(quarter, usize::MAX, |page, ()| {
+        assert!(!page.items.is_empty());
+        assert!(page.items.iter().all(|item| item.position >> 62 == 1));
+    });
+}
+
+#[test]
+fn a_single_shard_covers_every_position() {
+    let cache = Cache::<u64, u64>::builder().capacity(100).build().unwrap();
+    assert_eq!(cache.shards(), 1);
+    (0..100).for_each(|key| {
+        cache.insert(key, 0);
+    });
+    assert_eq!(scan_keys(&cache, 7).len(), 100);
+}
+
+/// Gives the key itself as its position, so that a test can place keys.
+#[derive(Clone, Default)]
+struct Placed;
+
+struct Position(u64);
+
+impl Hasher for Position {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("the keys are u64")
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        // The lowest two bits tell keys of one position apart.
+        self.0 = key & !3;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl BuildHasher for Placed {
+    type Hasher = Position;
+
+    fn build_hasher(&self) -> Position {
+        Position(0)
+    }
+}
+
+#[test]
+fn equal_positions_stay_on_one_page_even_at_the_end_of_the_space() {
+    let cache = Cache::<u64, u64>::builder().capacity(1_000).shards(2).hasher(Placed).build().unwrap();
+    let keys = [0, 1, 2, 3, 40, 41, u64::MAX - 3, u64::MAX - 1, u64::MAX];
+    keys.iter().for_each(|key| {
+        cache.insert(*key, 0);
+    });
+    let mut pages = Vec::new();
+    let mut at = Some(0);
+    while let Some(position) = at {
+        at = cache.scan(position, 1, |page, ()| {
+            let mut keys: Vec<u64> = page.items.iter().map(|item| *item.key).collect();
+            keys.sort_unstable();
+            pages.push(keys);
+            page.next
+        });
+    }
+    assert_eq!(pages, [vec![0, 1, 2, 3], vec![40, 41], vec![u64::MAX - 3, u64::MAX - 1, u64::MAX]]);
+}
+
+#[test]
+fn a_scan_leaves_the_expired_out_and_shows_what_life_is_left() {
+    let clock = ManualClock::new();
+    let cache = Cache::<u64, u64>::builder().capacity(100).clock(clock.clone()).build().unwrap();
+    cache.insert_with_expiry(1, 0, Expiry::After(Duration::from_millis(10)));
+    cache.insert_with_expiry(2, 0, Expiry::After(Duration::from_millis(30)));
+    cache.insert(3, 0);
+    clock.advance(Duration::from_millis(10));
+    let left: HashMap<u64, _> =
+        cache.scan(0, 10, |page, ()| page.items.iter().map(|item| (*item.key, item.left)).collect());
+    assert_eq!(left, HashMap::from([(2, Some(Duration::from_millis(20))), (3, None)]));
+}

@@ -1,0 +1,170 @@
+//! Eight threads doing everything at once; then the books must balance.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use cache_core::{Cache, Cause, Expiry, ManualClock, Sidecar, Verdict};
+
+/// A xorshift generator: seeded, so that a failure can be run again.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}
+
+/// Counts how often each value was told as a victim: values are unique.
+#[derive(Default)]
+struct Told(HashMap<u64, u32>);
+
+impl Sidecar<u64, (u64, u64)> for Told {
+    fn victim(&mut self, _: u64, _: &u64, value: &(u64, u64), _: Cause) {
+        *self.0.entry(value.1).or_default() += 1;
+    }
+}
+
+const CAPACITY: usize = 500;
+const WEIGHT: u64 = 2_000;
+
+#[test]
+fn eight_threads_leave_the_books_balanced() {
+    let (evicted, expired, replaced, removed) =
+        (Arc::<AtomicU64>::default(), AtomicU64::default(), AtomicU64::default(), AtomicU64::default());
+    let heard = Arc::new((evicted, expired, replaced, removed));
+    let clock = ManualClock::new();
+    let for_listener = Arc::clone(&heard);
+    let cache = Cache::builder()
+        .capacity(CAPACITY)
+        .weight_capacity(WEIGHT)
+        .weigher(|_: &u64, value: &(u64, u64)| value.1 % 10)
+        .shards(8)
+        .default_ttl(Duration::from_millis(500))
+        .clock(clock.clone())
+        .listener(move |_, _, cause| {
+            let (evicted, expired, replaced, removed) = &*for_listener;
+            let counter = match cause {
+                Cause::Evicted => evicted,
+                Cause::Expired => expired,
+                Cause::Replaced => replaced,
+                _ => removed,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        })
+        .sidecar(Told::default)
+        .build()
+        .unwrap();
+
+    let ids = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|seed| {
+                let (cache, clock, ids) = (cache.clone(), clock.clone(), &ids);
+                scope.spawn(move || work(&cache, &clock, ids, Random(seed * 7919 + 1)))
+            })
+            .collect();
+        // A ninth looks at the bounds all the while.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(cache.len() <= CAPACITY);
+                assert!(cache.weight() <= WEIGHT);
+            }
+        });
+        writers.into_iter().for_each(|writer| writer.join().expect("no writer panics"));
+        done.store(true, Ordering::Relaxed);
+    });
+
+    let stats = cache.stats();
+    let gone = stats.evictions + stats.expirations + stats.removals + stats.cleared;
+    assert_eq!(stats.inserts, cache.len() as u64 + gone);
+    assert!(
+        stats.evictions > 0 && stats.expirations > 0 && stats.removals > 0 && stats.cleared > 0,
+        "{stats:?}"
+    );
+    let (evicted, expired, replaced, removed) = &*heard;
+    assert_eq!(evicted.load(Ordering::Relaxed), stats.evictions);
+    assert_eq!(expired.load(Ordering::Relaxed), stats.expirations);
+    assert_eq!(replaced.load(Ordering::Relaxed), stats.replacements);
+    assert_eq!(removed.load(Ordering::Relaxed), stats.removals + stats.cleared);
+    let mut victims = 0;
+    cache.with_sidecars(|told| {
+        assert!(told.0.values().all(|times| *times == 1), "a victim was told twice");
+        victims += told.0.len() as u64;
+    });
+    assert_eq!(victims, stats.evictions + stats.expirations, "each victim was told");
+    clock.advance(Duration::from_secs(1));
+    cache.sweep();
+    assert_eq!((cache.len(), cache.weight()), (0, 0));
+}
+
+fn work(
+    cache: &Cache<u64, (u64, u64), std::hash::RandomState, Told>,
+    clock: &ManualClock,
+    ids: &AtomicU64,
+    mut random: Random,
+) {
+    for _ in 0..20_000 {
+        let key = random.next(2_000);
+        let fresh = || (key, ids.fetch_add(1, Ordering::Relaxed));
+        match random.next(1_000) {
+            0..400 => {
+                assert!(cache.get(&key).is_none_or(|value| value.0 == key), "a value under another's key")
+            }
+            400..700 => {
+                let ttl = Duration::from_millis(random.next(300));
+                cache.insert_with_expiry(key, fresh(), Expiry::After(ttl));
+            }
+            700..800 => {
+                cache.upsert(
+                    &key,
+                    |key| *key,
+                    |slot, _| {
+                        let verdict = match slot.value {
+                            Some(_) if slot.position % 3 == 0 => Verdict::Remove,
+                            Some(_) if slot.position % 3 == 1 => Verdict::Keep,
+                            _ => Verdict::Replace(fresh(), Expiry::Keep),
+                        };
+                        (verdict, ())
+                    },
+                );
+            }
+            800..850 => drop(cache.remove(&key)),
+            850..900 => drop(cache.touch(&key, Expiry::Default)),
+            900..950 => drop(cache.peek(&key)),
+            950..980 => clock.advance(Duration::from_millis(1)),
+            980..990 => drop(cache.sweep()),
+            990..999 => cache.scan(key << 53, 10, |page, _| {
+                assert!(page.items.iter().all(|item| item.value.0 == *item.key && item.position >= page.lo));
+            }),
+            _ => cache.clear(),
+        }
+    }
+}
+
+#[test]
+fn an_upsert_loses_no_increment() {
+    let cache: Cache<String, u64> = Cache::builder().capacity(100).build().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    cache.upsert("n", str::to_owned, |slot, ()| {
+                        (Verdict::Replace(slot.value.map_or(1, |n| n + 1), Expiry::Default), ())
+                    });
+                }
+            });
+        }
+    });
+    assert_eq!(cache.get("n"), Some(16_000));
+}
