@@ -1,8 +1,13 @@
 //! Replicates records between regions over any transport.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod driver;
+pub mod memory;
 pub mod message;
 mod node;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 mod record;
 pub mod replica;
 mod stamp;

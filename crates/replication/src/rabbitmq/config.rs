@@ -1,0 +1,354 @@
+//! What the RabbitMQ transport is told, checked before anything is dialled.
+
+use std::{fmt, time::Duration};
+
+use geo::check_name;
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+
+use super::{endpoint::Endpoint, error::ConfigError};
+use crate::node::NodeId;
+
+/// How the broker keeps frames for a node that does not take them at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Profile {
+    /// A durable classic queue with non-persistent messages: the lowest lag. Frames that wait in a broker which
+    /// restarts are lost, and the replica protocol fetches them again from their origin.
+    #[default]
+    Fast,
+    /// A quorum queue with persistent messages: frames that the broker confirmed survive its restart and, in a
+    /// cluster, the loss of a minority of its nodes. About half the throughput.
+    Durable,
+}
+
+/// Settings of the RabbitMQ transport.
+///
+/// Each setter states its default. [`RabbitMq::connect`](super::RabbitMq::connect) checks all of them and refuses
+/// with an error that names the field. `Debug` shows no password, key or certificate.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    pub(super) node: NodeId,
+    pub(super) uris: Vec<String>,
+    pub(super) cache: String,
+    pub(super) profile: Profile,
+    pub(super) heartbeat: Duration,
+    pub(super) prefetch: u16,
+    pub(super) queue_expires: Duration,
+    pub(super) queue_frames_max: u32,
+    pub(super) queue_bytes_max: u64,
+    pub(super) frame_bytes_max: usize,
+    pub(super) connect_timeout: Duration,
+    pub(super) connect_wait: Duration,
+    pub(super) operation_timeout: Duration,
+    pub(super) confirm_timeout: Duration,
+    pub(super) close_timeout: Duration,
+    pub(super) retry_base: Duration,
+    pub(super) retry_max: Duration,
+    tls_ca: Option<String>,
+    tls_identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Config {
+    /// Settings for `node`, at the brokers of `uris`.
+    ///
+    /// A URI is `amqp://user:password@host:port/virtual-host`, or `amqps://…` for TLS; without a path the virtual
+    /// host is the default one (`/`). Name every node of a broker cluster: after a failure the next one is tried.
+    pub fn new(node: NodeId, uris: Vec<String>) -> Self {
+        Self {
+            node,
+            uris,
+            cache: "geocache".to_owned(),
+            profile: Profile::Fast,
+            heartbeat: Duration::from_secs(5),
+            prefetch: 128,
+            queue_expires: Duration::from_secs(600),
+            queue_frames_max: 100_000,
+            queue_bytes_max: 64 << 20,
+            frame_bytes_max: 16 << 20,
+            connect_timeout: Duration::from_secs(5),
+            connect_wait: Duration::from_secs(10),
+            operation_timeout: Duration::from_secs(5),
+            confirm_timeout: Duration::from_secs(15),
+            close_timeout: Duration::from_secs(5),
+            retry_base: Duration::from_millis(100),
+            retry_max: Duration::from_secs(5),
+            tls_ca: None,
+            tls_identity: None,
+        }
+    }
+
+    /// The cache's name, part of the names of its exchange and queues: nodes of different caches never meet.
+    /// Default `geocache`.
+    #[must_use]
+    pub fn cache(mut self, name: impl Into<String>) -> Self {
+        self.cache = name.into();
+        self
+    }
+
+    /// How the broker keeps frames. Default [`Profile::Fast`].
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// The heartbeat, in whole seconds, 1 to 5. A silent link is given up after twice this time. Default 5 s.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = interval;
+        self
+    }
+
+    /// How many delivered frames may be unacknowledged at a time. It bounds the memory that waiting frames take
+    /// here, together with [`frame_bytes_max`](Self::frame_bytes_max). At least 1. Default 128.
+    #[must_use]
+    pub fn prefetch(mut self, frames: u16) -> Self {
+        self.prefetch = frames;
+        self
+    }
+
+    /// How long the broker keeps the queue of a node that takes nothing, 10 s to 24 h. Default 10 min.
+    ///
+    /// Long enough for a broker's restart or a link's outage to lose no frame; short enough that the queue of a
+    /// process that will never return soon takes no memory. A node away for longer is brought up to date by the
+    /// replica protocol.
+    #[must_use]
+    pub fn queue_expires(mut self, after: Duration) -> Self {
+        self.queue_expires = after;
+        self
+    }
+
+    /// How many frames wait in the node's queue at most; beyond, the oldest are dropped and the replica protocol
+    /// repairs the gap. At least 16. Default 100,000.
+    #[must_use]
+    pub fn queue_frames_max(mut self, frames: u32) -> Self {
+        self.queue_frames_max = frames;
+        self
+    }
+
+    /// How many bytes wait in the node's queue at most; as
+    /// [`queue_frames_max`](Self::queue_frames_max). At least 1 MiB. Default 64 MiB.
+    #[must_use]
+    pub fn queue_bytes_max(mut self, bytes: u64) -> Self {
+        self.queue_bytes_max = bytes;
+        self
+    }
+
+    /// The longest frame that is published; a longer one is refused before it is sent. 1 KiB to 128 MiB, and no
+    /// more than [`queue_bytes_max`](Self::queue_bytes_max). Default 16 MiB, which is also what RabbitMQ 4 takes by
+    /// default.
+    #[must_use]
+    pub fn frame_bytes_max(mut self, bytes: usize) -> Self {
+        self.frame_bytes_max = bytes;
+        self
+    }
+
+    /// The limit of one attempt to connect: address look-up, TCP, TLS and the AMQP handshake. 100 ms to 60 s.
+    /// Default 5 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// How long [`RabbitMq::connect`](super::RabbitMq::connect) keeps trying while brokers are unreachable; zero
+    /// tries each once. At most 1 h. Default 10 s. Once connected, the transport tries for ever.
+    #[must_use]
+    pub fn connect_wait(mut self, limit: Duration) -> Self {
+        self.connect_wait = limit;
+        self
+    }
+
+    /// The limit of one question to the broker (declare, bind, consume, acknowledge). 100 ms to 60 s. Default 5 s.
+    #[must_use]
+    pub fn operation_timeout(mut self, limit: Duration) -> Self {
+        self.operation_timeout = limit;
+        self
+    }
+
+    /// How long a published frame may stay unconfirmed before the connection is given up and the frame returned as
+    /// [`Unavailable`](crate::TransportError::Unavailable). The time during which the broker says that it blocks
+    /// publishers does not count. 1 s to 5 min. Default 15 s: longer than a quorum queue takes to elect a leader.
+    #[must_use]
+    pub fn confirm_timeout(mut self, limit: Duration) -> Self {
+        self.confirm_timeout = limit;
+        self
+    }
+
+    /// How long [`close`](crate::Transport::close) waits for what was handed over. 100 ms to 60 s. Default 5 s.
+    #[must_use]
+    pub fn close_timeout(mut self, limit: Duration) -> Self {
+        self.close_timeout = limit;
+        self
+    }
+
+    /// The waits between rounds of attempts: the first at most `base`, doubling up to `max`, with full jitter. From
+    /// 10 ms to 60 s. Default 100 ms and 5 s.
+    #[must_use]
+    pub fn retry(mut self, base: Duration, max: Duration) -> Self {
+        self.retry_base = base;
+        self.retry_max = max;
+        self
+    }
+
+    /// Certificate authorities to trust for `amqps`, in PEM, besides the public ones. Default none.
+    #[must_use]
+    pub fn tls_ca(mut self, pem: impl Into<String>) -> Self {
+        self.tls_ca = Some(pem.into());
+        self
+    }
+
+    /// The client's certificate chain and its PKCS#8 key for `amqps`, both in PEM. Default none.
+    #[must_use]
+    pub fn tls_identity(mut self, certificates: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.tls_identity = Some((certificates.into(), key.into()));
+        self
+    }
+
+    /// Checks every setting, dialling nobody.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] that names the first field that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.endpoints()?;
+        check_name(&self.cache).map_err(|error| problem("cache", error.to_string()))?;
+        if self.heartbeat.subsec_nanos() != 0 {
+            return Err(problem("heartbeat", format!("is {:?}; use whole seconds", self.heartbeat)));
+        }
+        let (ms_100, minute) = (Duration::from_millis(100), Duration::from_secs(60));
+        within("heartbeat", self.heartbeat, Duration::from_secs(1), Duration::from_secs(5))?;
+        within("prefetch", self.prefetch, 1, u16::MAX)?;
+        within("queue_expires", self.queue_expires, Duration::from_secs(10), Duration::from_secs(86_400))?;
+        within("queue_frames_max", self.queue_frames_max, 16, u32::MAX)?;
+        within("queue_bytes_max", self.queue_bytes_max, 1 << 20, 1 << 40)?;
+        let frame_ceiling =
+            usize::try_from(self.queue_bytes_max).map_or(128 << 20, |bytes| bytes.min(128 << 20));
+        within("frame_bytes_max", self.frame_bytes_max, 1 << 10, frame_ceiling)?;
+        within("connect_timeout", self.connect_timeout, ms_100, minute)?;
+        within("connect_wait", self.connect_wait, Duration::ZERO, Duration::from_secs(3_600))?;
+        within("operation_timeout", self.operation_timeout, ms_100, minute)?;
+        within("confirm_timeout", self.confirm_timeout, Duration::from_secs(1), Duration::from_secs(300))?;
+        within("close_timeout", self.close_timeout, ms_100, minute)?;
+        within("retry", self.retry_base, Duration::from_millis(10), minute)?;
+        within("retry", self.retry_max, self.retry_base, minute)?;
+        Ok(())
+    }
+
+    pub(super) fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
+        if self.uris.is_empty() {
+            return Err(problem("uris", "is empty; name at least one broker".to_owned()));
+        }
+        let parse = |(index, text): (usize, &String)| {
+            Endpoint::parse(text)
+                .map_err(|error| problem("uris", format!("holds at index {index} no AMQP URI: {error}")))
+        };
+        self.uris.iter().enumerate().map(parse).collect()
+    }
+
+    pub(super) fn tls(&self) -> OwnedTLSConfig {
+        let identity = self.tls_identity.clone().map(|(pem, key)| OwnedIdentity::PKCS8 { pem, key });
+        OwnedTLSConfig { identity, cert_chain: self.tls_ca.clone() }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let brokers: Vec<String> = self
+            .uris
+            .iter()
+            .map(|text| {
+                Endpoint::parse(text).map_or_else(|_| "(not a URI)".to_owned(), |uri| uri.to_string())
+            })
+            .collect();
+        f.debug_struct("Config")
+            .field("node", &self.node)
+            .field("uris", &brokers)
+            .field("cache", &self.cache)
+            .field("profile", &self.profile)
+            .field("heartbeat", &self.heartbeat)
+            .field("prefetch", &self.prefetch)
+            .field("queue_expires", &self.queue_expires)
+            .field("queue_frames_max", &self.queue_frames_max)
+            .field("queue_bytes_max", &self.queue_bytes_max)
+            .field("frame_bytes_max", &self.frame_bytes_max)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("connect_wait", &self.connect_wait)
+            .field("operation_timeout", &self.operation_timeout)
+            .field("confirm_timeout", &self.confirm_timeout)
+            .field("close_timeout", &self.close_timeout)
+            .field("retry", &(self.retry_base, self.retry_max))
+            .field("tls_ca", &self.tls_ca.as_ref().map(|_| "…"))
+            .field("tls_identity", &self.tls_identity.as_ref().map(|_| "…"))
+            .finish()
+    }
+}
+
+fn problem(field: &'static str, problem: String) -> ConfigError {
+    ConfigError { field, problem }
+}
+
+fn within<T: PartialOrd + fmt::Debug>(
+    field: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), ConfigError> {
+    if value < min || value > max {
+        return Err(problem(field, format!("is {value:?}; use {min:?} to {max:?}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let node = NodeId::new("eu-central".parse().unwrap(), "node-1").unwrap();
+        Config::new(node, vec!["amqp://ann:hunter2@127.0.0.1:5672/%2f".to_owned()])
+    }
+
+    #[test]
+    fn the_defaults_are_right() {
+        assert_eq!(config().check(), Ok(()));
+    }
+
+    #[test]
+    fn each_wrong_setting_is_refused_by_its_name() {
+        let ms = Duration::from_millis;
+        let cases = [
+            ("uris", Config::new(config().node, vec![])),
+            ("uris", Config::new(config().node, vec!["amqp://a".into(), "nonsense".into()])),
+            ("cache", config().cache("Not A Name")),
+            ("heartbeat", config().heartbeat(ms(1_500))),
+            ("heartbeat", config().heartbeat(Duration::from_secs(6))),
+            ("heartbeat", config().heartbeat(Duration::ZERO)),
+            ("prefetch", config().prefetch(0)),
+            ("queue_expires", config().queue_expires(ms(9_999))),
+            ("queue_frames_max", config().queue_frames_max(15)),
+            ("queue_bytes_max", config().queue_bytes_max(1)),
+            ("frame_bytes_max", config().frame_bytes_max(1)),
+            ("frame_bytes_max", config().queue_bytes_max(1 << 20).frame_bytes_max(2 << 20)),
+            ("connect_timeout", config().connect_timeout(Duration::ZERO)),
+            ("connect_wait", config().connect_wait(Duration::MAX)),
+            ("operation_timeout", config().operation_timeout(ms(1))),
+            ("confirm_timeout", config().confirm_timeout(ms(1))),
+            ("close_timeout", config().close_timeout(Duration::MAX)),
+            ("retry", config().retry(Duration::ZERO, ms(100))),
+            ("retry", config().retry(ms(200), ms(100))),
+        ];
+        for (field, config) in cases {
+            let error = config.check().unwrap_err();
+            assert_eq!(error.field, field, "{error}");
+            assert!(error.to_string().contains(field));
+        }
+    }
+
+    #[test]
+    fn debug_shows_neither_password_nor_key() {
+        let shown = format!("{:?}", config().tls_ca("SECRET-CA").tls_identity("SECRET-CERT", "SECRET-KEY"));
+        assert!(shown.contains("amqp://ann:***@127.0.0.1:5672"), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains("SECRET"), "{shown}");
+    }
+}

@@ -1,0 +1,149 @@
+//! Why a connection to RabbitMQ could not be had, and what to do about it.
+
+use std::time::Duration;
+
+/// A setting that the RabbitMQ transport cannot work with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("rabbitmq setting `{field}` {problem}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The setting, by the name of the method of [`Config`](super::Config) that sets it.
+    pub field: &'static str,
+    /// What is wrong with the value, and which values are right. Never holds a password.
+    pub problem: String,
+}
+
+/// Why [`RabbitMq::connect`](super::RabbitMq::connect) gave up; each variant is what the operator has to look at.
+///
+/// Brokers are named without their password. All but [`ConnectError::Unreachable`] are returned at the first
+/// occurrence, since waiting does not mend them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The configuration is wrong: mend the field.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No broker answered as a broker within [`Config::connect_wait`](super::Config::connect_wait): check that one
+    /// runs and that the addresses are right, or try again later.
+    #[error(
+        "no broker could be reached within {waited:?} ({brokers}): {reason}; check that one runs and listens there"
+    )]
+    Unreachable {
+        /// The brokers that were tried.
+        brokers: String,
+        /// How long.
+        waited: Duration,
+        /// What the last attempt ended with.
+        reason: String,
+    },
+    /// The broker refused the user or the password.
+    #[error(
+        "the broker {broker} refused the credentials: {reason}; check the user and the password in the URI"
+    )]
+    Credentials {
+        /// The broker.
+        broker: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// The virtual host does not exist, or the user may not enter it.
+    #[error(
+        "the broker {broker} refused the virtual host {virtual_host:?}: {reason}; create it and give the user permissions on it, \
+         or name another at the end of the URI (nothing, or /%2f, for the default)"
+    )]
+    VirtualHost {
+        /// The broker.
+        broker: String,
+        /// The virtual host, from the URI's path.
+        virtual_host: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// The user may not declare what the transport needs.
+    #[error(
+        "the user may not declare or use {object} at {broker}: {reason}; give the user configure, write and read permissions \
+         for names that begin with it"
+    )]
+    Forbidden {
+        /// The broker.
+        broker: String,
+        /// The exchange or the queue.
+        object: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// The exchange exists with another type or other properties.
+    #[error(
+        "the exchange {exchange:?} exists at {broker} with another type or other properties than the durable topic exchange \
+         needed: {reason}; delete it there, or choose another cache name"
+    )]
+    ExchangeConflict {
+        /// The broker.
+        broker: String,
+        /// The exchange.
+        exchange: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// The TLS handshake failed for a reason that waiting does not mend.
+    #[error(
+        "the TLS handshake with {broker} failed: {reason}; check the host name in the URI and the certificate authority"
+    )]
+    Tls {
+        /// The broker.
+        broker: String,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+/// What one attempt at a connection, or one operation on it, ended with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    /// The broker, redacted.
+    pub(super) broker: String,
+    /// What happened, in the broker's or the operating system's words.
+    pub(super) reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    /// May be gone at the next attempt.
+    Transient,
+    Credentials,
+    VirtualHost(String),
+    Forbidden(String),
+    Conflict(String),
+    Tls,
+}
+
+impl Fault {
+    /// The error to give up with, unless waiting may mend the fault.
+    pub(super) fn lasting(&self) -> Option<ConnectError> {
+        let (broker, reason) = (self.broker.clone(), self.reason.clone());
+        Some(match &self.kind {
+            FaultKind::Transient => return None,
+            FaultKind::Credentials => ConnectError::Credentials { broker, reason },
+            FaultKind::VirtualHost(name) => {
+                ConnectError::VirtualHost { broker, virtual_host: name.clone(), reason }
+            }
+            FaultKind::Forbidden(object) => {
+                ConnectError::Forbidden { broker, object: object.clone(), reason }
+            }
+            FaultKind::Conflict(exchange) => {
+                ConnectError::ExchangeConflict { broker, exchange: exchange.clone(), reason }
+            }
+            FaultKind::Tls => ConnectError::Tls { broker, reason },
+        })
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.lasting() {
+            Some(error) => error.fmt(f),
+            None => write!(f, "{} at {}", self.reason, self.broker),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Frames over RabbitMQ: one exchange per cache, one queue per node life.
+//!
+//! [`RabbitMq`] implements [`Transport`](crate::Transport) on a broker, a cluster of brokers, or a broker per region
+//! linked by federation. Tested on RabbitMQ 3.10; it uses nothing that 3.11 to 4.x changed (queues are durable and not
+//! exclusive, queue types are named explicitly, frames stay below the default message limit of 4.x).
+//!
+//! # Why this way
+//! - **An own reconnection loop**, with fresh connections, a limit on every wait, growing jittered pauses and all brokers in
+//!   turn. The client library's own recovery hangs when a reconnect dies in the AMQP handshake, as it does behind a load
+//!   balancer whose broker is down.
+//! - **Two connections**, since a broker short of memory stops reading from connections that publish, and with them
+//!   acknowledgements; so receiving goes on while publishing waits.
+//! - **At most four unconfirmed frames and no timer.** The broker's cost is per message, so records gather above the
+//!   transport while four frames are under way. A larger window only lengthens the broker's queue.
+//! - **A queue per node *life*, not exclusive**: it collects frames while the node's link is down, and a restarted node,
+//!   which begins with a full state transfer anyway, is not flooded with its former self's frames.
+//!
+//! # What is promised
+//! A frame whose publish returned `Ok` is in every queue bound to its address at that time, and is delivered at least once,
+//! unless its queue overflowed ([`Config::queue_frames_max`], [`Config::queue_bytes_max`]: oldest first), expired
+//! ([`Config::queue_expires`]) or, with [`Profile::Fast`], the broker restarted. The order of one sender's frames is kept
+//! except after a reconnect. A sender receives its own broadcasts too.
+//!
+//! What bounds what: four frames unconfirmed and 64 more waiting to be sent; `prefetch` frames unacknowledged; the broker's
+//! queue by frames, bytes and time. Nothing waits without a limit except the reconnection loop, which never gives up while
+//! the transport is open; [`RabbitMq::stats`] counts what happens at each bound.
+//!
+//! The client library logs each returned frame whole, as a warning of the target `lapin::returned_messages`. Where logs
+//! must not hold cached values, switch that target off.
+//!
+//! ```no_run
+//! use replication::{NodeId, Transport, rabbitmq::{Config, Profile, RabbitMq}};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = NodeId::new("eu-central".parse()?, "node-1")?;
+//! let brokers = vec!["amqp://geocache:secret@10.0.0.5:5672".to_owned()];
+//! let transport = RabbitMq::connect(Config::new(node, brokers).cache("shop").profile(Profile::Durable)).await?;
+//! let mut frames = transport.subscribe().await?;
+//! while let Some(delivery) = frames.next().await {
+//!     println!("{} bytes", delivery.frame.len());
+//!     delivery.ack.done();
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod acks;
+mod config;
+mod connection;
+mod consumer;
+mod endpoint;
+mod error;
+mod publisher;
+mod rotation;
+mod socket;
+mod stats;
+mod status;
+mod topology;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use resilience::Backoff;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+pub use config::{Config, Profile};
+pub use error::{ConfigError, ConnectError};
+pub use stats::Stats;
+
+use connection::Dialer;
+use consumer::{Consumer, Subscribe};
+use endpoint::Endpoint;
+use publisher::{Command, Publisher};
+use stats::Counters;
+use status::{Role, Status};
+use topology::Topology;
+
+use crate::{
+    node::NodeId,
+    transport::{Destination, Health, Subscription, Transport, TransportError},
+};
+
+/// How many frames are unconfirmed at a time.
+const WINDOW: usize = 4;
+
+/// What the two tasks and the handle share.
+struct Shared {
+    config: Config,
+    endpoints: Vec<Endpoint>,
+    topology: Topology,
+    status: Status,
+    counters: Counters,
+}
+
+impl Shared {
+    fn backoff(&self) -> Backoff {
+        Backoff::new(self.config.retry_base, self.config.retry_max)
+    }
+}
+
+/// A [`Transport`] over RabbitMQ.
+///
+/// It runs two tasks on the tokio runtime it was connected on. Dropped without [`close`](Transport::close), it ends them in the
+/// background, as `close` does.
+pub struct RabbitMq {
+    shared: Arc<Shared>,
+    publishes: mpsc::Sender<Command>,
+    subscribes: mpsc::Sender<Subscribe>,
+    closing: watch::Sender<bool>,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+struct Tasks {
+    publisher: JoinHandle<()>,
+    consumer: JoinHandle<Result<(), String>>,
+}
+
+impl RabbitMq {
+    /// Connects to one of the configured brokers and declares the cache's exchange there.
+    ///
+    /// The node's queue is declared by the first [`subscribe`](Transport::subscribe). Once this returned, the transport
+    /// reconnects by itself for as long as it is open.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says what to mend. Brokers that cannot be reached are tried again for
+    /// [`Config::connect_wait`]; everything else is an error at once.
+    pub async fn connect(config: Config) -> Result<Arc<Self>, ConnectError> {
+        config.check()?;
+        let life = fastrand::u64(..);
+        let shared = Arc::new(Shared {
+            endpoints: config.endpoints()?,
+            topology: Topology::new(&config, life),
+            status: Status::new(Instant::now().into_std()),
+            counters: Counters::default(),
+            config,
+        });
+        let deadline = Instant::now() + shared.config.connect_wait;
+        let mut publishing = Dialer::new(shared.clone(), Role::Publishing);
+        let mut consuming = Dialer::new(shared.clone(), Role::Consuming);
+        let publishing_line = publishing.first(deadline).await?;
+        let consuming_line = consuming.first(deadline).await?;
+
+        let (closing, closing_seen) = watch::channel(false);
+        let (publishes, commands) = mpsc::channel(publisher::QUEUE);
+        let publisher = Publisher::new(shared.clone(), publishing, commands, closing_seen.clone(), WINDOW);
+        let (subscribes, commands) = mpsc::channel(1);
+        let consumer = Consumer::new(shared.clone(), consuming, commands, closing_seen);
+        // Both lines work: health says so before the caller can ask.
+        shared.status.up(Role::Publishing);
+        shared.status.up(Role::Consuming);
+        let tasks = Tasks {
+            publisher: tokio::spawn(publisher.run(publishing_line)),
+            consumer: tokio::spawn(consumer.run(consuming_line)),
+        };
+        Ok(Arc::new(Self { shared, publishes, subscribes, closing, tasks: Mutex::new(Some(tasks)) }))
+    }
+
+    /// What happened since the start.
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.snapshot()
+    }
+
+    /// The name of this node's queue at the broker.
+    pub fn queue(&self) -> &str {
+        &self.shared.topology.queue
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+}
+
+#[async_trait]
+impl Transport for RabbitMq {
+    fn node(&self) -> &NodeId {
+        &self.shared.config.node
+    }
+
+    async fn publish(&self, to: Destination, frame: Bytes) -> Result<(), TransportError> {
+        if self.is_closing() {
+            return Err(TransportError::Closed);
+        }
+        let max = self.shared.config.frame_bytes_max;
+        if frame.len() > max {
+            self.shared.counters.oversized.add(1);
+            let reason =
+                format!("the frame has {} bytes, at most {max} are sent (frame_bytes_max)", frame.len());
+            return Err(TransportError::Refused { reason });
+        }
+        if let Some(reason) = self.shared.status.trouble(Role::Publishing) {
+            self.shared.counters.unavailable.add(1);
+            return Err(TransportError::Unavailable { reason });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.publishes.send(Command { to, frame, reply }).await.map_err(|_| TransportError::Closed)?;
+        answer.await.unwrap_or(Err(TransportError::Closed))
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>, TransportError> {
+        if self.is_closing() {
+            return Err(TransportError::Closed);
+        }
+        if let Some(reason) = self.shared.status.trouble(Role::Consuming) {
+            return Err(TransportError::Unavailable { reason });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.subscribes.send(Subscribe { reply }).await.map_err(|_| TransportError::Closed)?;
+        let subscription = answer.await.unwrap_or(Err(TransportError::Closed))?;
+        Ok(Box::new(subscription))
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.shared.status.health()
+    }
+
+    fn window(&self) -> usize {
+        WINDOW
+    }
+
+    async fn close(&self) -> Result<(), TransportError> {
+        self.closing.send_replace(true);
+        self.shared.status.closed();
+        let tasks = self.tasks.lock().take();
+        let Some(Tasks { mut publisher, mut consumer }) = tasks else { return Ok(()) };
+        // Each step of the tasks has its own limit; this one holds whatever happens in them.
+        let limit = self.shared.config.close_timeout * 3 + self.shared.config.operation_timeout;
+        let ended = timeout(limit, async { ((&mut publisher).await, (&mut consumer).await) }).await;
+        match ended {
+            Ok((Ok(()), Ok(Ok(())))) => Ok(()),
+            Ok((_, Ok(Err(reason)))) => Err(TransportError::Unavailable { reason }),
+            Ok((publisher, consumer)) => {
+                let reason = format!("a task of the transport failed: {publisher:?}, {consumer:?}");
+                Err(TransportError::Fatal { reason })
+            }
+            Err(_) => {
+                publisher.abort();
+                consumer.abort();
+                Err(TransportError::Unavailable { reason: format!("not closed within {limit:?}") })
+            }
+        }
+    }
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        self.closing.send_replace(true);
+        self.shared.status.closed();
+    }
+}
+
+impl fmt::Debug for RabbitMq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitMq")
+            .field("node", &self.shared.config.node)
+            .field("queue", &self.shared.topology.queue)
+            .field("health", &*self.shared.status.health().borrow())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Resolves when the transport closes, or its handle is gone.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}

@@ -1,0 +1,341 @@
+//! Publishing: one task, one channel, a bounded number of unconfirmed frames.
+//!
+//! The task hands frames to lapin in the order in which they came, each as soon as fewer than a window of them is
+//! unconfirmed, and settles each with the broker's answer. While there is no connection it refuses frames at once, so
+//! that the caller knows what to send again; it never queues them up itself.
+//!
+//! A frame that no queue takes comes back *before* its confirmation, and lapin attaches it to whichever confirmation
+//! comes next, which may be another frame's. So each addressed frame carries a number, all waiting confirmations are
+//! looked at together, and a returned frame is found by its number.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties, Channel, Confirmation, Event, options::BasicPublishOptions, types::ShortString,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    Shared, closed,
+    connection::{Dialer, Line, text},
+    topology::{routing_key, short},
+};
+use crate::transport::{Destination, TransportError};
+
+/// How many publishes may wait for a place in the window; further callers wait in their own call.
+pub(super) const QUEUE: usize = 64;
+
+/// How often a line is looked at for what makes no event.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// One frame to publish.
+pub(super) struct Command {
+    pub(super) to: Destination,
+    pub(super) frame: Bytes,
+    pub(super) reply: Reply,
+}
+
+type Reply = oneshot::Sender<Result<(), TransportError>>;
+type Answer = lapin::Result<Confirmation>;
+
+/// A frame that was given to lapin.
+struct Flight {
+    number: u64,
+    to: Destination,
+    since: Instant,
+    answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    reply: Reply,
+}
+
+pub(super) struct Publisher {
+    shared: Arc<Shared>,
+    dialer: Dialer,
+    commands: mpsc::Receiver<Command>,
+    closing: watch::Receiver<bool>,
+    window: usize,
+    flights: VecDeque<Flight>,
+    number: u64,
+    /// Frames that came back and whose confirmation is still awaited; each is in `flights`.
+    returned: Vec<u64>,
+    /// The broker takes nothing for now.
+    blocked: bool,
+    properties: BasicProperties,
+    exchange: ShortString,
+    everyone: ShortString,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        dialer: Dialer,
+        commands: mpsc::Receiver<Command>,
+        closing: watch::Receiver<bool>,
+        window: usize,
+    ) -> Self {
+        let properties = shared.topology.properties();
+        let exchange = short(&shared.topology.exchange);
+        let everyone = short(&routing_key(&Destination::Everyone));
+        let flights = VecDeque::with_capacity(window);
+        let (number, returned, blocked) = (0, Vec::new(), false);
+        Self {
+            shared,
+            dialer,
+            commands,
+            closing,
+            window,
+            flights,
+            number,
+            returned,
+            blocked,
+            properties,
+            exchange,
+            everyone,
+        }
+    }
+
+    /// Publishes until the transport is closed.
+    pub(super) async fn run(mut self, mut line: Line) {
+        loop {
+            self.shared.status.up(self.dialer.role());
+            let end = self.serve(&mut line).await;
+            self.blocked = false;
+            let Err(reason) = end else {
+                self.finish(line).await;
+                return;
+            };
+            let reason = format!("{reason} ({})", line.broker);
+            // Health first: whoever is told that a frame was lost finds it there.
+            self.shared.status.down(self.dialer.role(), Instant::now().into_std(), reason.clone());
+            drop(line);
+            self.lose_flights(&reason);
+            match self.reconnect(&reason).await {
+                Some(next) => line = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Works on one connection. `Ok` when the transport closes, else why the connection is of no use any more.
+    async fn serve(&mut self, line: &mut Line) -> Result<(), String> {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = closed(&mut self.closing) => return Ok(()),
+                settled = settled(&mut self.flights), if !self.flights.is_empty() => self.settle(settled)?,
+                Some(command) = self.commands.recv(), if self.flights.len() < self.window => {
+                    self.start(&line.channel, command);
+                }
+                event = line.event() => self.heard(event)?,
+                _ = look.tick() => self.look(line)?,
+            }
+        }
+    }
+
+    /// Gives one frame to lapin.
+    fn start(&mut self, channel: &Channel, command: Command) {
+        let Command { to, frame, reply } = command;
+        if self.blocked {
+            self.refuse(reply, "the broker accepts no publishes for lack of memory or disk");
+            return;
+        }
+        self.number += 1;
+        let addressed = to != Destination::Everyone;
+        let (key, properties) = if addressed {
+            let number = ShortString::from(self.number.to_string());
+            (short(&routing_key(&to)), self.properties.clone().with_message_id(number))
+        } else {
+            (self.everyone.clone(), self.properties.clone())
+        };
+        let (channel, exchange) = (channel.clone(), self.exchange.clone());
+        let options = BasicPublishOptions { mandatory: addressed, immediate: false };
+        let answer = Box::pin(async move {
+            channel.basic_publish(exchange, key, options, &frame, properties).await?.await
+        });
+        self.shared.counters.published.add(1);
+        // Polled by `settled` before any later flight is, so frames reach lapin in this order.
+        self.flights.push_back(Flight { number: self.number, to, since: Instant::now(), answer, reply });
+    }
+
+    /// Answers the callers whose frames the broker answered.
+    fn settle(&mut self, settled: Vec<(Flight, Answer)>) -> Result<(), String> {
+        let counters = &self.shared.counters;
+        for (_, answer) in &settled {
+            if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = answer {
+                let number =
+                    message.properties.message_id().as_ref().and_then(|id| id.as_str().parse::<u64>().ok());
+                self.returned.extend(number);
+            }
+        }
+        let mut lost = None;
+        for (flight, answer) in settled {
+            let result = match answer {
+                Ok(_) if self.returned.contains(&flight.number) => {
+                    self.returned.retain(|number| *number != flight.number);
+                    counters.returned.add(1);
+                    Err(TransportError::Unroutable { to: flight.to })
+                }
+                Ok(Confirmation::Nack(_)) => {
+                    counters.nacked.add(1);
+                    Err(TransportError::Refused { reason: "the broker did not accept the frame".to_owned() })
+                }
+                Ok(_) => {
+                    counters.confirmed.add(1);
+                    Ok(())
+                }
+                Err(error) => {
+                    // The others on this channel end with it: they are answered once health says so.
+                    lost.get_or_insert_with(|| text(&error));
+                    let answer = Box::pin(async move { Err(error) });
+                    self.flights.push_back(Flight { answer, ..flight });
+                    continue;
+                }
+            };
+            // A caller that went away has given up the wait, not the frame.
+            let _ = flight.reply.send(result);
+        }
+        lost.map_or(Ok(()), Err)
+    }
+
+    fn heard(&mut self, event: Option<Event>) -> Result<(), String> {
+        match event {
+            Some(Event::ConnectionBlocked(reason)) => {
+                warn!(reason, "the broker accepts no publishes");
+                self.shared.counters.blocked.add(1);
+                self.blocked = true;
+                let reason = format!("the broker accepts no publishes: {reason}");
+                self.shared.status.down(self.dialer.role(), Instant::now().into_std(), reason);
+            }
+            Some(Event::ConnectionUnblocked) => {
+                info!("the broker accepts publishes again");
+                self.blocked = false;
+                // The time while blocked does not count.
+                self.flights.iter_mut().for_each(|flight| flight.since = Instant::now());
+                self.shared.status.up(self.dialer.role());
+            }
+            Some(Event::Error(error)) => return Err(text(&error)),
+            Some(_) => {}
+            None => return Err("the connection ended".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Notices what makes no event.
+    fn look(&self, line: &Line) -> Result<(), String> {
+        if let Some(reason) = line.broken() {
+            return Err(reason);
+        }
+        let limit = self.shared.config.confirm_timeout;
+        match self.flights.front() {
+            Some(oldest) if !self.blocked && oldest.since.elapsed() >= limit => {
+                Err(format!("no confirmation within {limit:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(&self, reply: Reply, reason: &str) {
+        self.shared.counters.unavailable.add(1);
+        let _ = reply.send(Err(TransportError::Unavailable { reason: reason.to_owned() }));
+    }
+
+    fn lose_flights(&mut self, reason: &str) {
+        self.returned.clear();
+        while let Some(flight) = self.flights.pop_front() {
+            self.refuse(flight.reply, reason);
+        }
+    }
+
+    /// The next connection, refusing frames meanwhile; `None` when the transport closes.
+    async fn reconnect(&mut self, reason: &str) -> Option<Line> {
+        let Self { dialer, closing, commands, shared, .. } = self;
+        {
+            let again = dialer.again(reason);
+            tokio::pin!(again);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = closed(closing) => break,
+                    line = &mut again => return Some(line),
+                    Some(command) = commands.recv() => {
+                        shared.counters.unavailable.add(1);
+                        let _ = command.reply.send(Err(TransportError::Unavailable { reason: reason.to_owned() }));
+                    }
+                }
+            }
+        }
+        self.turn_away();
+        None
+    }
+
+    /// The end: waits for the frames that lapin has, to the bound, and answers everyone.
+    async fn finish(mut self, line: Line) {
+        self.turn_away();
+        let limit = self.shared.config.close_timeout;
+        let drain = async {
+            while !self.flights.is_empty() {
+                let settled = settled(&mut self.flights).await;
+                if self.settle(settled).is_err() {
+                    break;
+                }
+            }
+        };
+        if timeout(limit, drain).await.is_err() {
+            warn!(frames = self.flights.len(), "closing with unconfirmed frames");
+        }
+        self.lose_flights("the transport was closed before the broker confirmed");
+        line.close(self.shared.config.operation_timeout.min(limit)).await;
+    }
+
+    /// Answers the callers whose frames were not begun.
+    fn turn_away(&mut self) {
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            let _ = command.reply.send(Err(TransportError::Closed));
+        }
+    }
+}
+
+/// All flights that have landed, once one has. Polled in order, which is also the order in which they start.
+///
+/// # Cancel safety
+/// Safe: what has landed is taken out only when it is returned.
+async fn settled(flights: &mut VecDeque<Flight>) -> Vec<(Flight, Answer)> {
+    poll_fn(|context| {
+        let mut landed = Vec::new();
+        // A flight found pending may land while a later one is looked at, and with the later one's returned frame. So
+        // after something was found, all are looked at once more: what the first look found is complete then.
+        let mut rounds = 1;
+        while rounds > 0 {
+            rounds -= 1;
+            let mut place = 0;
+            while let Some(flight) = flights.get_mut(place) {
+                match flight.answer.as_mut().poll(context) {
+                    Poll::Pending => place += 1,
+                    Poll::Ready(answer) => {
+                        let flight = flights.remove(place).expect("the place was just looked at");
+                        if landed.is_empty() {
+                            rounds = 1;
+                        }
+                        landed.push((flight, answer));
+                    }
+                }
+            }
+        }
+        if landed.is_empty() { Poll::Pending } else { Poll::Ready(landed) }
+    })
+    .await
+}

@@ -1,0 +1,65 @@
+//! Counts of what happened at the broker.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts since the transport was connected.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: Counter,)*
+        }
+
+        impl Counters {
+            pub(super) fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames given to the broker.
+    published,
+    /// Frames that the broker confirmed.
+    confirmed,
+    /// Frames that the broker refused (negatively acknowledged).
+    nacked,
+    /// Addressed frames that came back because no queue takes them.
+    returned,
+    /// Frames refused here because they were longer than `frame_bytes_max`.
+    oversized,
+    /// Frames refused here because the publishing connection was down or blocked, or was lost before the confirm.
+    unavailable,
+    /// Frames received.
+    received,
+    /// Of the received ones, those that the broker had delivered before.
+    redelivered,
+    /// Received frames that were acknowledged.
+    acknowledged,
+    /// Received frames that were dropped unhandled and given back.
+    requeued,
+    /// Connections that were lost and made again, of either kind.
+    reconnects,
+    /// Attempts to connect that failed.
+    connect_failures,
+    /// Times that the broker ended the consumer, as when the queue was deleted; it was declared again.
+    consumer_cancels,
+    /// Times that the broker stopped accepting publishes for lack of memory or disk.
+    blocked,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+}
