@@ -16,8 +16,15 @@ type Events = Arc<Mutex<Vec<(u32, u32, Cause)>>>;
 fn listened(capacity: usize) -> (Cache<u32, u32>, ManualClock, Events) {
     let (events, clock) = (Events::default(), ManualClock::new());
     let heard = Arc::clone(&events);
-    let listener = move |key: &u32, value: &u32, cause| heard.lock().unwrap().push((*key, *value, cause));
-    let cache = Cache::builder().capacity(capacity).clock(clock.clone()).listener(listener).build().unwrap();
+    let listener = move |key: &u32, value: &u32, cause| {
+        heard.lock().expect("no holder panicked").push((*key, *value, cause));
+    };
+    let cache = Cache::builder()
+        .capacity(capacity)
+        .clock(clock.clone())
+        .listener(listener)
+        .build()
+        .expect("a right configuration");
     (cache, clock, events)
 }
 
@@ -37,7 +44,7 @@ fn a_listener_hears_of_each_value_once_with_its_cause() {
     cache.insert(5, 50);
     cache.clear();
     assert_eq!(
-        *events.lock().unwrap(),
+        *events.lock().expect("no holder panicked"),
         [
             (1, 10, Cause::Replaced),
             // 1 was written twice, which is a use: it had a second chance, and 2 was the victim.
@@ -115,7 +122,12 @@ impl Sidecar<u32, u32> for Victims {
 #[test]
 fn an_upsert_shows_an_expired_entry_as_vacant_after_telling_the_sidecar() {
     let clock = ManualClock::new();
-    let cache = Cache::builder().capacity(4).clock(clock.clone()).sidecar(Victims::default).build().unwrap();
+    let cache = Cache::builder()
+        .capacity(4)
+        .clock(clock.clone())
+        .sidecar(Victims::default)
+        .build()
+        .expect("a right configuration");
     cache.insert_with_expiry(1, 10, Expiry::After(Duration::from_millis(1)));
     clock.advance(Duration::from_millis(1));
     cache.upsert(
@@ -132,7 +144,8 @@ fn an_upsert_shows_an_expired_entry_as_vacant_after_telling_the_sidecar() {
 
 #[test]
 fn removing_replacing_and_clearing_are_not_the_sidecars_business() {
-    let cache = Cache::builder().capacity(4).sidecar(Victims::default).build().unwrap();
+    let cache =
+        Cache::builder().capacity(4).sidecar(Victims::default).build().expect("a right configuration");
     cache.insert(1, 10);
     cache.insert(1, 11);
     cache.remove(&1);
@@ -146,7 +159,8 @@ fn removing_replacing_and_clearing_are_not_the_sidecars_business() {
 #[test]
 fn keep_keeps_the_deadline_and_touch_sets_it() {
     let clock = ManualClock::new();
-    let cache: Cache<u32, u32> = Cache::builder().capacity(4).clock(clock.clone()).build().unwrap();
+    let cache: Cache<u32, u32> =
+        Cache::builder().capacity(4).clock(clock.clone()).build().expect("a right configuration");
     let left = || cache.read(&1, |_, left| left.map(|left| left.as_millis())).expect("1 is live");
     cache.insert_with_expiry(1, 10, Expiry::After(Duration::from_millis(100)));
     clock.advance(Duration::from_millis(40));
@@ -165,11 +179,11 @@ fn a_panic_in_a_closure_leaves_the_cache_usable() {
     let (cache, ..) = listened(4);
     cache.insert(1, 10);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        cache.upsert(&1, |k| *k, |_, ()| -> (Verdict<u32>, ()) { panic!("no") })
+        cache.upsert(&1, |k| *k, |_, ()| -> (Verdict<u32>, ()) { panic!("no") });
     }));
     assert!(panicked.is_err());
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        cache.upsert(&2, |_| panic!("no"), |_, ()| (Verdict::Replace(1, Expiry::Never), ()))
+        cache.upsert(&2, |_| panic!("no"), |_, ()| (Verdict::Replace(1, Expiry::Never), ()));
     }));
     assert!(panicked.is_err());
     assert_eq!((cache.get(&1), cache.get(&2), cache.len()), (Some(10), None, 1));

@@ -20,7 +20,7 @@ fn until(what: &str, condition: impl Fn() -> bool) -> Duration {
 
 #[test]
 fn what_expired_is_reclaimed_without_access() {
-    let cache: Cache<u32, u32> = Cache::builder().capacity(100_000).build().unwrap();
+    let cache: Cache<u32, u32> = Cache::builder().capacity(100_000).build().expect("a right configuration");
     let ttl = Expiry::After(Duration::from_millis(50));
     (0..20_000).for_each(|key| {
         cache.insert_with_expiry(key, key, ttl);
@@ -34,7 +34,7 @@ fn what_expired_is_reclaimed_without_access() {
 
 #[test]
 fn an_entry_lives_no_longer_than_given_and_at_most_two_ticks_less() {
-    let cache: Cache<u32, ()> = Cache::builder().capacity(10).build().unwrap();
+    let cache: Cache<u32, ()> = Cache::builder().capacity(10).build().expect("a right configuration");
     let ttl = Duration::from_millis(200);
     let began = Instant::now();
     cache.insert_with_expiry(1, (), Expiry::After(ttl));
@@ -46,7 +46,7 @@ fn an_entry_lives_no_longer_than_given_and_at_most_two_ticks_less() {
 #[test]
 fn the_last_handle_ends_the_thread_and_drops_the_values() {
     let value = Arc::new(());
-    let cache: Cache<u32, Arc<()>> = Cache::builder().capacity(10).build().unwrap();
+    let cache: Cache<u32, Arc<()>> = Cache::builder().capacity(10).build().expect("a right configuration");
     let other = cache.clone();
     cache.insert(1, Arc::clone(&value));
     drop(cache);

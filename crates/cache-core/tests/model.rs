@@ -72,7 +72,7 @@ struct Log(Arc<Mutex<Vec<Event>>>);
 
 impl Sidecar<u8, Value> for Log {
     fn victim(&mut self, _: u64, key: &u8, value: &Value, cause: Cause) {
-        self.0.lock().unwrap().push((*key, *value, cause));
+        self.0.lock().expect("no holder panicked").push((*key, *value, cause));
     }
 }
 
@@ -94,12 +94,14 @@ impl Real {
             .weigher(|_: &u8, value: &Value| value.weight)
             .shards(shards)
             .clock(clock.clone())
-            .listener(move |key, value, cause| for_listener.lock().unwrap().push((*key, *value, cause)))
+            .listener(move |key, value, cause| {
+                for_listener.lock().expect("no holder panicked").push((*key, *value, cause))
+            })
             .sidecar(move || Log(Arc::clone(&for_log)));
         if let Some(ttl) = default_ttl {
             builder = builder.default_ttl(Duration::from_millis(ttl));
         }
-        Real { cache: builder.build().unwrap(), clock, victims, events }
+        Real { cache: builder.build().expect("a right configuration"), clock, victims, events }
     }
 
     fn scan(&self, limit: usize) -> Vec<(u64, u8, Value, Option<u64>)> {
@@ -117,7 +119,7 @@ impl Real {
 }
 
 fn take(log: &Mutex<Vec<Event>>) -> Vec<Event> {
-    std::mem::take(&mut *log.lock().unwrap())
+    std::mem::take(&mut *log.lock().expect("no holder panicked"))
 }
 
 /// Runs one operation on both and compares answers; returns whether the order of events is defined.

@@ -28,7 +28,8 @@ fn scan_keys<S: BuildHasher>(cache: &Cache<u64, u64, S>, limit: usize) -> Vec<(u
 
 #[test]
 fn a_scan_meets_each_standing_key_once_while_others_write() {
-    let cache = Cache::<u64, u64>::builder().capacity(100_000).shards(16).build().unwrap();
+    let cache =
+        Cache::<u64, u64>::builder().capacity(100_000).shards(16).build().expect("a right configuration");
     (0..2_000).for_each(|key| {
         cache.insert(key, 0);
     });
@@ -57,7 +58,8 @@ fn a_scan_meets_each_standing_key_once_while_others_write() {
 
 #[test]
 fn a_page_stays_within_its_shard_and_the_last_has_no_next() {
-    let cache = Cache::<u64, u64>::builder().capacity(100_000).shards(4).build().unwrap();
+    let cache =
+        Cache::<u64, u64>::builder().capacity(100_000).shards(4).build().expect("a right configuration");
     let quarter = 1_u64 << 62;
     assert_eq!(cache.scan(0, 10, |page, ()| (page.items.len(), page.next)), (0, Some(quarter)));
     assert_eq!(cache.scan(quarter + 5, 10, |page, ()| page.next), Some(2 * quarter));
@@ -73,7 +75,7 @@ fn a_page_stays_within_its_shard_and_the_last_has_no_next() {
 
 #[test]
 fn a_single_shard_covers_every_position() {
-    let cache = Cache::<u64, u64>::builder().capacity(100).build().unwrap();
+    let cache = Cache::<u64, u64>::builder().capacity(100).build().expect("a right configuration");
     assert_eq!(cache.shards(), 1);
     (0..100).for_each(|key| {
         cache.insert(key, 0);
@@ -112,7 +114,12 @@ impl BuildHasher for Placed {
 
 #[test]
 fn equal_positions_stay_on_one_page_even_at_the_end_of_the_space() {
-    let cache = Cache::<u64, u64>::builder().capacity(1_000).shards(2).hasher(Placed).build().unwrap();
+    let cache = Cache::<u64, u64>::builder()
+        .capacity(1_000)
+        .shards(2)
+        .hasher(Placed)
+        .build()
+        .expect("a right configuration");
     let keys = [0, 1, 2, 3, 40, 41, u64::MAX - 3, u64::MAX - 1, u64::MAX];
     keys.iter().for_each(|key| {
         cache.insert(*key, 0);
@@ -133,7 +140,11 @@ fn equal_positions_stay_on_one_page_even_at_the_end_of_the_space() {
 #[test]
 fn a_scan_leaves_the_expired_out_and_shows_what_life_is_left() {
     let clock = ManualClock::new();
-    let cache = Cache::<u64, u64>::builder().capacity(100).clock(clock.clone()).build().unwrap();
+    let cache = Cache::<u64, u64>::builder()
+        .capacity(100)
+        .clock(clock.clone())
+        .build()
+        .expect("a right configuration");
     cache.insert_with_expiry(1, 0, Expiry::After(Duration::from_millis(10)));
     cache.insert_with_expiry(2, 0, Expiry::After(Duration::from_millis(30)));
     cache.insert(3, 0);

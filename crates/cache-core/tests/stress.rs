@@ -119,7 +119,7 @@ fn work(
         let fresh = || (key, ids.fetch_add(1, Ordering::Relaxed));
         match random.next(1_000) {
             0..400 => {
-                assert!(cache.get(&key).is_none_or(|value| value.0 == key), "a value under another's key")
+                assert!(cache.get(&key).is_none_or(|value| value.0 == key), "a value under another's key");
             }
             400..700 => {
                 let ttl = Duration::from_millis(random.next(300));
@@ -154,7 +154,7 @@ fn work(
 
 #[test]
 fn an_upsert_loses_no_increment() {
-    let cache: Cache<String, u64> = Cache::builder().capacity(100).build().unwrap();
+    let cache: Cache<String, u64> = Cache::builder().capacity(100).build().expect("a right configuration");
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

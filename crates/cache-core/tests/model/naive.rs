@@ -146,7 +146,7 @@ impl Model {
             while self.weight() - old.weight.max(1) + weight > self.weight {
                 self.evict_one(Some(key));
             }
-            let held = self.order.iter_mut().find(|held| held.key == key).unwrap();
+            let held = self.order.iter_mut().find(|held| held.key == key).expect("it is kept");
             *held = Held { key, value, deadline, marked: true };
             return Some(old);
         }
