@@ -27,6 +27,8 @@
 mod barrier;
 mod config;
 mod grave;
+#[cfg(test)]
+pub(crate) mod map_store;
 mod outbox;
 mod peer;
 mod receive;

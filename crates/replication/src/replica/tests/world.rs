@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use fastrand::Rng;
 
-use super::{super::*, store::MapStore};
+use super::super::{map_store::MapStore, *};
 use crate::{
     message::Bar,
     node::NodeId,

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::super::{Barriers, Guard, Merged, Outbox, Store, StorePage, judge};
+use super::{Barriers, Guard, Merged, Outbox, Store, StorePage, judge};
 use crate::{
     message::{Bar, Grave},
     record::{Op, Record, Ttl, Value},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Live records and graves behind one lock.
-pub(super) struct MapStore {
+pub(crate) struct MapStore {
     now_ms: AtomicU64,
     positions: KeyHasher,
     barriers: Barriers,
@@ -41,7 +41,7 @@ struct Entry {
 }
 
 impl MapStore {
-    pub(super) fn new(capacity: usize, graves_max: usize) -> Self {
+    pub(crate) fn new(capacity: usize, graves_max: usize) -> Self {
         Self {
             now_ms: AtomicU64::new(0),
             positions: KeyHasher::new("geocache"),
@@ -52,7 +52,7 @@ impl MapStore {
     }
 
     /// Lets time pass; what expires leaves a strict grave.
-    pub(super) fn set_now(&self, now_ms: u64) {
+    pub(crate) fn set_now(&self, now_ms: u64) {
         self.now_ms.store(now_ms, Ordering::Relaxed);
         let inner = &mut *self.inner.lock();
         let dead: Vec<u64> = inner
@@ -68,7 +68,7 @@ impl MapStore {
         }
     }
 
-    pub(super) fn write(&self, outbox: &Outbox, wall_ms: u64, key: &str, op: Op) -> Stamp {
+    pub(crate) fn write(&self, outbox: &Outbox, wall_ms: u64, key: &str, op: Op) -> Stamp {
         let key = Bytes::copy_from_slice(key.as_bytes());
         let position = self.positions.position(&key);
         let mut inner = self.inner.lock();
@@ -83,13 +83,13 @@ impl MapStore {
         stamp
     }
 
-    pub(super) fn clear_local(&self, outbox: &Outbox, wall_ms: u64) -> Stamp {
+    pub(crate) fn clear_local(&self, outbox: &Outbox, wall_ms: u64) -> Stamp {
         let stamp = outbox.issue(wall_ms, Bytes::new(), Op::Clear, None);
         self.clear(b"", stamp);
         stamp
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<(Stamp, Bytes)> {
+    pub(crate) fn get(&self, key: &str) -> Option<(Stamp, Bytes)> {
         let position = self.positions.position(key.as_bytes());
         let inner = &mut *self.inner.lock();
         inner.uses += 1;
@@ -100,14 +100,14 @@ impl MapStore {
     }
 
     /// All that is visible.
-    pub(super) fn contents(&self) -> BTreeMap<Bytes, Stamp> {
+    pub(crate) fn contents(&self) -> BTreeMap<Bytes, Stamp> {
         let inner = self.inner.lock();
         let visible = inner.live.values().filter(|entry| !self.barriers.hides(&entry.key, entry.stamp));
         visible.map(|entry| (entry.key.clone(), entry.stamp)).collect()
     }
 
     /// The bar of a key, for the invariant that it never goes down.
-    pub(super) fn bar(&self, key: &str) -> Bar {
+    pub(crate) fn bar(&self, key: &str) -> Bar {
         let position = self.positions.position(key.as_bytes());
         let inner = self.inner.lock();
         let live = inner.live.get(&position).map(|entry| entry.stamp);

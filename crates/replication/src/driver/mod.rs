@@ -373,3 +373,6 @@ impl Receiving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use mockall::{Sequence, mock};
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{
+    memory::Hub,
+    message::Message,
+    node::NodeId,
+    record::{Op, Value},
+    replica::map_store::MapStore,
+    wire,
+};
+
+mock! {
+    Link {}
+    #[async_trait]
+    impl Transport for Link {
+        fn node(&self) -> &NodeId;
+        async fn publish(&self, to: Destination, frame: Bytes) -> Result<(), TransportError>;
+        async fn subscribe(&self) -> Result<Box<dyn Subscription>, TransportError>;
+        fn health(&self) -> watch::Receiver<Health>;
+        fn window(&self) -> usize;
+        async fn close(&self) -> Result<(), TransportError>;
+    }
+}
+
+/// A subscription that never delivers.
+struct Silent;
+
+#[async_trait]
+impl Subscription for Silent {
+    async fn next(&mut self) -> Option<Delivery> {
+        std::future::pending().await
+    }
+}
+
+struct Running {
+    store: Arc<MapStore>,
+    outbox: Arc<Outbox>,
+    handle: Handle,
+}
+
+fn node(region: &str) -> NodeId {
+    NodeId::new(region.parse().unwrap(), "n").unwrap()
+}
+
+/// A mocked link of `us-east` that is connected, subscribes silently and closes.
+fn link() -> MockLink {
+    let mut link = MockLink::new();
+    link.expect_node().return_const(node("us-east"));
+    link.expect_window().return_const(4usize);
+    link.expect_health().returning(|| watch::channel(Health::Connected).1);
+    link.expect_close().returning(|| Ok(()));
+    link
+}
+
+fn silent(link: &mut MockLink) {
+    link.expect_subscribe().returning(|| Ok(Box::new(Silent)));
+}
+
+async fn run(region: &str, transport: Arc<dyn Transport>, change: impl FnOnce(&mut NodeConfig)) -> Running {
+    let mut config = NodeConfig::new(ReplicaConfig { bootstrap: true, ..ReplicaConfig::new(node(region)) });
+    change(&mut config);
+    let store = Arc::new(MapStore::new(1_000, 1_000));
+    let outbox = Arc::new(Outbox::new(config.replica.node.origin(), 1 << 20));
+    let handle = start(config, Arc::clone(&store), Arc::clone(&outbox), transport).await.unwrap();
+    Running { store, outbox, handle }
+}
+
+impl Running {
+    fn put(&self, key: &str) {
+        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let value = Value { bytes: Bytes::from_static(b"v"), ..Value::default() };
+        self.store.write(&self.outbox, wall_ms, key, Op::Put(value));
+    }
+
+    async fn until(&self, what: &str, mut is_so: impl FnMut(&Self, &Status) -> bool) {
+        let mut status = self.handle.status();
+        let waiting = async {
+            loop {
+                let seen = status.borrow_and_update().clone();
+                if is_so(self, &seen) {
+                    return;
+                }
+                status.changed().await.unwrap();
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(60), waiting).await.is_err() {
+            panic!("{what}: not within a minute; {:?}", *self.handle.status().borrow());
+        }
+    }
+}
+
+/// The keys of a frame of records; beats and the like have none.
+fn keys(frame: &Bytes) -> Vec<String> {
+    match wire::decode(frame.clone()).unwrap().message {
+        Message::Records { records, .. } => {
+            records.iter().map(|record| String::from_utf8_lossy(&record.key).into_owned()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_on_one_node_is_read_on_the_others() {
+    let hub = Hub::new();
+    let here = run("us-east", hub.join(node("us-east")), |_| ()).await;
+    let there = run("ap-south", hub.join(node("ap-south")), |_| ()).await;
+    here.put("k");
+    there.until("the write arrives", |there, _| there.store.get("k").is_some()).await;
+    let closed = here.handle.close(Duration::from_secs(1)).await;
+    assert_eq!(closed, Closed::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_starts_later_becomes_ready_with_what_was_written_before() {
+    let hub = Hub::new();
+    let here = run("us-east", hub.join(node("us-east")), |_| ()).await;
+    here.put("k");
+    let late = run("ap-south", hub.join(node("ap-south")), |config| config.replica.bootstrap = false).await;
+    assert!(!late.handle.status().borrow().ready);
+    late.until("ready", |_, status| status.ready).await;
+    assert!(late.store.get("k").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_while_disconnected_leaves_once_connected() {
+    let hub = Hub::new();
+    let here = run("us-east", hub.join(node("us-east")), |_| ()).await;
+    let there = run("ap-south", hub.join(node("ap-south")), |_| ()).await;
+    here.until("they met", |_, status| !status.peers.is_empty()).await;
+    hub.disconnect(&node("us-east"));
+    for _ in 0..100 {
+        here.put("k");
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(there.store.get("k").is_none());
+    assert_eq!(here.outbox.stats().records, 1, "a key written again coalesces");
+    hub.reconnect(&node("us-east"));
+    there.until("the write arrives", |there, _| there.store.get("k").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_was_not_taken_goes_again_before_later_ones() {
+    let mut link = link();
+    silent(&mut link);
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let mut order = Sequence::new();
+    let fails = |_, _| Err(TransportError::Unavailable { reason: "a fault".into() });
+    link.expect_publish()
+        .withf(|_, frame| keys(frame) == ["a"])
+        .times(2)
+        .in_sequence(&mut order)
+        .returning(fails);
+    let log = Arc::clone(&seen);
+    link.expect_publish().returning(move |_, frame| {
+        log.lock().extend(keys(&frame));
+        Ok(())
+    });
+    let here = run("us-east", Arc::new(link), |config| config.replica.beat_ms = u64::MAX / 4).await;
+    here.put("a");
+    here.until("tried twice", |_, status| status.counters.publishes_retried == 2).await;
+    here.put("b");
+    here.until("both left", |_, _| seen.lock().len() == 2).await;
+    assert_eq!(*seen.lock(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_frame_is_counted_and_not_sent_again() {
+    let mut link = link();
+    silent(&mut link);
+    link.expect_publish()
+        .withf(|_, frame| keys(frame) == ["a"])
+        .times(1)
+        .returning(|_, _| Err(TransportError::Refused { reason: "a nack".into() }));
+    link.expect_publish().returning(|_, _| Ok(()));
+    let here = run("us-east", Arc::new(link), |_| ()).await;
+    here.put("a");
+    here.until("refused", |_, status| status.counters.publishes_refused == 1).await;
+    assert_eq!(here.handle.close(Duration::from_secs(1)).await, Closed::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_cannot_work_fails_the_node_with_its_reason() {
+    let mut link = link();
+    silent(&mut link);
+    link.expect_publish().returning(|_, _| Err(TransportError::Fatal { reason: "no permission".into() }));
+    let here = run("us-east", Arc::new(link), |_| ()).await;
+    let failure = Failure::Transport { reason: "no permission".into() };
+    here.until("failed", |_, status| status.failure == Some(failure.clone())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_ends_is_opened_again() {
+    struct Ended;
+    #[async_trait]
+    impl Subscription for Ended {
+        async fn next(&mut self) -> Option<Delivery> {
+            None
+        }
+    }
+    let opened = Arc::new(AtomicUsize::new(0));
+    let mut link = link();
+    link.expect_publish().returning(|_, _| Ok(()));
+    let count = Arc::clone(&opened);
+    link.expect_subscribe().returning(move || match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Ok(Box::new(Ended)),
+        1 => Err(TransportError::Unavailable { reason: "a fault".into() }),
+        _ => Ok(Box::new(Silent)),
+    });
+    let here = run("us-east", Arc::new(link), |_| ()).await;
+    here.until("opened again", |_, _| opened.load(Ordering::Relaxed) == 3).await;
+}
+
+#[tokio::test]
+async fn a_transport_of_another_node_is_refused() {
+    let hub = Hub::new();
+    let config = NodeConfig::new(ReplicaConfig::new(node("us-east")));
+    let outbox = Arc::new(Outbox::new(config.replica.node.origin(), 1 << 20));
+    let transport = hub.join(node("ap-south"));
+    let error = start(config, Arc::new(MapStore::new(1, 1)), outbox, transport).await.unwrap_err();
+    assert!(matches!(error, StartError::OtherNode { .. }), "{error}");
+}
+
+/// A transport whose publishes never resolve.
+struct Stalled {
+    node: NodeId,
+    health: watch::Sender<Health>,
+    publishes: AtomicUsize,
+}
+
+#[async_trait]
+impl Transport for Stalled {
+    fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    async fn publish(&self, _to: Destination, _frame: Bytes) -> Result<(), TransportError> {
+        self.publishes.fetch_add(1, Ordering::Relaxed);
+        std::future::pending().await
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>, TransportError> {
+        Ok(Box::new(Silent))
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    async fn close(&self) -> Result<(), TransportError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_transport_holds_no_more_than_the_window_and_the_end_says_what_stayed() {
+    let health = watch::Sender::new(Health::Connected);
+    let transport = Arc::new(Stalled { node: node("us-east"), health, publishes: AtomicUsize::new(0) });
+    let here = run("us-east", Arc::clone(&transport) as Arc<dyn Transport>, |_| ()).await;
+    // Each beat takes a place in the window; then nothing leaves any more.
+    here.until("the window is full", |_, _| transport.publishes.load(Ordering::Relaxed) == 4).await;
+    here.put("a");
+    here.put("b");
+    let closed = here.handle.close(Duration::from_secs(2)).await;
+    assert_eq!(closed, Closed { unsent_records: 2, unconfirmed_frames: 4 });
+    assert_eq!(transport.publishes.load(Ordering::Relaxed), 4);
+}
