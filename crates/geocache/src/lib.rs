@@ -1,1 +1,54 @@
-//! placeholder
+//! One cache, close to everyone: a TTL-LRU in every region, each write replicated to all the others.
+//!
+//! [`GeoCache`] is one node: it answers reads from its own memory and applies writes at once, then replicates them
+//! through a [`Transport`](replication::Transport). [`GeoCluster`] is several regions in one process, for tests and
+//! demos:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use geocache::GeoCluster;
+//!
+//! // Initialize the cache
+//! let cache = GeoCluster::new(["us-east", "eu-central"]).await?;
+//!
+//! // Add an item to the cache
+//! cache.put("myKey", "myValue", "us-east")?;
+//!
+//! // Retrieve an item from the cache, once the regions have told each other
+//! cache.settled(Duration::from_secs(5)).await?;
+//! let value = cache.get::<String>("myKey", "eu-central")?;
+//! assert_eq!(value.as_deref().map(String::as_str), Some("myValue"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! This crate composes its siblings and decides nothing that one of them could decide: `cache-core` evicts and expires,
+//! `replication` orders and repairs, and the per-key merge that joins the two is in `store`.
+//!
+//! **What is not promised.** Two regions that write one key at once keep one of the two values everywhere, the one with
+//! the higher stamp. Conditional writes are atomic on their node only. A read elsewhere is as old as the lag.
+
+mod builder;
+mod cluster;
+mod error;
+mod node;
+mod read;
+mod stats;
+mod store;
+mod value;
+mod write;
+
+pub use builder::Builder;
+pub use cluster::{ClusterBuilder, GeoCluster};
+pub use error::{BuildError, CodecError, Error};
+pub use node::{Closed, GeoCache};
+pub use read::Item;
+/// The RabbitMQ transport.
+#[cfg(feature = "rabbitmq")]
+pub use replication::rabbitmq;
+pub use stats::{RegionStats, Stats};
+pub use store::Outcome;
+pub use value::Codec;
+pub use write::{Expect, TimeToLive, Write};

@@ -1,0 +1,131 @@
+//! What can go wrong, by what the caller does next.
+
+use std::time::Duration;
+
+use geo::{NameError, RegionId};
+use replication::driver::StartError;
+
+use crate::value::Codec;
+
+/// The cause of a failed encoding or decoding, from the codec's own library.
+pub type CodecError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why an operation on a cache failed. Nothing that was stored is lost by any of these.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The key breaks the limits: use another.
+    #[error("a key of {bytes} bytes was given; a key has 1 to {max} bytes")]
+    Key {
+        /// The bytes of the key given.
+        bytes: usize,
+        /// The most that the cache was built to take.
+        max: usize,
+    },
+    /// The encoded value breaks the limit: store less, or raise `value_bytes_max` when building every node.
+    #[error("the encoded value has {bytes} bytes, at most {max} are allowed; nothing was changed")]
+    ValueTooLarge {
+        /// The bytes of the encoded value.
+        bytes: usize,
+        /// The most that the cache was built to take.
+        max: usize,
+    },
+    /// The value could not be encoded: change its type, or the codec.
+    #[error("a value of type {type_name} cannot be encoded as {codec}; nothing was changed")]
+    Encode {
+        /// The Rust type given.
+        type_name: &'static str,
+        /// The codec of the cache.
+        codec: Codec,
+        /// What the codec said.
+        #[source]
+        source: CodecError,
+    },
+    /// What is stored is not of the type asked for: read it as another type. It stays stored.
+    #[error("the stored {codec} value cannot be read as {type_name}; it is left as it is")]
+    Decode {
+        /// The Rust type asked for.
+        type_name: &'static str,
+        /// How the stored value is encoded.
+        codec: Codec,
+        /// What the codec said.
+        #[source]
+        source: CodecError,
+    },
+    /// No such region: use one of those listed.
+    #[error("there is no region {region:?}; the regions are {}", names(known))]
+    UnknownRegion {
+        /// The region asked for.
+        region: String,
+        /// The regions there are.
+        known: Vec<RegionId>,
+    },
+    /// Other writers changed the key before each of the tries: try again later.
+    #[error("the key changed under each of {tries} tries to update it; try again")]
+    Contended {
+        /// How often the update was tried.
+        tries: u32,
+    },
+    /// The wait ended first: wait again, or look at [`Stats`](crate::Stats) for what is behind.
+    #[error("not done within {waited:?}: {behind}")]
+    Timeout {
+        /// How long was waited.
+        waited: Duration,
+        /// What was still missing.
+        behind: String,
+    },
+    /// The node had to stop replicating: mend the cause, and start it anew. Its reads still answer.
+    #[error("the node stopped replicating: {reason}")]
+    Stopped {
+        /// What happened and what to do.
+        reason: String,
+    },
+    /// The cache was closed: write to another. Its reads still answer.
+    #[error("the cache is closed")]
+    Closed,
+}
+
+/// Why a cache could not be built: mend the configuration it names, or what it needs to reach.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A name breaks the rule for names.
+    #[error("{field}: {source}")]
+    Name {
+        /// Which of the builder's settings.
+        field: &'static str,
+        /// How it breaks the rule.
+        source: NameError,
+    },
+    /// The transport belongs to another node than the builder was told to build.
+    #[error(
+        "{field} is {given:?}, but the transport given belongs to {transport:?}; leave one out or make them equal"
+    )]
+    Mismatch {
+        /// Which of the builder's settings.
+        field: &'static str,
+        /// What it was set to.
+        given: String,
+        /// What the transport says.
+        transport: String,
+    },
+    /// A setting is out of its range.
+    #[error("{field}: {reason}")]
+    Setting {
+        /// Which of the builder's settings.
+        field: &'static str,
+        /// What is wrong, and what is allowed.
+        reason: String,
+    },
+    /// A replicated cache needs a tokio runtime to run on.
+    #[error("a cache with a transport must be built inside a tokio runtime")]
+    NoRuntime,
+    /// Replication could not start: see what the transport says.
+    #[error("replication could not start")]
+    Start(#[from] StartError),
+}
+
+fn names(regions: &[RegionId]) -> String {
+    let names: Vec<_> = regions.iter().map(RegionId::as_str).collect();
+    names.join(", ")
+}

@@ -1,0 +1,221 @@
+//! One node of the cache: its handle and its life.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use geo::RegionId;
+use parking_lot::Mutex;
+use replication::{
+    NodeId,
+    driver::Handle,
+    replica::{Outbox, Status},
+};
+use tokio::sync::watch;
+
+use crate::{
+    builder::Builder,
+    error::Error,
+    stats::{RegionStats, Stats},
+    store::NodeStore,
+    value::Codec,
+};
+
+/// One node of the cache. A cheap handle: clones share the node, and dropping the last one ends it.
+///
+/// Reads and writes are synchronous and local; no method but the `async` ones waits for anything but a short lock.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use geocache::GeoCache;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct User {
+///     name: String,
+/// }
+///
+/// let cache = GeoCache::builder().capacity(10_000).build().await?;
+/// cache.put("user:1", &User { name: "Ada".into() })?;
+/// cache.put("visits", &41_u64)?;
+/// cache.update("visits", |visits| Some(visits.map_or(1, |visits: std::sync::Arc<u64>| *visits + 1)))?;
+///
+/// assert_eq!(cache.get::<User>("user:1")?.expect("just put").name, "Ada");
+/// assert_eq!(*cache.get::<u64>("visits")?.expect("just put"), 42);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct GeoCache {
+    node: Arc<Node>,
+}
+
+/// What the handles share.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) store: Arc<NodeStore>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) codec: Codec,
+    pub(crate) key_bytes_max: usize,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) replication: Option<Replication>,
+    pub(crate) closed: AtomicBool,
+}
+
+/// The running replication of a node.
+pub(crate) struct Replication {
+    pub(crate) status: watch::Receiver<Status>,
+    /// Taken by the close; dropped with the node, it ends the node's task.
+    handle: Mutex<Option<Handle>>,
+}
+
+impl Replication {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self { status: handle.status(), handle: Mutex::new(Some(handle)) }
+    }
+}
+
+/// How a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Closed {
+    /// Records that were not handed to the transport by the deadline; no other node has them.
+    pub unsent_records: usize,
+    /// Frames that were handed to the transport, which had not confirmed them by the deadline; others may have them.
+    pub unconfirmed_frames: usize,
+}
+
+impl GeoCache {
+    /// Begins to configure a node; every setting has a default.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn of(node: Node) -> Self {
+        Self { node: Arc::new(node) }
+    }
+
+    /// The region that the node belongs to.
+    pub fn region(&self) -> &RegionId {
+        self.node.id.region()
+    }
+
+    /// The node: its region and its own name.
+    pub fn node(&self) -> &NodeId {
+        &self.node.id
+    }
+
+    /// How the node encodes the typed values that it writes. It reads every codec.
+    pub fn codec(&self) -> Codec {
+        self.node.codec
+    }
+
+    /// Whether the node is ready: it has the state of the others, so that a miss here is a miss. A node that is not
+    /// serves what it has. One without a transport is always ready.
+    pub fn is_ready(&self) -> bool {
+        self.node.replication.as_ref().is_none_or(|replication| replication.status.borrow().ready)
+    }
+
+    /// Waits until the node is ready.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where it had to stop first, [`Error::Closed`] where it was closed first.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let Some(replication) = &self.node.replication else { return Ok(()) };
+        let mut status = replication.status.clone();
+        let reached = status.wait_for(|status| status.ready || status.failure.is_some()).await;
+        match reached.map_err(|_| Error::Closed)?.failure.as_ref() {
+            Some(failure) => Err(Error::Stopped { reason: failure.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Resolves when the node had to stop replicating, with the reason: another live process uses its name, its clock
+    /// went back, or the transport cannot work as configured. Never resolves for a node that is well, without a
+    /// transport, or closed.
+    pub async fn failed(&self) -> Error {
+        let Some(replication) = &self.node.replication else { return std::future::pending().await };
+        let mut status = replication.status.clone();
+        let failed = status.wait_for(|status| status.failure.is_some()).await;
+        let reason = failed.ok().and_then(|status| status.failure.as_ref().map(ToString::to_string));
+        match reason {
+            Some(reason) => Error::Stopped { reason },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What the node holds, did, and knows of the other regions.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.store().stats();
+        stats.outbox = self.node.outbox.stats();
+        stats.ready = true;
+        if let Some(replication) = &self.node.replication {
+            let status = replication.status.borrow();
+            stats.ready = status.ready;
+            stats.replication = status.counters;
+            stats.regions = RegionStats::of(&status.peers);
+        }
+        stats
+    }
+
+    /// Ends the node: writes are refused from now on, and what waits to leave is handed to the transport, until the
+    /// deadline. Reads still answer. A second call returns at once.
+    pub async fn close(&self, deadline: Duration) -> Closed {
+        self.node.closed.store(true, Ordering::Release);
+        let Some(replication) = &self.node.replication else { return Closed::default() };
+        let handle = replication.handle.lock().take();
+        let Some(handle) = handle else { return Closed::default() };
+        let closed = handle.close(deadline).await;
+        Closed { unsent_records: closed.unsent_records, unconfirmed_frames: closed.unconfirmed_frames }
+    }
+
+    pub(crate) fn store(&self) -> &NodeStore {
+        &self.node.store
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.node.outbox
+    }
+
+    pub(crate) fn replication(&self) -> Option<&Replication> {
+        self.node.replication.as_ref()
+    }
+
+    pub(crate) fn value_bytes_max(&self) -> usize {
+        self.node.value_bytes_max
+    }
+
+    /// The key, if it is within the limits.
+    pub(crate) fn checked<'a>(&self, key: &'a [u8]) -> Result<&'a [u8], Error> {
+        if (1..=self.node.key_bytes_max).contains(&key.len()) {
+            return Ok(key);
+        }
+        Err(Error::Key { bytes: key.len(), max: self.node.key_bytes_max })
+    }
+
+    /// Whether changes are taken.
+    pub(crate) fn open(&self) -> Result<(), Error> {
+        if self.node.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Whether a change of this key is taken.
+    pub(crate) fn writable(&self, key: &[u8]) -> Result<(), Error> {
+        self.open()?;
+        self.checked(key).map(drop)
+    }
+}
+
+impl fmt::Debug for GeoCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GeoCache").field("node", &self.node.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

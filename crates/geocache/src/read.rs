@@ -1,0 +1,82 @@
+//! Reads: typed ones that keep the decoded value, and raw ones for servers.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    error::Error,
+    node::GeoCache,
+    value::{Codec, Stored},
+};
+
+/// A stored value as it is, for callers that speak bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Item {
+    /// The encoded value.
+    pub bytes: Bytes,
+    /// The client's own 32 bits.
+    pub flags: u32,
+    /// How `bytes` are encoded.
+    pub codec: Codec,
+    /// The compare-and-set number on this node; it differs for each value that the key has had here.
+    pub cas: u64,
+    /// What is left of its life; `None` where it does not expire.
+    pub left: Option<Duration>,
+}
+
+impl Item {
+    pub(crate) fn of(stored: &Stored, left: Option<Duration>) -> Self {
+        Self { bytes: stored.bytes.clone(), flags: stored.flags, codec: stored.codec, cas: stored.cas, left }
+    }
+}
+
+impl GeoCache {
+    /// The value of a key, from this node's memory; `None` where it holds none.
+    ///
+    /// The first read of a value decodes it and keeps the result beside the bytes; further reads of the same type cost
+    /// one lock and one `Arc` clone. The decoded form is not counted in the weight.
+    ///
+    /// # Errors
+    /// [`Error::Key`]; [`Error::Decode`] where the stored value is not a `T`, which leaves it stored.
+    pub fn get<T>(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<T>>, Error>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        /// What is taken out of the lock: decoding happens outside it.
+        enum Seen<T> {
+            Decoded(Arc<T>),
+            Encoded(Arc<Stored>),
+        }
+        let key = self.checked(key.as_ref())?;
+        let seen = self.store().read(key, |stored, _| match stored.decoded::<T>() {
+            Some(value) => Seen::Decoded(value),
+            None => Seen::Encoded(Arc::clone(stored)),
+        });
+        match seen {
+            None => Ok(None),
+            Some(Seen::Decoded(value)) => Ok(Some(value)),
+            Some(Seen::Encoded(stored)) => stored.decode().map(Some),
+        }
+    }
+
+    /// Whether this node holds a live value of the key. Counts neither as a hit nor as a use.
+    ///
+    /// # Errors
+    /// [`Error::Key`].
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        Ok(self.store().peek(self.checked(key.as_ref())?).is_some())
+    }
+
+    /// The value of a key as it is stored. A key that breaks the limits is held by no node, hence a miss.
+    pub fn item(&self, key: &[u8]) -> Option<Item> {
+        self.store().read(key, |stored, left| Item::of(stored, left))
+    }
+
+    /// As [`item`](Self::item), but counts neither as a hit, nor as a miss, nor as a use.
+    pub fn peek_item(&self, key: &[u8]) -> Option<Item> {
+        self.store().peek(key).map(|(stored, left)| Item::of(&stored, left))
+    }
+}

@@ -1,0 +1,223 @@
+//! The node's records on top of `cache-core`: every per-key decision, under the lock of the key's shard.
+//!
+//! A shard of the map carries a [`Guard`] (graves and floor) as its sidecar, so that a local write, a remote merge and
+//! an eviction each take one lock and leave no moment between a value's end and its grave. A stamp is issued inside
+//! that lock as well: the order of stamps of a key is the order in which readers see its values. Rejected: one lock
+//! around a whole replica (writes would not scale over threads), and graves in a map of their own (a late duplicate
+//! could slip in between eviction and burial).
+//!
+//! Invariants: a key's bar never goes down; every bar is shown to the clock before it can be met, so a local write is
+//! always above it. What is behind a clear barrier is invisible at once and reclaimed a page at a time (`reclaim.rs`).
+
+mod local;
+mod reclaim;
+mod remote;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use cache_core::{Cache, Cause, Expiry, Sidecar};
+use replication::{
+    message::Bar,
+    replica::{Barriers, Guard, Outbox},
+    wire::KeyHasher,
+};
+
+pub(crate) use local::{Condition, Life, Payload};
+use reclaim::Reclaim;
+
+use crate::{stats::Stats, value::Stored};
+
+/// What an entry takes in memory beside its key and value: handles, stamp, look-up and recency tables, allocations.
+pub(crate) const ENTRY_OVERHEAD_BYTES: u64 = 256;
+
+/// Lives are cut to this: far beyond any cache, far below where a clock overflows.
+const LIFE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How a store is laid out.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) cache: String,
+    pub(crate) capacity: Option<usize>,
+    pub(crate) capacity_bytes: Option<u64>,
+    pub(crate) default_ttl: Option<Duration>,
+    pub(crate) shards: Option<usize>,
+    pub(crate) graves_max: usize,
+    pub(crate) clock: Option<cache_core::Clock>,
+}
+
+/// The records of one node.
+pub(crate) struct NodeStore {
+    cache: Cache<Bytes, Arc<Stored>, KeyHasher, Shard>,
+    barriers: Arc<Barriers>,
+    outbox: Arc<Outbox>,
+    default_ttl: Option<Duration>,
+    /// Reads that found an entry behind a barrier: the map counted them as hits, and they are misses.
+    hidden_reads: AtomicU64,
+    writes: AtomicU64,
+    removes: AtomicU64,
+    reclaim: Reclaim,
+    me: Weak<NodeStore>,
+}
+
+/// What lives beside a shard, under its lock.
+#[derive(Debug)]
+struct Shard {
+    guard: Guard,
+    barriers: Arc<Barriers>,
+}
+
+impl Sidecar<Bytes, Arc<Stored>> for Shard {
+    fn victim(&mut self, position: u64, key: &Bytes, value: &Arc<Stored>, cause: Cause) {
+        if self.barriers.hides(key, value.stamp) {
+            return; // The barrier says it already, for ever, and without taking a grave's place.
+        }
+        let bar = if cause == Cause::Expired { Bar::above(value.stamp) } else { Bar::at(value.stamp) };
+        self.guard.bury(position, bar);
+    }
+}
+
+impl Shard {
+    /// The smallest acceptable stamp of a key, clear barriers included.
+    fn bar(&self, position: u64, key: &[u8], live: Option<&Stored>) -> Bar {
+        let bar = self.guard.bar(position, live.map(|live| live.stamp));
+        self.barriers.over(key).map_or(bar, |cleared| bar.max(Bar::above(cleared)))
+    }
+}
+
+/// What became of a conditional change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Done; the key's compare-and-set number is now this (0 after a remove).
+    Done {
+        /// The number.
+        cas: u64,
+    },
+    /// Nothing was changed: another value than expected is stored.
+    Exists,
+    /// Nothing was changed: the key is not there.
+    Missing,
+    /// Nothing was changed: the key is there, and was expected to be absent.
+    Present,
+}
+
+impl Layout {
+    fn build(
+        &self,
+        barriers: &Arc<Barriers>,
+    ) -> Result<Cache<Bytes, Arc<Stored>, KeyHasher, Shard>, cache_core::ConfigError> {
+        let shared = Arc::clone(barriers);
+        let mut builder = Cache::builder()
+            .weigher(|key: &Bytes, stored: &Arc<Stored>| {
+                (key.len() + stored.bytes.len()) as u64 + ENTRY_OVERHEAD_BYTES
+            })
+            .hasher(KeyHasher::new(&self.cache))
+            .sidecar(move || Shard { guard: Guard::new(0), barriers: Arc::clone(&shared) });
+        if let Some(entries) = self.capacity {
+            builder = builder.capacity(entries);
+        }
+        if let Some(bytes) = self.capacity_bytes {
+            builder = builder.weight_capacity(bytes);
+        }
+        if let Some(shards) = self.shards {
+            builder = builder.shards(shards);
+        }
+        if let Some(clock) = &self.clock {
+            builder = builder.clock(clock.clone());
+        }
+        let cache = builder.build()?;
+        // How many shards there are is known only now; nothing was buried yet.
+        let graves_max = self.graves_max.div_ceil(cache.shards());
+        cache.with_sidecars(|shard| shard.guard = Guard::new(graves_max));
+        Ok(cache)
+    }
+}
+
+impl NodeStore {
+    pub(crate) fn new(layout: &Layout, outbox: Arc<Outbox>) -> Result<Arc<Self>, cache_core::ConfigError> {
+        let barriers = Arc::new(Barriers::new());
+        let cache = layout.build(&barriers)?;
+        Ok(Arc::new_cyclic(|me| Self {
+            cache,
+            barriers,
+            outbox,
+            default_ttl: layout.default_ttl,
+            hidden_reads: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            removes: AtomicU64::new(0),
+            reclaim: Reclaim::new(),
+            me: Weak::clone(me),
+        }))
+    }
+
+    /// Reads a live value under its shard's lock; `read` must be short.
+    pub(crate) fn read<R>(
+        &self,
+        key: &[u8],
+        read: impl FnOnce(&Arc<Stored>, Option<Duration>) -> R,
+    ) -> Option<R> {
+        let seen =
+            self.cache.read(key, |stored, left| self.is_visible(key, stored).then(|| read(stored, left)))?;
+        if seen.is_none() {
+            self.hidden_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        seen
+    }
+
+    /// A live value, neither counted nor promoted.
+    pub(crate) fn peek(&self, key: &[u8]) -> Option<(Arc<Stored>, Option<Duration>)> {
+        self.cache.upsert(key, Bytes::copy_from_slice, |slot, _| {
+            let live = slot.value.filter(|live| self.is_visible(key, live)).cloned();
+            (cache_core::Verdict::Keep, live.map(|live| (live, slot.left)))
+        })
+    }
+
+    /// What the store counts; the rest of [`Stats`] is its caller's.
+    pub(crate) fn stats(&self) -> Stats {
+        let counted = self.cache.stats();
+        let hidden = self.hidden_reads.load(Ordering::Relaxed);
+        let mut stats = Stats {
+            hits: counted.hits.saturating_sub(hidden),
+            misses: counted.misses + hidden,
+            writes: self.writes.load(Ordering::Relaxed),
+            removes: self.removes.load(Ordering::Relaxed),
+            evictions: counted.evictions,
+            expirations: counted.expirations,
+            entries: self.cache.len(),
+            bytes: self.cache.weight(),
+            ..Stats::default()
+        };
+        self.cache.with_sidecars(|shard| {
+            stats.graves += shard.guard.len();
+            stats.graves_dropped += shard.guard.forgotten();
+        });
+        stats
+    }
+
+    fn is_visible(&self, key: &[u8], stored: &Stored) -> bool {
+        !self.barriers.hides(key, stored.stamp)
+    }
+}
+
+/// The expiry of an entry with this much life left.
+fn expiry(left: Option<Duration>) -> Expiry {
+    left.map_or(Expiry::Never, |left| Expiry::After(left.min(LIFE_MAX)))
+}
+
+fn whole_ms(life: Duration) -> u64 {
+    u64::try_from(life.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The wall clock, in milliseconds since the Unix epoch; 0 before it.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, whole_ms)
+}

@@ -1,0 +1,223 @@
+//! Writes: applied here at once, replicated behind the caller's back; none waits for the network.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    error::Error,
+    node::GeoCache,
+    read::Item,
+    store::{Condition, Life, Outcome, Payload},
+    value::Codec,
+};
+
+/// How often [`GeoCache::update`] tries before it gives up.
+const UPDATE_TRIES_MAX: u32 = 256;
+
+/// How long a value lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum TimeToLive {
+    /// As the cache was built: its default time to live, or for ever.
+    #[default]
+    Default,
+    /// Until it is evicted or removed.
+    Never,
+    /// This long. Less than a millisecond is no life: the key is removed.
+    For(Duration),
+    /// As long as the value that it replaces; the default where there is none.
+    Keep,
+}
+
+/// A value to store as it is, for callers that speak bytes. It is stored as [`Codec::Raw`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Write {
+    /// The value. It is kept as given: a slice of a larger buffer keeps the whole buffer in memory.
+    pub bytes: Bytes,
+    /// The client's own 32 bits.
+    pub flags: u32,
+    /// How long it lives.
+    pub ttl: TimeToLive,
+}
+
+/// What must hold for a change to be made; judged and made in one step on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Expect {
+    /// Nothing.
+    #[default]
+    Any,
+    /// The key holds no value.
+    Absent,
+    /// The key holds a value.
+    Present,
+    /// The key holds the value of this compare-and-set number.
+    Cas(u64),
+}
+
+impl From<Expect> for Condition {
+    fn from(expect: Expect) -> Self {
+        match expect {
+            Expect::Any => Self::Any,
+            Expect::Absent => Self::Absent,
+            Expect::Present => Self::Present,
+            Expect::Cas(number) => Self::Cas(number),
+        }
+    }
+}
+
+impl From<TimeToLive> for Life {
+    fn from(ttl: TimeToLive) -> Self {
+        match ttl {
+            TimeToLive::Default => Self::Default,
+            TimeToLive::Never => Self::Never,
+            TimeToLive::For(life) => Self::For(life),
+            TimeToLive::Keep => Self::Keep,
+        }
+    }
+}
+
+impl GeoCache {
+    /// Stores a value of any `serde` type, with the default time to live. Visible here at once, elsewhere after the lag.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::Encode`], [`Error::ValueTooLarge`], [`Error::Closed`]; nothing is changed then.
+    pub fn put<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<(), Error> {
+        self.put_typed(key.as_ref(), value, Life::Default, Condition::Any).map(drop)
+    }
+
+    /// As [`put`](Self::put), with a time to live of its own. Less than a millisecond removes the key.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_with_ttl<T: Serialize + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &T,
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        self.put_typed(key.as_ref(), value, Life::For(ttl), Condition::Any).map(drop)
+    }
+
+    /// Changes a value by a function of what it is, and returns what it is then.
+    ///
+    /// `change` sees `None` where the key holds nothing, and leaves the key empty by returning `None`. It runs outside
+    /// every lock, and again where another writer on this node was faster, at most 256 times. The value keeps what is
+    /// left of its life. **On this node** no change in between is overwritten; two regions that update one key at once
+    /// keep one of the two outcomes, so exact counters across regions are not offered.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put); [`Error::Decode`] where the stored value is not a `T`; [`Error::Contended`] where other
+    /// writers were faster each time. Nothing is changed then.
+    pub fn update<T, F>(&self, key: impl AsRef<[u8]>, mut change: F) -> Result<Option<Arc<T>>, Error>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: FnMut(Option<Arc<T>>) -> Option<T>,
+    {
+        let key = key.as_ref();
+        self.writable(key)?;
+        for _ in 0..UPDATE_TRIES_MAX {
+            let seen = self.store().peek(key).map(|(stored, _)| stored);
+            let before = seen.as_ref().map(|stored| stored.decode::<T>()).transpose()?;
+            let is_absent = before.is_none();
+            let condition = Condition::Seen(seen.map(|stored| stored.stamp));
+            let after = change(before);
+            let outcome = match &after {
+                Some(value) => self.put_typed(key, value, Life::Keep, condition)?,
+                None if is_absent => return Ok(None),
+                None => self.store().remove(key, condition),
+            };
+            if outcome != Outcome::Exists {
+                return Ok(after.map(Arc::new));
+            }
+            std::thread::yield_now();
+        }
+        Err(Error::Contended { tries: UPDATE_TRIES_MAX })
+    }
+
+    /// Removes a key here and everywhere; says whether this node held a value.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::Closed`].
+    pub fn remove(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        Ok(matches!(self.remove_if(key.as_ref(), Expect::Any)?, Outcome::Done { .. }))
+    }
+
+    /// Gives a value a new life from now on, here and everywhere; says whether this node held one.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::Closed`].
+    pub fn touch(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool, Error> {
+        Ok(self.touch_item(key.as_ref(), TimeToLive::For(ttl))?.is_some())
+    }
+
+    /// Forgets every key, here at once and everywhere after the lag. Takes the same time whatever the cache holds; the
+    /// memory is given back in the background. A concurrent write elsewhere with an older stamp is forgotten too.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn clear(&self) -> Result<(), Error> {
+        self.open()?;
+        self.store().clear_stamped(&[]);
+        Ok(())
+    }
+
+    /// Stores raw bytes if the expectation holds.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::ValueTooLarge`], [`Error::Closed`]; nothing is changed then.
+    pub fn write(&self, key: &[u8], write: Write, expect: Expect) -> Result<Outcome, Error> {
+        let payload = Payload { bytes: write.bytes, flags: write.flags, codec: Codec::Raw };
+        self.put_payload(key, payload, write.ttl.into(), expect.into())
+    }
+
+    /// Removes a key if the expectation holds. With [`Expect::Any`] the remove is replicated even where this node holds
+    /// nothing ([`Outcome::Missing`]), since another may.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::Closed`].
+    pub fn remove_if(&self, key: &[u8], expect: Expect) -> Result<Outcome, Error> {
+        self.writable(key)?;
+        Ok(self.store().remove(key, expect.into()))
+    }
+
+    /// Gives a value a new life and returns it as it is then; `None` where this node holds none.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::Closed`].
+    pub fn touch_item(&self, key: &[u8], ttl: TimeToLive) -> Result<Option<Item>, Error> {
+        self.writable(key)?;
+        Ok(self.store().touch(key, ttl.into()).map(|(stored, left)| Item::of(&stored, left)))
+    }
+
+    fn put_typed<T: Serialize + ?Sized>(
+        &self,
+        key: &[u8],
+        value: &T,
+        life: Life,
+        condition: Condition,
+    ) -> Result<Outcome, Error> {
+        self.writable(key)?;
+        let codec = self.codec();
+        // A boxed slice holds no spare capacity, which would stay in memory as long as the value.
+        let bytes = Bytes::from(codec.encode(value)?.into_boxed_slice());
+        self.put_payload(key, Payload { bytes, flags: 0, codec }, life, condition)
+    }
+
+    fn put_payload(
+        &self,
+        key: &[u8],
+        payload: Payload,
+        life: Life,
+        condition: Condition,
+    ) -> Result<Outcome, Error> {
+        self.writable(key)?;
+        let max = self.value_bytes_max();
+        if payload.bytes.len() > max {
+            return Err(Error::ValueTooLarge { bytes: payload.bytes.len(), max });
+        }
+        Ok(self.store().put(key, payload, life, condition))
+    }
+}
