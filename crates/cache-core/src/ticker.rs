@@ -107,17 +107,18 @@ mod tests {
 
     #[test]
     fn the_thread_ends_with_the_last_handle() {
-        let inner = {
-            let cache: Cache<u32, u32> =
-                Cache::builder().capacity(10).build().expect("a right configuration");
-            Arc::clone(cache.inner())
-        };
-        let time = inner.time.clone();
+        let cache: Cache<u32, u32> = Cache::builder().capacity(10).build().expect("a right configuration");
+        let time = cache.inner().time.clone();
         assert_eq!(time.holders(), 3, "the cache, the thread, and this test");
-        drop(inner);
+        wait("the thread is at work", || time.now() > 0);
+        drop(cache);
+        wait("the thread has let go of the clock", || time.holders() == 1);
+    }
+
+    fn wait(what: &str, condition: impl Fn() -> bool) {
         let began = Instant::now();
-        while time.holders() > 1 {
-            assert!(began.elapsed() < Duration::from_secs(30), "the thread still holds the clock");
+        while !condition() {
+            assert!(began.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
             thread::yield_now();
         }
     }

@@ -49,6 +49,8 @@ fn the_last_handle_ends_the_thread_and_drops_the_values() {
     let cache: Cache<u32, Arc<()>> = Cache::builder().capacity(10).build().expect("a right configuration");
     let other = cache.clone();
     cache.insert(1, Arc::clone(&value));
+    cache.insert_with_expiry(2, Arc::clone(&value), Expiry::After(Clock::TICK));
+    until("the thread has swept", || cache.len() == 1);
     drop(cache);
     assert!(other.get(&1).is_some());
     drop(other);

@@ -88,15 +88,16 @@ impl Real {
         let clock = ManualClock::new();
         let (victims, events) = (Arc::<Mutex<Vec<Event>>>::default(), Arc::<Mutex<Vec<Event>>>::default());
         let (for_log, for_listener) = (Arc::clone(&victims), Arc::clone(&events));
+        let listener = move |key: &u8, value: &Value, cause| {
+            for_listener.lock().expect("no holder panicked").push((*key, *value, cause));
+        };
         let mut builder = Cache::builder()
             .capacity(entries)
             .weight_capacity(weight)
             .weigher(|_: &u8, value: &Value| value.weight)
             .shards(shards)
             .clock(clock.clone())
-            .listener(move |key, value, cause| {
-                for_listener.lock().expect("no holder panicked").push((*key, *value, cause))
-            })
+            .listener(listener)
             .sidecar(move || Log(Arc::clone(&for_log)));
         if let Some(ttl) = default_ttl {
             builder = builder.default_ttl(Duration::from_millis(ttl));
@@ -156,7 +157,7 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
                 },
             );
             let left = model.left(key);
-            assert_eq!(seen, (model.upsert(key, verdict), left));
+            assert_eq!(seen, (model.upsert(key, &verdict), left));
         }
         Op::Advance(ms) => {
             real.clock.advance(Duration::from_millis(ms));

@@ -91,7 +91,7 @@ impl Model {
         true
     }
 
-    pub(crate) fn upsert(&mut self, key: u8, verdict: Verdict<Value>) -> Option<Value> {
+    pub(crate) fn upsert(&mut self, key: u8, verdict: &Verdict<Value>) -> Option<Value> {
         let at = self.live_at(key);
         let seen = at.map(|at| self.order[at].value);
         match verdict {
@@ -100,7 +100,7 @@ impl Model {
                 self.remove(key);
             }
             Verdict::Replace(value, expiry) => {
-                self.write(key, at, value, expiry);
+                self.write(key, at, *value, *expiry);
             }
         }
         seen
