@@ -32,7 +32,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -118,20 +118,18 @@ impl Broker {
                  belongs in a module named {HARMFUL_MODULE}, which --url-only leaves out"
             );
         }
-        Self::spawn(vec!["--private".into(), "--options".into(), serde_json::to_string(&options)?]).await
+        let options = serde_json::to_string(&options)?;
+        blocking(move || Self::spawn(&["--private", "--options", &options])).await
     }
 
-    async fn spawn(arguments: Vec<String>) -> Result<Self> {
-        blocking(move || {
-            let mut supervisor = Supervisor::spawn(&arguments)?;
-            let ready = supervisor.reply()?;
-            let (Some(url), Some(addr)) = (ready.url, ready.addr) else {
-                bail!("the broker's supervisor named no url");
-            };
-            let folder = ready.folder.unwrap_or_default();
-            Ok(Self { url, addr, folder, supervisor: Arc::new(Mutex::new(supervisor)) })
-        })
-        .await
+    fn spawn(arguments: &[&str]) -> Result<Self> {
+        let mut supervisor = Supervisor::spawn(arguments)?;
+        let ready = supervisor.reply()?;
+        let (Some(url), Some(addr)) = (ready.url, ready.addr) else {
+            bail!("the broker's supervisor named no url");
+        };
+        let folder = ready.folder.unwrap_or_default();
+        Ok(Self { url, addr, folder, supervisor: Arc::new(Mutex::new(supervisor)) })
     }
 
     /// The AMQP URL, user and password included.
@@ -211,7 +209,7 @@ impl Broker {
 }
 
 impl Supervisor {
-    fn spawn(arguments: &[String]) -> Result<Self> {
+    fn spawn(arguments: &[&str]) -> Result<Self> {
         let program = program()?;
         let mut command = Command::new(&program);
         command.arg("run").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -260,18 +258,17 @@ impl Drop for Supervisor {
 /// `cargo xtask test-integration` sets, else one private to this process, started at the first call and ended with it.
 ///
 /// Each test keeps to names of its own ([`unique_name`](crate::unique_name)), so that none sees another's messages.
+/// Blocks for as long as a broker takes to start; in a run of xtask it does not block.
 ///
-/// # Panics
-/// When there is none, saying every way to get one. A test that needs a broker never passes without.
-pub async fn shared_url() -> String {
-    static OWN: tokio::sync::OnceCell<Broker> = tokio::sync::OnceCell::const_new();
-    match external_url() {
-        Some(url) => url,
-        None => match OWN.get_or_try_init(|| Broker::spawn(Vec::new())).await {
-            Ok(broker) => broker.url().to_owned(),
-            Err(error) => panic!("{error:#}"),
-        },
+/// # Errors
+/// When there is none, saying every way to get one. A test that needs a broker fails without, it is never skipped.
+pub fn shared_url() -> Result<String> {
+    static OWN: OnceLock<Result<Broker, String>> = OnceLock::new();
+    if let Some(url) = external_url() {
+        return Ok(url);
     }
+    let own = OWN.get_or_init(|| Broker::spawn(&[]).map_err(|error| format!("{error:#}")));
+    own.as_ref().map(|broker| broker.url.clone()).map_err(|error| anyhow!(error.clone()))
 }
 
 fn external_url() -> Option<String> {

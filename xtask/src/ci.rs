@@ -1,0 +1,108 @@
+//! Everything that a change has to pass, in the order in which it fails fastest.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use cargo_metadata::TargetKind;
+
+use crate::{
+    child::{cargo, run as run_child, run_reading},
+    conformance, fixtures,
+    integration::{self, Integration},
+    layers,
+    step::Steps,
+    workspace::Workspace,
+};
+
+const EXAMPLE_BOUND: Duration = Duration::from_secs(300);
+
+/// `cargo xtask ci`.
+///
+/// # Errors
+/// At the first step that fails, with the command to run it again.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    let mut steps = Steps::new("cargo xtask ci");
+    steps.command("format", cargo("fmt --all -- --check"))?;
+    steps.step_of("layers", "cargo xtask layers", || layers::print_and_check(workspace))?;
+    steps.command("clippy", cargo("clippy --workspace --all-targets --all-features -- -D warnings"))?;
+    steps.step("each crate alone, with no feature and with each one", || each_crate_alone(workspace))?;
+    steps
+        .step_of("each library crate as a dependency", "cargo xtask fixtures", || fixtures::run(workspace))?;
+    steps.command("unit and scenario tests", unit_and_scenario_tests())?;
+    steps.command("doc tests", doc_tests())?;
+    let mut docs = cargo("doc --workspace --no-deps --all-features");
+    docs.env("RUSTDOCFLAGS", "-D warnings");
+    steps.command("documentation", docs)?;
+    steps.step("examples", || examples(workspace))?;
+    steps.step_of("integration tests on RabbitMQ", "cargo xtask test-integration", || {
+        integration::run(workspace, &Integration::default())
+    })?;
+    steps.step_of("memccapable against geocached", "cargo xtask conformance", || {
+        conformance::check(workspace)
+    })?;
+    steps.print_summary();
+    Ok(())
+}
+
+/// `cargo xtask test`.
+///
+/// # Errors
+/// When a test fails.
+pub(crate) fn test(filter: Option<&str>) -> Result<()> {
+    let mut steps = Steps::new("cargo xtask test");
+    for (name, mut command) in
+        [("unit and scenario tests", unit_and_scenario_tests()), ("doc tests", doc_tests())]
+    {
+        command.args(filter.iter().flat_map(|&filter| ["--", filter]));
+        steps.command(name, command)?;
+    }
+    steps.print_summary();
+    println!("The tests that need a broker are run by `cargo xtask test-integration`.");
+    Ok(())
+}
+
+fn unit_and_scenario_tests() -> std::process::Command {
+    cargo("test --workspace --lib --bins --tests")
+}
+
+fn doc_tests() -> std::process::Command {
+    cargo("test --workspace --doc")
+}
+
+/// A build of the whole workspace unites the features, which hides one that a crate forgot to name.
+fn each_crate_alone(workspace: &Workspace) -> Result<()> {
+    for package in workspace.crates() {
+        let name = &package.name;
+        run_child(&mut cargo(&format!("check --quiet --package {name} --no-default-features")))?;
+        for feature in package.features.keys() {
+            run_child(&mut cargo(&format!(
+                "check --quiet --package {name} --no-default-features --features {feature}"
+            )))?;
+        }
+        let features = package.features.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        println!(
+            "{name}: alone{}",
+            if features.is_empty() { String::new() } else { format!("; {features}") }
+        );
+    }
+    Ok(())
+}
+
+/// Examples are run, not only built: one that ends with an error is a wrong example.
+fn examples(workspace: &Workspace) -> Result<()> {
+    let mut count = 0;
+    for package in workspace.crates() {
+        for example in workspace.targets(&package.name, &TargetKind::Example) {
+            let mut command =
+                cargo(&format!("run --quiet --package {} --example {}", package.name, example.name));
+            if !example.required_features.is_empty() {
+                command.args(["--features", &example.required_features.join(",")]);
+            }
+            println!("example {} of {}", example.name, package.name);
+            run_reading(&mut command, EXAMPLE_BOUND, |_| {})?;
+            count += 1;
+        }
+    }
+    println!("{count} examples ran");
+    Ok(())
+}
