@@ -1,2 +1,63 @@
-//! placeholder
-fn main() {}
+//! Reads the command line and runs what it asks for.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use geocached::{
+    cli::{Cli, Subject},
+    config::Config,
+    demo, memcached, node,
+};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("geocached: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.subject {
+        Some(Subject::Version) => {
+            println!(
+                "geocached {} (memcached text protocol {})",
+                env!("CARGO_PKG_VERSION"),
+                memcached::VERSION
+            );
+            Ok(())
+        }
+        Some(Subject::Demo(options)) => {
+            log(options.log.as_deref().unwrap_or("warn"))?;
+            Ok(runtime(None)?.block_on(demo::run(options))?)
+        }
+        None => {
+            let config = Config::resolve(cli.node, node::host_name().as_deref())?;
+            log(&config.log)?;
+            Ok(runtime(Some(config.options.threads))?.block_on(node::run(config))?)
+        }
+    }
+}
+
+fn runtime(threads: Option<usize>) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build().context("cannot start the runtime")
+}
+
+/// Logs go to the standard error output, so that the standard output is the demo's.
+fn log(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| {
+        format!(
+            "the log filter {filter:?} is not understood; use a level such as info, or target=level pairs"
+        )
+    })?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The command line.
+//!
+//! The options of a node are one struct, [`Settings`], that the command line, the environment and the configuration
+//! file fill alike, so that no setting exists in one and not in another.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use geo::RegionId;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::config::{AmqpUri, ByteSize, ListenAddress, amqp_uris};
+
+const EXAMPLES: &str = "\
+Examples:
+  geocached demo
+      three regions in one process, nothing else needed
+  geocached
+      a standalone cache on 127.0.0.1:11211
+  GEOCACHE_AMQP=amqp://user:password@broker:5672 geocached --region eu-central
+      one region's node; start one in each region, with the same broker and --cache
+
+Each option may also be a line of the configuration file, with '_' for '-' (region = \"eu-central\"). The command line
+wins over the environment, the environment over the file, the file over the defaults. Give URIs with passwords by the
+environment or the file: other users of this machine can read a command line.
+
+Without auth, clients of the port can read and change everything: it is loopback unless --listen says otherwise.";
+
+/// The geo-distributed cache daemon: memcached's protocol in every region, each write in all of them
+#[derive(Debug, Parser)]
+#[command(name = "geocached", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do, if not to run a node.
+    #[command(subcommand)]
+    pub subject: Option<Subject>,
+    /// The settings of the node to run.
+    #[command(flatten)]
+    pub node: NodeOptions,
+}
+
+/// What else than a node can be run.
+#[derive(Debug, Subcommand)]
+pub enum Subject {
+    /// Run three regions in one process, each on its own memcached port, with no broker
+    Demo(DemoOptions),
+    /// Print the version
+    Version,
+}
+
+/// Options of the demo.
+#[derive(Debug, Clone, Args)]
+pub struct DemoOptions {
+    /// The port of the first region; the others take the next two. 0 lets the system choose all three
+    #[arg(long, value_name = "PORT", default_value_t = 11211, value_parser = clap::value_parser!(u16).range(..=65533))]
+    pub base_port: u16,
+    /// What to log: a level, or target=level pairs [default: warn]
+    #[arg(long, value_name = "FILTER", env = "GEOCACHE_LOG")]
+    pub log: Option<String>,
+}
+
+/// Options of a node: its settings, and where more of them are.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NodeOptions {
+    /// A configuration file (TOML) with any of the options
+    #[arg(long, value_name = "FILE", env = "GEOCACHE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The settings themselves.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Every setting of a node, each of which may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The region that this node belongs to, such as us-east; needs --amqp
+    #[arg(long, value_name = "NAME", env = "GEOCACHE_REGION")]
+    pub region: Option<RegionId>,
+    /// A RabbitMQ broker: amqp://user:password@host:5672/vhost, or amqps://… for TLS. Repeat it to name every node of
+    /// a broker cluster (in the environment: separated by commas)
+    #[arg(long, value_name = "URI", env = "GEOCACHE_AMQP", hide_env_values = true, value_delimiter = ',')]
+    #[serde(deserialize_with = "amqp_uris")]
+    pub amqp: Vec<AmqpUri>,
+    /// This node's name within its region; two live nodes must not share one [default: made from the host's name]
+    #[arg(long, value_name = "NAME", env = "GEOCACHE_NODE")]
+    pub node: Option<Name>,
+    /// The cache's name: only nodes of the same cache replicate to each other [default: geocache]
+    #[arg(long, value_name = "NAME", env = "GEOCACHE_CACHE")]
+    pub cache: Option<Name>,
+    /// How the broker keeps what is in transit: fast (in memory, lowest lag) or durable (quorum queues, on disk)
+    /// [default: fast]
+    #[arg(long, value_name = "PROFILE", env = "GEOCACHE_PROFILE")]
+    pub profile: Option<Profile>,
+    /// Where memcached clients connect: an address with a port, or a port alone for loopback
+    /// [default: 127.0.0.1:11211]
+    #[arg(long, value_name = "ADDR", env = "GEOCACHE_LISTEN")]
+    pub listen: Option<ListenAddress>,
+    /// How much the cache may hold, in bytes or with k, m or g [default: 256m]
+    #[arg(long, value_name = "BYTES", env = "GEOCACHE_MEMORY")]
+    pub memory: Option<ByteSize>,
+    /// How many entries the cache may hold, in place of --memory
+    #[arg(long, value_name = "ENTRIES", env = "GEOCACHE_CAPACITY")]
+    pub capacity: Option<usize>,
+    /// How many clients may be connected at once [default: 1024]
+    #[arg(long, value_name = "COUNT", env = "GEOCACHE_MAX_CONNECTIONS")]
+    pub max_connections: Option<usize>,
+    /// The longest value, in bytes or with k or m, at most 64m; the same on every node [default: 1m]
+    #[arg(long, value_name = "BYTES", env = "GEOCACHE_MAX_VALUE_BYTES")]
+    pub max_value_bytes: Option<ByteSize>,
+    /// How many threads serve [default: one per processor]
+    #[arg(long, value_name = "COUNT", env = "GEOCACHE_THREADS")]
+    pub threads: Option<usize>,
+    /// Close clients that send nothing for this long; 0 never does [default: 0]
+    #[arg(long, value_name = "SECONDS", env = "GEOCACHE_IDLE_TIMEOUT_SECS")]
+    pub idle_timeout_secs: Option<u64>,
+    /// Close clients that do not take their answers for this long [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "GEOCACHE_WRITE_TIMEOUT_SECS")]
+    pub write_timeout_secs: Option<u64>,
+    /// What to log: a level, or target=level pairs [default: info]
+    #[arg(long, value_name = "FILTER", env = "GEOCACHE_LOG")]
+    pub log: Option<String>,
+}
+
+/// How the broker keeps frames for a node that does not take them at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// In memory: the lowest lag.
+    #[default]
+    Fast,
+    /// In quorum queues, on disk.
+    Durable,
+}
+
+/// The name of a node or of a cache: 1 to 63 bytes of `[a-z0-9-]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = geo::NameError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        geo::check_name(name)?;
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_subcommand_takes_no_options_of_a_node() {
+        assert!(Cli::try_parse_from(["geocached", "--region", "us-east", "demo"]).is_err());
+        let demo = Cli::try_parse_from(["geocached", "demo", "--base-port", "0"]).unwrap();
+        assert!(matches!(demo.subject, Some(Subject::Demo(DemoOptions { base_port: 0, .. }))));
+    }
+
+    #[test]
+    fn a_port_without_room_for_three_regions_is_refused() {
+        assert!(Cli::try_parse_from(["geocached", "demo", "--base-port", "65534"]).is_err());
+    }
+
+    #[test]
+    fn a_malformed_broker_is_not_repeated_by_the_command_line() {
+        let cli = Cli::try_parse_from(["geocached", "--region", "us-east", "--amqp", "nonsense:hunter2@x"])
+            .unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,178 @@
+use std::io::Write as _;
+
+use clap::Parser as _;
+
+use super::*;
+use crate::cli::Cli;
+
+/// The configuration that these arguments give.
+fn config(arguments: &[&str]) -> Result<Config, ConfigError> {
+    let cli = Cli::try_parse_from([&["geocached"], arguments].concat()).unwrap();
+    Config::resolve(cli.node, Some("Web-01.example\n"))
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn with_file(text: &str, arguments: &[&str]) -> Result<Config, ConfigError> {
+    let file = file(text);
+    config(&[&["--config", file.path().to_str().unwrap()], arguments].concat())
+}
+
+const AMQP: &str = "amqp://ann:hunter2@broker:5672";
+
+#[test]
+fn without_any_setting_it_is_a_standalone_cache_on_loopback() {
+    let config = config(&[]).unwrap();
+    assert!(config.region.is_none());
+    assert_eq!(config.listen.to_string(), "127.0.0.1:11211");
+    assert_eq!(config.bound, Bound::Memory(MEMORY_DEFAULT));
+    assert_eq!(config.options.connections_max, 1024);
+    assert_eq!(config.options.value_bytes_max, 1 << 20);
+}
+
+#[test]
+fn a_nodes_name_is_made_from_the_hosts() {
+    let config = config(&["--region", "us-east", "--amqp", AMQP]).unwrap();
+    assert_eq!(config.region.unwrap().node, "web-01-example");
+    assert_eq!(node_name("..."), None);
+    assert_eq!(node_name(&"x".repeat(100)).unwrap().len(), NAME_BYTES_MAX);
+}
+
+#[test]
+fn half_of_a_region_is_refused() {
+    for (arguments, setting) in [
+        (&["--region", "us-east"][..], "--region"),
+        (&["--amqp", AMQP], "--amqp"),
+        (&["--node", "a"], "--node"),
+    ] {
+        let error = config(arguments).unwrap_err().to_string();
+        assert!(error.starts_with(setting) && !error.contains("hunter2"), "{error}");
+    }
+    let cli = Cli::try_parse_from(["geocached", "--region", "us-east", "--amqp", AMQP]).unwrap();
+    assert!(Config::resolve(cli.node, None).unwrap_err().to_string().starts_with("--node"));
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    for arguments in [
+        ["--memory", "1k"],
+        ["--capacity", "0"],
+        ["--max-connections", "0"],
+        ["--max-value-bytes", "65m"],
+        ["--max-value-bytes", "0"],
+        ["--threads", "0"],
+        ["--write-timeout-secs", "0"],
+    ] {
+        let error = config(&arguments).unwrap_err().to_string();
+        assert!(error.starts_with(arguments[0]), "{error}");
+    }
+    assert!(config(&["--memory", "64m", "--capacity", "5"]).unwrap_err().to_string().contains("--capacity"));
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let text = "region = 'us-east'\namqp = 'amqp://a'\nlisten = '0.0.0.0:1'\nmemory = '64m'\nidle_timeout_secs = 7\n";
+    let config = with_file(text, &["--listen", "2", "--capacity", "10"]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:2");
+    assert_eq!(config.bound, Bound::Entries(10));
+    assert_eq!(config.region.unwrap().name.as_str(), "us-east");
+    assert_eq!(config.options.idle_timeout, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn every_setting_may_stand_in_the_file() {
+    let text = r#"
+        region = "eu-central"
+        amqp = ["amqp://a", "amqp://b"]
+        node = "n1"
+        cache = "sessions"
+        profile = "durable"
+        listen = "[::1]:11300"
+        capacity = 5
+        max_connections = 6
+        max_value_bytes = 7
+        threads = 8
+        idle_timeout_secs = 0
+        write_timeout_secs = 9
+        log = "debug"
+    "#;
+    let config = with_file(text, &[]).unwrap();
+    let region = config.region.unwrap();
+    assert_eq!((region.amqp.len(), region.node.as_str(), region.profile), (2, "n1", Profile::Durable));
+    assert_eq!((config.cache.as_str(), config.listen.to_string().as_str()), ("sessions", "[::1]:11300"));
+    assert_eq!(config.options.idle_timeout, None);
+    assert_eq!(config.log, "debug");
+}
+
+#[test]
+fn a_mistake_in_the_file_is_named_with_its_line() {
+    for (text, line, field, part) in [
+        ("node = 'a'\nregoin = 'us-east'\n", 2, Some("regoin"), "unknown field"),
+        ("\n\nlisten = 'nowhere'\n", 3, Some("listen"), "no address"),
+        ("capacity = -5\n", 1, Some("capacity"), "-5"),
+        ("memory = '64q'\n", 1, Some("memory"), "no number of bytes"),
+        ("region = 'US East'\n", 1, Some("region"), "only a-z"),
+        ("node = 'A'\n", 1, Some("node"), "only a-z"),
+        ("profile = 'slow'\n", 1, Some("profile"), "slow"),
+        ("capacity = 5\ncapacity = 6\n", 2, Some("capacity"), "duplicate"),
+        ("capacity = 5\nthis is no setting\n", 2, None, ""),
+        ("[server]\nlisten = '1'\n", 1, None, "unknown field"),
+    ] {
+        match with_file(text, &[]).unwrap_err() {
+            ConfigError::Line { line: at, field: named, message, .. } => {
+                assert_eq!((at, named.as_deref()), (line, field), "{text:?}: {message}");
+                assert!(message.contains(part), "{text:?}: {message}");
+            }
+            other => panic!("{text:?}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_mistake_is_shown_with_file_line_and_setting() {
+    let file = file("threads = 'many'\n");
+    let path = file.path().to_str().unwrap();
+    let error = config(&["--config", path]).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("{path}, line 1, column 11, setting \"threads\": invalid type")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = config(&["--config", "/nonexistent/geocached.toml"]).unwrap_err().to_string();
+    assert!(error.contains("/nonexistent/geocached.toml"), "{error}");
+}
+
+#[test]
+fn no_password_is_shown_whatever_is_wrong() {
+    for text in [
+        format!("amqp = {{ uri = '{AMQP}' }}\n"),
+        format!("amqp = [['{AMQP}']]\n"),
+        format!("region = '{AMQP}'\n"),
+        format!("amqp = '{AMQP}' nonsense\n"),
+        format!("capacity = '{AMQP}'\n"),
+        format!("amqp = '{AMQP}\n"),
+    ] {
+        let error = with_file(&text, &[]).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+    let config = with_file(&format!("region = 'a'\namqp = '{AMQP}'\n"), &[]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert_eq!(config.region.unwrap().amqp[0].expose(), AMQP);
+}
+
+#[test]
+fn bytes_may_be_written_with_a_letter() {
+    for (text, bytes) in [("0", 0), ("10", 10), ("2k", 2048), ("3M", 3 << 20), ("1g", 1 << 30)] {
+        assert_eq!(text.parse(), Ok(ByteSize(bytes)));
+    }
+    for text in ["", "m", "-1", "1.5m", "99999999999999g", "1mb", "é"] {
+        assert!(text.parse::<ByteSize>().is_err(), "{text}");
+    }
+}

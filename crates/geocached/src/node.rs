@@ -1,0 +1,168 @@
+//! Runs one node: of a region over RabbitMQ, or a standalone cache.
+//!
+//! In this order: the port (what is in use is known before a broker is dialled), the broker, the cache, the clients. A
+//! node that is still warming serves: what it does not have yet is a miss, and the log says when it is ready. It ends
+//! at SIGTERM or SIGINT: no more clients, then what waits to leave is sent for up to [`CLOSE_WAIT`], then the rest is
+//! counted and told; a second signal ends that wait.
+
+use std::{fs, io, net::SocketAddr, time::Duration};
+
+use geo::NameError;
+use geocache::{BuildError, Builder, Error, GeoCache};
+use replication::{
+    NodeId,
+    rabbitmq::{self, ConnectError, RabbitMq},
+};
+use tokio::sync::watch;
+
+use crate::{
+    cli::Profile,
+    config::{Bound, Config, Region},
+    memcached::{self, BindError, Server},
+    shutdown::Shutdown,
+};
+
+/// How long the end waits for records to be sent.
+pub const CLOSE_WAIT: Duration = Duration::from_secs(10);
+/// What RabbitMQ takes by default, and what a frame has beside the value in it.
+const FRAME_BYTES: usize = 16 << 20;
+const FRAME_OVERHEAD_BYTES: usize = 64 << 10;
+
+/// Why a node could not run, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The system does not tell of signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] io::Error),
+    /// The port cannot be had.
+    #[error("{0}; choose another with --listen")]
+    Listen(#[source] BindError),
+    /// The node's name is none.
+    #[error("--node: {0}")]
+    Name(#[from] NameError),
+    /// The broker cannot be used.
+    #[error(transparent)]
+    Broker(#[from] ConnectError),
+    /// The cache cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The node had to stop.
+    #[error(transparent)]
+    Stopped(Error),
+}
+
+/// Runs the node until it is told to end.
+///
+/// # Errors
+/// A [`RunError`]: why it could not start, or had to stop.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let shutdown = Shutdown::listen().map_err(RunError::Signals)?;
+    let listener = memcached::listen(config.listen).await.map_err(RunError::Listen)?;
+    let address = listener.local_addr().unwrap_or(config.listen);
+    warn_if_open(address);
+    let cache = build(&config).await?;
+    match &config.region {
+        Some(_) => {
+            tracing::info!(node = %cache.node(), cache = %config.cache, %address, "serving memcached clients")
+        }
+        None => tracing::info!(%address, "serving memcached clients, standalone"),
+    }
+    let server = Server::new(listener, cache.clone(), config.options);
+    serve(server, cache, shutdown).await
+}
+
+async fn build(config: &Config) -> Result<GeoCache, RunError> {
+    let builder = GeoCache::builder().cache(&config.cache).value_bytes_max(config.options.value_bytes_max);
+    let builder = bounded(builder, config.bound);
+    let Some(region) = &config.region else { return Ok(builder.build().await?) };
+    let transport = RabbitMq::connect(transport(region, config)?).await?;
+    Ok(builder.transport(transport).build().await?)
+}
+
+/// The cache's capacity.
+pub(crate) fn bounded(builder: Builder, bound: Bound) -> Builder {
+    match bound {
+        Bound::Memory(bytes) => builder.capacity_bytes(bytes),
+        Bound::Entries(entries) => builder.capacity(entries),
+    }
+}
+
+fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, NameError> {
+    let node = NodeId::new(region.name.clone(), &region.node)?;
+    let uris = region.amqp.iter().map(|uri| uri.expose().to_owned()).collect();
+    let profile = match region.profile {
+        Profile::Fast => rabbitmq::Profile::Fast,
+        Profile::Durable => rabbitmq::Profile::Durable,
+    };
+    // A frame takes at least one record, however large.
+    let frame = (config.options.value_bytes_max + FRAME_OVERHEAD_BYTES).max(FRAME_BYTES);
+    Ok(rabbitmq::Config::new(node, uris)
+        .cache(&config.cache)
+        .profile(profile)
+        .frame_bytes_max(frame)
+        .queue_bytes_max(
+            // Room for a few of the largest.
+            (4 * frame as u64).max(64 << 20),
+        ))
+}
+
+/// Serves until a signal or the node's failure, then ends everything in order.
+async fn serve(server: Server, cache: GeoCache, mut shutdown: Shutdown) -> Result<(), RunError> {
+    let (stop, stopping) = watch::channel(false);
+    let serving = tokio::spawn(server.run(stopping));
+    let failure = tokio::select! {
+        () = shutdown.requested() => None,
+        error = watched(&cache) => Some(error),
+    };
+    if failure.is_none() {
+        tracing::info!("ending: no more clients are taken");
+    }
+    stop.send_replace(true);
+    // A panic of the server was reported by the runtime; the records still matter.
+    let _ = serving.await;
+    if let Some(error) = failure {
+        return Err(RunError::Stopped(error));
+    }
+    tokio::select! {
+        closed = cache.close(CLOSE_WAIT) => match closed.unsent_records {
+            0 => tracing::info!("ended, everything was sent"),
+            unsent => tracing::warn!(
+                unsent,
+                "ended, but these records could not be sent within {CLOSE_WAIT:?}; no other node has them"
+            ),
+        },
+        () = shutdown.requested() => tracing::warn!("ended at the second signal, without waiting for records to be sent"),
+    }
+    Ok(())
+}
+
+/// Logs when the node is ready; resolves if it had to stop.
+async fn watched(cache: &GeoCache) -> Error {
+    if !cache.is_ready() {
+        tracing::info!("warming: misses until the state of another node has arrived");
+    }
+    // An error here is a stop, which the next line reports.
+    if cache.ready().await.is_ok() {
+        tracing::info!(entries = cache.stats().entries, "ready");
+    }
+    cache.failed().await
+}
+
+fn warn_if_open(address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "listening beyond loopback without authentication: whoever reaches this port can read and change everything"
+        );
+    }
+}
+
+/// The name of this host, if the system tells it.
+pub fn host_name() -> Option<String> {
+    let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
+    let variables = ["HOSTNAME", "COMPUTERNAME", "HOST"];
+    let from_files = files.iter().filter_map(|path| fs::read_to_string(path).ok());
+    let mut names = from_files.chain(variables.iter().filter_map(|name| std::env::var(name).ok()));
+    names.find(|name| !name.trim().is_empty())
+}
