@@ -13,6 +13,8 @@ use crate::transport::{Ack, Delivery, Destination, Health, Subscription, Transpo
 
 const MS: Duration = Duration::from_millis(1);
 
+const NOTHING: [u32; 0] = [];
+
 fn node(region: &str, name: &str) -> NodeId {
     NodeId::new(region.parse().unwrap(), name).unwrap()
 }

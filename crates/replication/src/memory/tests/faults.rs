@@ -99,10 +99,10 @@ async fn a_link_s_own_faults_go_before_the_default_ones_and_the_last_set_counts(
     hub.set_link_faults(us().region(), eu().region(), Faults::none());
     broadcast(&from, 0..3).await;
     assert_eq!(drain(&mut at_to).await, range(0..3));
-    assert_eq!(drain(&mut at_third).await, []);
+    assert_eq!(drain(&mut at_third).await, NOTHING);
     hub.set_link_faults(us(), Place::Everywhere, Faults::none().drop(1.0));
     broadcast(&from, 3..6).await;
-    assert_eq!(drain(&mut at_to).await, []);
+    assert_eq!(drain(&mut at_to).await, NOTHING);
     hub.set_link_faults(us().region(), eu().region(), Faults::none());
     broadcast(&from, 6..9).await;
     assert_eq!(drain(&mut at_to).await, range(6..9));
@@ -116,7 +116,7 @@ async fn a_cut_is_one_way_until_mended() {
     hub.cut(us(), eu());
     broadcast(&one, 0..3).await;
     broadcast(&other, 10..13).await;
-    assert_eq!(drain(&mut at_other).await, []);
+    assert_eq!(drain(&mut at_other).await, NOTHING);
     assert_eq!(drain(&mut at_one).await, range(10..13));
     assert_eq!(hub.stats().cut, 3);
     hub.mend(us(), eu());
@@ -140,11 +140,11 @@ async fn held_frames_come_in_order_when_released() {
     hub.hold(us(), eu());
     broadcast(&one, 0..20).await;
     broadcast(&other, 100..103).await;
-    assert_eq!(drain(&mut at_other).await, []);
+    assert_eq!(drain(&mut at_other).await, NOTHING);
     assert_eq!(drain(&mut at_one).await, range(100..103));
     assert_eq!(hub.stats().held, 20);
     hub.release(us(), eu());
-    assert_eq!(drain(&mut at_other).await, [], "another hold matches the link");
+    assert_eq!(drain(&mut at_other).await, NOTHING, "another hold matches the link");
     hub.release(us().region(), eu().region());
     broadcast(&one, 20..25).await;
     assert_eq!(drain(&mut at_other).await, range(0..25));
@@ -162,14 +162,14 @@ async fn an_isolated_region_hears_itself_alone() {
     broadcast(&one, 0..3).await;
     broadcast(&other, 10..13).await;
     assert_eq!(drain(&mut at_two).await, range(0..3));
-    assert_eq!(drain(&mut at_other).await, []);
+    assert_eq!(drain(&mut at_other).await, NOTHING);
     hub.readmit(us().region());
     broadcast(&one, 3..6).await;
     assert_eq!((drain(&mut at_two).await, drain(&mut at_other).await), (range(3..6), range(3..6)));
     hub.isolate(us());
     broadcast(&one, 6..9).await;
     broadcast(&two, 9..12).await;
-    assert_eq!(drain(&mut at_two).await, []);
+    assert_eq!(drain(&mut at_two).await, NOTHING);
     assert_eq!(drain(&mut at_other).await, range(9..12));
 }
 
