@@ -16,7 +16,8 @@ use crate::{
     shard::{Budget, New, Shard},
 };
 
-/// A sharded TTL LRU cache in memory. Cloning makes another handle on the same cache; when the last is dropped, so is the cache.
+/// A sharded TTL LRU cache in memory. Cloning makes another handle on the same cache; when the last is dropped, so is the cache
+/// (on the ticker's thread, if that is in the middle of a step).
 ///
 /// The [crate's documentation](crate) tells how it evicts and what runs under its locks.
 pub struct Cache<K, V, S = RandomState, X = ()> {

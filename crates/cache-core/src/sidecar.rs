@@ -35,7 +35,7 @@ pub trait Sidecar<K, V>: Send + 'static {
     /// Called from whichever thread caused it (a writer, a reader that met an expired entry, the ticker), under the shard's lock,
     /// once per entry. It must be short and must not call back into the cache. It is not called for what callers asked for
     /// (`remove`, a replaced value, `clear`). If it panics, the operation is abandoned with the cache intact and the entry still in
-    /// it; on the ticker the panic is caught and counted ([`Stats::sweep_panics`](crate::Stats::sweep_panics)).
+    /// it, until somebody meets it again; on the ticker the panic is caught and counted ([`Stats::sweep_panics`](crate::Stats::sweep_panics)).
     fn victim(&mut self, position: u64, key: &K, value: &V, cause: Cause);
 }
 
