@@ -5,7 +5,7 @@
 //!
 //! Work per tick is bounded. A round over all slots is spread over about [`ROUND_TICKS`] ticks, at most [`VISITS_MAX`] slots and
 //! [`RECLAIMS_MAX`] expired entries each; so with up to 2 million slots everything expired is met within about 0.3 s plus the
-//! time that the removals themselves take (under 1 µs each), and larger caches take proportionally longer. A shard in which nothing can have expired
+//! time that the removals themselves take, and larger caches take proportionally longer. A shard in which nothing can have expired
 //! costs one look.
 
 use std::{
