@@ -1,0 +1,233 @@
+//! Whole nodes over a real RabbitMQ: they converge, survive the broker's death and a dead link, and start late.
+
+#![expect(clippy::unwrap_used, reason = "a test that unwraps fails, as it should")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use geocache::{
+    GeoCache,
+    rabbitmq::{Config, ConnectError, Profile, RabbitMq},
+};
+use replication::NodeId;
+use tests::{
+    broker::{Broker, Options, shared_url},
+    proxy::Proxy,
+    unique_name, wait_until,
+};
+
+/// Generous: the machine may have two cores, shared with a broker.
+const BOUND: Duration = Duration::from_secs(90);
+
+fn config(cache: &str, region: &str, url: &str) -> Config {
+    let node = NodeId::new(region.parse().unwrap(), "n").unwrap();
+    Config::new(node, vec![url.to_owned()]).cache(cache)
+}
+
+/// A node over RabbitMQ that becomes ready by itself, as a deployed one does.
+async fn node(config: Config, cache: &str) -> GeoCache {
+    let transport = RabbitMq::connect(config).await.unwrap();
+    GeoCache::builder().cache(cache).transport(transport).build().await.unwrap()
+}
+
+/// Two ready nodes of one cache, in two regions.
+async fn pair(url: &str, profile: Profile) -> (GeoCache, GeoCache) {
+    let cache = unique_name("nodes");
+    let here = node(config(&cache, "us-east", url).profile(profile), &cache).await;
+    let there = node(config(&cache, "ap-south", url).profile(profile), &cache).await;
+    for node in [&here, &there] {
+        tokio::time::timeout(BOUND, node.ready()).await.unwrap().unwrap();
+    }
+    (here, there)
+}
+
+fn text(node: &GeoCache, key: &str) -> Option<String> {
+    node.get::<String>(key).unwrap().map(|value| value.as_ref().clone())
+}
+
+async fn reads(node: &GeoCache, key: &str, value: Option<&str>) {
+    let what = format!("{} reads {value:?} for {key}", node.node());
+    wait_until(&what, BOUND, async || text(node, key).as_deref() == value).await;
+}
+
+async fn two_nodes_converge(profile: Profile) {
+    let (here, there) = pair(&shared_url().unwrap(), profile).await;
+    here.put("kept", "one").unwrap();
+    there.put("expiring", "short").unwrap();
+    here.put_with_ttl("expiring", "short", Duration::from_secs(2)).unwrap();
+    reads(&there, "kept", Some("one")).await;
+    reads(&there, "expiring", Some("short")).await;
+    there.put("kept", "two").unwrap();
+    reads(&here, "kept", Some("two")).await;
+    here.remove("kept").unwrap();
+    reads(&there, "kept", None).await;
+    reads(&there, "expiring", None).await;
+    here.put("cleared", "x").unwrap();
+    reads(&there, "cleared", Some("x")).await;
+    there.clear().unwrap();
+    reads(&here, "cleared", None).await;
+    for node in [here, there] {
+        let closed = node.close(Duration::from_secs(5)).await;
+        assert_eq!((closed.unsent_records, closed.unconfirmed_frames), (0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_converge_in_the_fast_profile() {
+    two_nodes_converge(Profile::Fast).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_converge_in_the_durable_profile() {
+    two_nodes_converge(Profile::Durable).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_starts_late_gets_the_state() {
+    let url = shared_url().unwrap();
+    let cache = unique_name("late");
+    let first = node(config(&cache, "us-east", &url), &cache).await;
+    tokio::time::timeout(BOUND, first.ready()).await.unwrap().unwrap();
+    for n in 0..20_000 {
+        first.put(format!("key-{n}"), &n).unwrap();
+    }
+    first.put("gone", "x").unwrap();
+    first.remove("gone").unwrap();
+    let late = node(config(&cache, "ap-south", &url), &cache).await;
+    tokio::time::timeout(BOUND, late.ready()).await.unwrap().unwrap();
+    for n in 0..20_000 {
+        let value = late.get::<i32>(format!("key-{n}")).unwrap();
+        assert_eq!(value.as_deref(), Some(&n), "key-{n} is there as soon as the node is ready");
+    }
+    assert_eq!(text(&late, "gone"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_live_process_of_one_name_is_refused_and_the_first_goes_on() {
+    let url = shared_url().unwrap();
+    let cache = unique_name("twin");
+    let first = node(config(&cache, "us-east", &url), &cache).await;
+    tokio::time::timeout(BOUND, first.ready()).await.unwrap().unwrap();
+    let second = node(config(&cache, "us-east", &url), &cache).await;
+    let error = tokio::time::timeout(BOUND, second.failed()).await.unwrap();
+    assert!(error.to_string().contains("us-east/n"), "{error}");
+    assert!(first.is_ready());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unreachable_broker_and_wrong_credentials_are_told_apart() {
+    let url = shared_url().unwrap();
+    let cache = unique_name("refused");
+    let nowhere = config(&cache, "us-east", "amqp://127.0.0.1:1/%2f").connect_wait(Duration::from_secs(1));
+    let error = RabbitMq::connect(nowhere).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+    let (_, host) = url.rsplit_once('@').unwrap();
+    let stranger = config(&cache, "us-east", &format!("amqp://stranger:secret-word@{host}"));
+    let error = RabbitMq::connect(stranger).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Credentials { .. }), "{error}");
+    assert!(!format!("{error} {error:?}").contains("secret-word"), "no password is printed");
+}
+
+/// Writes `prefix-0`, `prefix-1`… every two milliseconds until told to stop, and reads each back at once on the same
+/// node; returns how many.
+async fn write_until(node: GeoCache, prefix: &'static str, stop: Arc<AtomicBool>) -> u32 {
+    let mut pace = tokio::time::interval(Duration::from_millis(2));
+    let mut written = 0;
+    while !stop.load(Ordering::Relaxed) {
+        pace.tick().await;
+        let key = format!("{prefix}-{written}");
+        node.put(&key, &written).unwrap();
+        assert_eq!(node.get::<u32>(&key).unwrap().as_deref(), Some(&written), "the local cache answers");
+        written += 1;
+    }
+    written
+}
+
+/// Writes on both nodes while `fault` goes on; afterwards each node has every write of both.
+async fn loses_nothing(here: GeoCache, there: GeoCache, fault: impl AsyncFnOnce()) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = [(&here, "here"), (&there, "there")]
+        .map(|(node, prefix)| tokio::spawn(write_until(node.clone(), prefix, Arc::clone(&stop))));
+    fault().await;
+    stop.store(true, Ordering::Relaxed);
+    let [from_here, from_there] = writers;
+    let written = [("here", from_here.await.unwrap()), ("there", from_there.await.unwrap())];
+    for node in [&here, &there] {
+        for (prefix, count) in written {
+            assert!(count > 100, "{count} writes are too few to have met the fault");
+            let what = format!("{} has the {count} writes of {prefix}", node.node());
+            wait_until(&what, BOUND, async || {
+                (0..count).all(|n| node.contains(format!("{prefix}-{n}")).unwrap())
+            })
+            .await;
+        }
+    }
+}
+
+/// Tests that kill, freeze or reconfigure their broker, which is a private one.
+mod harms_the_broker {
+    use super::*;
+
+    async fn survives_the_brokers_death(profile: Profile) {
+        let broker = Broker::start(Options::default()).await.unwrap();
+        let (here, there) = pair(broker.url(), profile).await;
+        loses_nothing(here, there, async || {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            broker.kill_9().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            broker.restart().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_killed_broker_loses_no_write_in_the_fast_profile() {
+        survives_the_brokers_death(Profile::Fast).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_killed_broker_loses_no_write_in_the_durable_profile() {
+        survives_the_brokers_death(Profile::Durable).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_exchange_of_another_type_is_refused_with_what_to_do() {
+        let broker = Broker::start(Options::default()).await.unwrap();
+        let cache = unique_name("conflict");
+        let declare = format!(
+            "rabbit_exchange:declare({{resource, <<\"/\">>, exchange, <<\"geocache.{cache}\">>}}, \
+             fanout, true, false, false, [], <<\"test\">>)."
+        );
+        broker.ctl(&["eval", &declare]).await.unwrap();
+        let error = RabbitMq::connect(config(&cache, "us-east", broker.url())).await.unwrap_err();
+        assert!(matches!(error, ConnectError::ExchangeConflict { .. }), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_held_for_ten_seconds_and_healed_loses_no_write() {
+    let url = shared_url().unwrap();
+    let address = url.rsplit_once('@').unwrap().1.split('/').next().unwrap().to_owned();
+    let upstream = tokio::net::lookup_host(address).await.unwrap().next().unwrap();
+    let proxy = Proxy::start(upstream).await.unwrap();
+    let cache = unique_name("held");
+    let here = node(config(&cache, "us-east", &url), &cache).await;
+    let there = node(config(&cache, "ap-south", &proxy.url(&url)), &cache).await;
+    for node in [&here, &there] {
+        tokio::time::timeout(BOUND, node.ready()).await.unwrap().unwrap();
+    }
+    loses_nothing(here, there, async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        proxy.hold();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        proxy.heal();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    })
+    .await;
+}
