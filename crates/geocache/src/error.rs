@@ -74,7 +74,7 @@ pub enum Error {
         /// What was still missing.
         behind: String,
     },
-    /// The node had to stop replicating: mend the cause, and start it anew. Its reads still answer.
+    /// The node had to stop replicating: mend the cause, and start it anew. Until then it is a cache by itself.
     #[error("the node stopped replicating: {reason}")]
     Stopped {
         /// What happened and what to do.

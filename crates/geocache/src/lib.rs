@@ -1,7 +1,7 @@
 //! One cache, close to everyone: a TTL-LRU in every region, each write replicated to all the others.
 //!
 //! [`GeoCache`] is one node: it answers reads from its own memory and applies writes at once, then replicates them
-//! through a [`Transport`](replication::Transport). [`GeoCluster`] is several regions in one process, for tests and
+//! through a [`Transport`]. [`GeoCluster`] is several regions in one process, for tests and
 //! demos:
 //!
 //! ```
@@ -43,11 +43,12 @@ mod write;
 pub use builder::Builder;
 pub use cluster::{ClusterBuilder, GeoCluster};
 pub use error::{BuildError, CodecError, Error};
+pub use geo::RegionId;
 pub use node::{Closed, GeoCache};
 pub use read::Item;
-/// The RabbitMQ transport.
 #[cfg(feature = "rabbitmq")]
 pub use replication::rabbitmq;
+pub use replication::{NodeId, Transport, memory};
 pub use stats::{RegionStats, Stats};
 pub use store::Outcome;
 pub use value::Codec;

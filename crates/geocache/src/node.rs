@@ -166,6 +166,9 @@ impl GeoCache {
 
     /// Ends the node: writes are refused from now on, and what waits to leave is handed to the transport, until the
     /// deadline. Reads still answer. A second call returns at once.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the node at once, without handing over the rest.
     pub async fn close(&self, deadline: Duration) -> Closed {
         self.node.closed.store(true, Ordering::Release);
         let Some(replication) = &self.node.replication else { return Closed::default() };

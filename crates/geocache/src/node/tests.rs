@@ -290,7 +290,7 @@ async fn capacity_holds_in_entries_and_in_bytes() {
     }
     assert_eq!((by_entries.stats().entries, by_entries.stats().evictions), (10, 990));
     let entries = by_bytes.stats().entries;
-    assert!((60..=79).contains(&entries), "{entries}");
+    assert!((60..=77).contains(&entries), "{entries}");
     assert!(by_bytes.contains("k999").unwrap() && !by_bytes.contains("k0").unwrap());
 }
 
@@ -300,10 +300,14 @@ async fn a_value_that_the_capacity_cannot_hold_is_refused_not_evicted() {
     let error = cache.put("k", &vec![7_u8; 10_000]).unwrap_err();
     assert!(matches!(error, Error::ValueTooLarge { .. }), "{error}");
 
-    // Values longer than the usual shard: fewer shards, so that each value within the limit fits.
-    let cache = GeoCache::builder().capacity_bytes(64 << 20).value_bytes_max(16 << 20).build().await.unwrap();
-    cache.write(b"k", Write { bytes: vec![7; 16 << 20].into(), ..Write::default() }, Expect::Any).unwrap();
-    assert!(cache.contains("k").unwrap());
+    // However long the values, there are so few shards that each value within the limit fits into its own.
+    for value_bytes in [1 << 20, 4_100_000, 4 << 20, 16 << 20, 60 << 20] {
+        let builder = GeoCache::builder().capacity_bytes(64 << 20).value_bytes_max(value_bytes);
+        let cache = builder.build().await.unwrap();
+        let write = Write { bytes: vec![7; value_bytes].into(), ..Write::default() };
+        cache.write(b"k", write, Expect::Any).unwrap();
+        assert!(cache.contains("k").unwrap(), "{value_bytes}");
+    }
 
     let refused = GeoCache::builder().capacity_bytes(1 << 20).value_bytes_max(1 << 20).build().await;
     let error = refused.unwrap_err().to_string();
@@ -371,6 +375,13 @@ async fn hits_misses_writes_and_removes_are_counted() {
     let stats = cache.stats();
     assert_eq!((stats.hits, stats.misses, stats.writes, stats.removes), (2, 1, 2, 1));
     assert_eq!((stats.entries, stats.bytes, stats.ready), (0, 0, true));
+}
+
+#[test]
+fn handles_go_to_other_threads() {
+    fn is_sent_and_shared<T: Clone + Send + Sync + 'static>() {}
+    is_sent_and_shared::<GeoCache>();
+    is_sent_and_shared::<crate::GeoCluster>();
 }
 
 #[test]

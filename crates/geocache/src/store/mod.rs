@@ -36,8 +36,9 @@ use reclaim::Reclaim;
 
 use crate::{stats::Stats, value::Stored};
 
-/// What an entry takes in memory beside its key and value: handles, stamp, look-up and recency tables, allocations.
-pub(crate) const ENTRY_OVERHEAD_BYTES: u64 = 256;
+/// What an entry takes in memory beside its key and value: handles, stamp, look-up and recency tables. Measured as the
+/// bytes requested from the allocator at 100,000 entries, 264, and rounded up.
+pub(crate) const ENTRY_OVERHEAD_BYTES: u64 = 288;
 
 /// Lives are cut to this: far beyond any cache, far below where a clock overflows.
 const LIFE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
