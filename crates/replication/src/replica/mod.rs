@@ -85,6 +85,7 @@ pub struct Replica<S> {
     origin: Origin,
     epoch: u64,
     cache: u32,
+    own: wire::SenderMark,
     positions: wire::KeyHasher,
     store: Arc<S>,
     outbox: Arc<Outbox>,
@@ -115,10 +116,12 @@ impl<S: Store> Replica<S> {
         let mut random = fastrand::Rng::with_seed(seed);
         let epoch = Hlc::from_ms(now.wall_ms).0 | u64::from(random.u16(..));
         outbox.clock().observe(Hlc(epoch));
+        let cache = wire::cache_id(&config.cache);
         Self {
             origin: config.node.origin(),
             epoch,
-            cache: wire::cache_id(&config.cache),
+            cache,
+            own: wire::SenderMark::new(&config.node, epoch, cache),
             positions: wire::KeyHasher::new(&config.cache),
             store,
             outbox,

@@ -20,6 +20,9 @@ impl<S: Store> Replica<S> {
     /// Takes a frame. It is handled when this returns, whatever it was: applied, refused and counted, or left to be
     /// pulled; acknowledge it to the transport then.
     pub fn handle(&mut self, now: Now, frame: Bytes) {
+        if self.own.is_on(&frame) {
+            return;
+        }
         match wire::decode(frame) {
             Ok(frame) => self.handle_frame(now, frame),
             Err(DecodeError::UnknownKind { .. }) => self.counters.frames_unknown += 1,
@@ -37,10 +40,7 @@ impl<S: Store> Replica<S> {
         }
         let origin = frame.from.origin();
         if origin == self.origin {
-            if frame.epoch != self.epoch {
-                self.notice_twin(now, frame.epoch, &frame.message);
-            }
-            return;
+            return self.notice_twin(now, frame.epoch, &frame.message);
         }
         if self.is_drifting(now, &frame) {
             self.counters.frames_drifting += 1;

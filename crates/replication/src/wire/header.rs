@@ -82,6 +82,36 @@ impl Open {
     }
 }
 
+/// Who sent a frame, as its header says it: tells the frames of one life of a node without decoding them.
+///
+/// A broadcast comes back to its sender where the broker cannot leave it out, as AMQP's cannot; decoding it there would
+/// cost as much as a frame of somebody else.
+///
+/// ```
+/// # use replication::{NodeId, message::{Beat, Frame, Message}, wire};
+/// let node = |name| NodeId::new("eu-central".parse()?, name);
+/// let frame = |from| wire::encode(&Frame { from, epoch: 7, cache: 1, message: Message::Beat(Beat::default()) });
+/// let mark = wire::SenderMark::new(&node("a")?, 7, 1);
+/// assert!(mark.is_on(&frame(node("a")?)));
+/// assert!(!mark.is_on(&frame(node("b")?)));
+/// # Ok::<(), geo::NameError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct SenderMark(Bytes);
+
+impl SenderMark {
+    /// The mark of the frames that `from` sends in this epoch and cache.
+    pub fn new(from: &NodeId, epoch: u64, cache: u32) -> Self {
+        let header = Open::new(0, from, epoch, cache, 0);
+        Self(Bytes::copy_from_slice(&header.buf[PREFIX_BYTES..header.body - 4]))
+    }
+
+    /// Whether the frame carries it. The checksum is not looked at.
+    pub fn is_on(&self, frame: &[u8]) -> bool {
+        frame.starts_with(&MAGIC) && frame.get(PREFIX_BYTES..PREFIX_BYTES + self.0.len()) == Some(&self.0[..])
+    }
+}
+
 /// Reads the header and checks the frame as a whole.
 pub(super) fn read(frame: &Bytes) -> Result<Header, DecodeError> {
     let prefix = Reader::new(frame, 0, frame.len()).array::<PREFIX_BYTES>("the header")?;

@@ -86,7 +86,7 @@ use bytes::Bytes;
 pub use self::{
     error::DecodeError,
     hash::{KeyHasher, KeyHasherState, cache_id},
-    header::HEADER_BYTES_MAX,
+    header::{HEADER_BYTES_MAX, SenderMark},
     record::{RecordsEncoder, record_bytes_max},
 };
 use crate::{message::Frame, record::Record, stamp::Stamp};
