@@ -74,7 +74,7 @@ pub enum Bound {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {}: {source}", path.display())]
+    #[error("cannot read the configuration file {}", path.display())]
     File {
         /// The file.
         path: PathBuf,

@@ -33,11 +33,11 @@ const PRINT: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum DemoError {
     /// The system does not tell of signals.
-    #[error("cannot listen for signals: {0}")]
+    #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
     /// A port cannot be had.
     #[error("{0}; choose three others with --base-port")]
-    Listen(#[source] BindError),
+    Listen(BindError),
     /// The regions cannot be made.
     #[error(transparent)]
     Build(#[from] BuildError),

@@ -1,6 +1,6 @@
 //! Reads the command line and runs what it asks for.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -58,6 +58,11 @@ fn log(filter: &str) -> anyhow::Result<()> {
             "the log filter {filter:?} is not understood; use a level such as info, or target=level pairs"
         )
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let stderr = std::io::stderr;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr)
+        .init();
     Ok(())
 }

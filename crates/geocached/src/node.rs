@@ -33,14 +33,14 @@ const FRAME_OVERHEAD_BYTES: usize = 64 << 10;
 #[non_exhaustive]
 pub enum RunError {
     /// The system does not tell of signals.
-    #[error("cannot listen for signals: {0}")]
+    #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
     /// The port cannot be had.
     #[error("{0}; choose another with --listen")]
-    Listen(#[source] BindError),
+    Listen(BindError),
     /// The node's name is none.
     #[error("--node: {0}")]
-    Name(#[from] NameError),
+    Name(NameError),
     /// The broker cannot be used.
     #[error(transparent)]
     Broker(#[from] ConnectError),
@@ -76,7 +76,7 @@ async fn build(config: &Config) -> Result<GeoCache, RunError> {
     let builder = GeoCache::builder().cache(&config.cache).value_bytes_max(config.options.value_bytes_max);
     let builder = bounded(builder, config.bound);
     let Some(region) = &config.region else { return Ok(builder.build().await?) };
-    let transport = RabbitMq::connect(transport(region, config)?).await?;
+    let transport = RabbitMq::connect(transport(region, config).map_err(RunError::Name)?).await?;
     Ok(builder.transport(transport).build().await?)
 }
 
@@ -116,7 +116,7 @@ async fn serve(server: Server, cache: GeoCache, mut shutdown: Shutdown) -> Resul
         error = watched(&cache) => Some(error),
     };
     if failure.is_none() {
-        tracing::info!("ending: no more clients are taken");
+        tracing::info!("ending, no more clients are taken");
     }
     stop.send_replace(true);
     // A panic of the server was reported by the runtime; the records still matter.
@@ -126,7 +126,7 @@ async fn serve(server: Server, cache: GeoCache, mut shutdown: Shutdown) -> Resul
     }
     tokio::select! {
         closed = cache.close(CLOSE_WAIT) => match closed.unsent_records {
-            0 => tracing::info!("ended, everything was sent"),
+            0 => tracing::info!("ended"),
             unsent => tracing::warn!(
                 unsent,
                 "ended, but these records could not be sent within {CLOSE_WAIT:?}; no other node has them"
@@ -140,11 +140,13 @@ async fn serve(server: Server, cache: GeoCache, mut shutdown: Shutdown) -> Resul
 /// Logs when the node is ready; resolves if it had to stop.
 async fn watched(cache: &GeoCache) -> Error {
     if !cache.is_ready() {
-        tracing::info!("warming: misses until the state of another node has arrived");
-    }
-    // An error here is a stop, which the next line reports.
-    if cache.ready().await.is_ok() {
-        tracing::info!(entries = cache.stats().entries, "ready");
+        tracing::info!(
+            "warming: what is not here yet is a miss, until the state of another node has arrived"
+        );
+        // An error here is a stop, which the last line reports.
+        if cache.ready().await.is_ok() {
+            tracing::info!(entries = cache.stats().entries, "ready");
+        }
     }
     cache.failed().await
 }

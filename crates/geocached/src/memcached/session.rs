@@ -72,6 +72,11 @@ impl Shared {
         }
     }
 
+    /// The cache that is served.
+    pub fn cache(&self) -> &GeoCache {
+        &self.cache
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters

@@ -20,6 +20,8 @@ use super::{
 /// What `version` answers: the memcached whose text protocol this is, and what it is really.
 pub const VERSION: &str = concat!("1.6.18-geocached-", env!("CARGO_PKG_VERSION"));
 
+const PAGE_BYTES: u64 = 1 << 20;
+
 /// Appends the answer to `stats <topic>`.
 pub(super) fn answer(shared: &Shared, tally: &mut Tally, topic: &[u8], out: &mut Vec<u8>) {
     // The asking connection's own commands are part of the answer.
@@ -31,7 +33,8 @@ pub(super) fn answer(shared: &Shared, tally: &mut Tally, topic: &[u8], out: &mut
         b"items" => items(&shared.cache.stats(), shared, &mut lines),
         b"slabs" => {
             lines.stat("active_slabs", 0);
-            lines.stat("total_malloced", shared.cache.stats().bytes);
+            // memcached takes memory by the page, and its users expect the figure to move in pages.
+            lines.stat("total_malloced", shared.cache.stats().bytes.next_multiple_of(PAGE_BYTES));
         }
         b"sizes" => lines.stat("sizes_status", "disabled"),
         b"reset" => {
