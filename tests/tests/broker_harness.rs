@@ -149,7 +149,7 @@ mod harms_the_broker {
         everything_is_gone(&folder).await;
         assert!(by_input.wait().unwrap().success());
 
-        for signal in ["INT", "TERM", "HUP"] {
+        for signal in ["INT", "TERM"] {
             let (mut by_signal, line) = ready(&["run", "--private", "--until-signal"], Stdio::null());
             let folder = folder_in(&line);
             let kill = format!("kill -{signal} {}", by_signal.id());

@@ -23,7 +23,7 @@ pub(crate) struct Integration {
     /// Leave out the tests that harm a broker: there is only the one of GEOCACHE_AMQP_URL
     #[arg(long)]
     url_only: bool,
-    /// Only the tests whose name contains this
+    /// Only the test file of this name, or the tests whose name contains this
     filter: Option<String>,
 }
 
@@ -42,11 +42,12 @@ pub(crate) fn run(workspace: &Workspace, integration: &Integration) -> Result<()
     }
     let broker = Broker::provide()?;
     let mut command = cargo(&format!("test --package tests --features {BROKER_FEATURE} --no-fail-fast"));
-    for target in targets {
+    let file = integration.filter.as_deref().filter(|filter| targets.contains(filter));
+    for target in file.map_or(targets, |file| BTreeSet::from([file])) {
         command.args(["--test", target]);
     }
     command.arg("--").env(URL_VARIABLE, broker.url());
-    if let Some(filter) = &integration.filter {
+    if let (Some(filter), None) = (&integration.filter, file) {
         command.arg(filter);
     }
     if integration.url_only {

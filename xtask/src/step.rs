@@ -56,7 +56,7 @@ impl Steps {
     fn timed(&mut self, name: &str, again: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
         println!("── {name}");
         let start = Instant::now();
-        work().with_context(|| format!("the step \"{name}\" failed; run it again with: {again}\n"))?;
+        work().with_context(|| format!("the step \"{name}\" failed; run it again with `{again}`"))?;
         let took = start.elapsed();
         println!("── {name}: passed in {:.1} s\n", took.as_secs_f64());
         self.done.push((name.to_owned(), took));
@@ -83,7 +83,7 @@ mod tests {
         steps.step("first", || Ok(())).unwrap();
         let error = steps.step_of("second", "cargo xtask layers", || anyhow::bail!("no")).unwrap_err();
         let error = format!("{error:#}");
-        assert!(error.contains("\"second\" failed; run it again with: cargo xtask layers"), "{error}");
+        assert!(error.contains("\"second\" failed; run it again with `cargo xtask layers`"), "{error}");
         assert!(error.ends_with("no"), "{error}");
         assert_eq!(steps.done.len(), 1);
     }

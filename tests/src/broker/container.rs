@@ -92,7 +92,7 @@ impl Container {
     }
 
     pub(super) fn stop(&self, ending: &Ending) -> Result<()> {
-        self.order(&["stop", "--time", "30", &self.name], ORDER_BOUND, ending).map(drop)
+        self.order(&["stop", "-t", "30", &self.name], ORDER_BOUND, ending).map(drop)
     }
 
     /// `pause` or `unpause`.
