@@ -117,7 +117,7 @@ pub struct Settings {
     /// Close clients that do not take their answers for this long [default: 30]
     #[arg(long, value_name = "SECONDS", env = "GEOCACHE_WRITE_TIMEOUT_SECS")]
     pub write_timeout_secs: Option<u64>,
-    /// What to log: a level, or target=level pairs [default: info]
+    /// What to log: a level, or target=level pairs [default: info,lapin=off]
     #[arg(long, value_name = "FILTER", env = "GEOCACHE_LOG")]
     pub log: Option<String>,
 }

@@ -28,6 +28,8 @@ const MEMORY_MIN: u64 = 1 << 20;
 const VALUE_BYTES_MAX: u64 = 64 << 20;
 const THREADS_MAX: usize = 256;
 const PORT: u16 = 11211;
+/// The AMQP library logs as errors what the transport expects, handles and reports itself.
+const LOG_DEFAULT: &str = "info,lapin=off";
 
 /// What a node is to do, complete and consistent.
 #[derive(Debug, Clone)]
@@ -171,7 +173,7 @@ impl Config {
         Ok(Self {
             cache: settings.cache.as_ref().map_or("geocache", |name| name.as_str()).to_owned(),
             listen: settings.listen.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), |listen| listen.0),
-            log: settings.log.clone().unwrap_or_else(|| "info".to_owned()),
+            log: settings.log.clone().unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             region: region(settings, host)?,
             bound,
             options: limits,

@@ -66,8 +66,7 @@ pub async fn run(options: DemoOptions) -> Result<(), DemoError> {
     let mut ports = Vec::new();
     for (listener, cache) in listeners.into_iter().zip(cluster.nodes()) {
         ports.push(listener.local_addr().map_or(0, |address| address.port()));
-        let mut limits = Options::default();
-        limits.memory_bytes = MEMORY_BYTES;
+        let limits = Options { memory_bytes: MEMORY_BYTES, ..Options::default() };
         servers.spawn(Server::new(listener, cache.clone(), limits).run(stopping.clone()));
     }
     // Whoever closes our output wants no more of it; the regions serve on.

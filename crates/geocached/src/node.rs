@@ -62,11 +62,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let address = listener.local_addr().unwrap_or(config.listen);
     warn_if_open(address);
     let cache = build(&config).await?;
-    match &config.region {
-        Some(_) => {
-            tracing::info!(node = %cache.node(), cache = %config.cache, %address, "serving memcached clients")
-        }
-        None => tracing::info!(%address, "serving memcached clients, standalone"),
+    if config.region.is_some() {
+        tracing::info!(node = %cache.node(), cache = %config.cache, %address, "serving memcached clients");
+    } else {
+        tracing::info!(%address, "serving memcached clients, standalone");
     }
     let server = Server::new(listener, cache.clone(), config.options);
     serve(server, cache, shutdown).await

@@ -1,5 +1,7 @@
 //! The program itself: what it prints, how it ends.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},

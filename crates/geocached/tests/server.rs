@@ -1,5 +1,7 @@
 //! A server in this process, spoken to over loopback.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,

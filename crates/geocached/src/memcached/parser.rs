@@ -81,6 +81,7 @@ enum State {
 }
 
 /// A storage request without its data.
+#[derive(Clone, Copy)]
 struct Header<'a> {
     verb: Verb,
     key: &'a [u8],
