@@ -134,6 +134,14 @@ fn a_standalone_cache_serves_and_ends_at_sigterm() {
 }
 
 #[test]
+fn listening_beyond_loopback_is_warned_of() {
+    let mut node = Running(geocached(&["--listen", "0.0.0.0:0"]).spawn().unwrap());
+    let mut log = BufReader::new(node.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let before = log.by_ref().take_while(|line| !line.contains("serving"));
+    assert!(before.into_iter().any(|line| line.contains("WARN") && line.contains("without authentication")));
+}
+
+#[test]
 fn a_region_without_a_broker_is_refused() {
     let (output, text) = output(&["--region", "us-east"]);
     assert_eq!(output.status.code(), Some(1));
