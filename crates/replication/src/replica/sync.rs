@@ -126,13 +126,13 @@ impl<S: Store> Replica<S> {
         }
         let budget = (request.budget_bytes as usize).clamp(1, self.config.page_bytes);
         let page = self.store.page(request.position, budget, now.wall_ms);
-        let since = Since::new(&request.since);
+        let since = Since::new(&request.since, &request.needed);
         let forgot = |stream: &Stream| since.at(*stream).is_none_or(|hlc| page.floor.stamp.hlc > hlc);
         let full = request.since.is_empty() || request.needed.iter().any(forgot);
         let (mut records, mut graves) = (page.records, page.graves);
         if !full {
-            records.retain(|record| since.is_older_than(record.stamp));
-            graves.retain(|grave| since.is_older_than(grave.bar.stamp));
+            records.retain(|record| since.may_lack(record.stamp));
+            graves.retain(|grave| since.may_lack(grave.bar.stamp));
         }
         self.counters.pages_sent += 1;
         let page = SyncPage {
@@ -237,30 +237,36 @@ fn newest_hlc(page: &SyncPage) -> Hlc {
     records.chain(graves).chain(cleared).max().unwrap_or_default().max(page.floor.stamp.hlc)
 }
 
-/// What a requester has: per stream, the clock at its watermark.
-struct Since(Vec<(Stream, Hlc)>);
+/// What a requester has: per stream, the clock at its watermark, and which streams it misses records of.
+struct Since<'a> {
+    streams: Vec<(Stream, Hlc)>,
+    needed: &'a [Stream],
+}
 
-impl Since {
-    fn new(streams: &[(Stream, Hlc)]) -> Self {
-        let mut sorted = streams.to_vec();
-        sorted.sort_unstable_by_key(|(stream, _)| *stream);
-        Self(sorted)
+impl<'a> Since<'a> {
+    fn new(streams: &[(Stream, Hlc)], needed: &'a [Stream]) -> Self {
+        let mut streams = streams.to_vec();
+        streams.sort_unstable_by_key(|(stream, _)| *stream);
+        Self { streams, needed }
     }
 
     fn at(&self, stream: Stream) -> Option<Hlc> {
-        let index = self.0.binary_search_by_key(&stream, |(stream, _)| *stream).ok()?;
-        Some(self.0[index].1)
+        let index = self.streams.binary_search_by_key(&stream, |(stream, _)| *stream).ok()?;
+        Some(self.streams[index].1)
     }
 
-    /// Whether the requester may lack what has this stamp. The stream of a stamp is the newest epoch of its origin that
-    /// began before it; of a stream that the requester does not know it has nothing.
-    fn is_older_than(&self, stamp: Stamp) -> bool {
+    /// Whether the requester may lack what has this stamp. A stamp does not name its epoch: it is held to be of the
+    /// newest epoch of its origin that began before it. A life whose clock was ahead of its wall clock may have stamped
+    /// later than its next life began, so a stream that is needed is compared with as well.
+    fn may_lack(&self, stamp: Stamp) -> bool {
         let of = Stream { origin: stamp.origin, epoch: stamp.hlc.0 };
-        let index = self.0.partition_point(|(stream, _)| *stream <= of);
-        match index.checked_sub(1).map(|index| self.0[index]) {
+        let index = self.streams.partition_point(|(stream, _)| *stream <= of);
+        let by_epoch = match index.checked_sub(1).map(|index| self.streams[index]) {
             Some((stream, hlc)) if stream.origin == stamp.origin => stamp.hlc > hlc,
             _ => true,
-        }
+        };
+        let of_origin = self.needed.iter().filter(|stream| stream.origin == stamp.origin);
+        by_epoch || of_origin.filter_map(|stream| self.at(*stream)).any(|hlc| stamp.hlc > hlc)
     }
 }
 
@@ -271,13 +277,24 @@ mod tests {
     #[test]
     fn a_stamp_belongs_to_the_newest_epoch_that_began_before_it() {
         let stream = |epoch| Stream { origin: Origin(7), epoch };
-        let since = Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(220))]);
-        let lacks = |hlc| since.is_older_than(Stamp { hlc: Hlc(hlc), origin: Origin(7) });
+        let since = Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(220))], &[]);
+        let lacks = |hlc| since.may_lack(Stamp { hlc: Hlc(hlc), origin: Origin(7) });
         assert!(lacks(50), "before every known epoch");
         assert!(!lacks(150));
         assert!(lacks(151));
         assert!(!lacks(210));
         assert!(lacks(221));
-        assert!(since.is_older_than(Stamp { hlc: Hlc(1), origin: Origin(8) }), "an unknown origin");
+        assert!(since.may_lack(Stamp { hlc: Hlc(1), origin: Origin(8) }), "an unknown origin");
+    }
+
+    /// Two nodes held different stamps of a key for ever: the newer one was of a dead life whose clock had been ahead,
+    /// and was left out of the sync as if it were of the next life, which the requester had whole.
+    #[test]
+    fn a_needed_stream_gets_what_was_stamped_after_the_next_life_began() {
+        let stream = |epoch| Stream { origin: Origin(7), epoch };
+        let needed = [stream(100)];
+        let since = Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(220))], &needed);
+        assert!(since.may_lack(Stamp { hlc: Hlc(210), origin: Origin(7) }));
+        assert!(!since.may_lack(Stamp { hlc: Hlc(140), origin: Origin(7) }));
     }
 }

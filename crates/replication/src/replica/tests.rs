@@ -279,7 +279,8 @@ fn nothing_but_beats_is_sent_once_all_is_settled() {
 /// Seeded worlds under every fault at once; the seed is in the message of a failure.
 #[test]
 fn worlds_converge_after_their_faults_end() {
-    for seed in 0..60 {
+    // Beyond the first ones, the seeds that found something.
+    for seed in (0..60).chain([72, 7125]) {
         World::chaos(seed).run_chaos();
     }
 }
