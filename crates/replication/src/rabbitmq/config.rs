@@ -288,7 +288,7 @@ fn problem(field: &'static str, problem: String) -> ConfigError {
     ConfigError { field, problem }
 }
 
-fn within<T: PartialOrd + fmt::Debug>(
+fn within<T: Copy + PartialOrd + fmt::Debug>(
     field: &'static str,
     value: T,
     min: T,

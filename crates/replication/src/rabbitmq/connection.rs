@@ -84,16 +84,15 @@ impl Dialer {
                 return Err(error);
             }
             tried += 1;
-            let wait = self.rotation.wait();
-            if tried >= self.shared.endpoints.len() && Instant::now() + wait >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if tried >= self.shared.endpoints.len() && left.is_zero() {
                 let brokers: Vec<String> = self.shared.endpoints.iter().map(ToString::to_string).collect();
-                let waited = start.elapsed();
-                return Err(ConnectError::Unreachable {
-                    brokers: brokers.join(", "),
-                    waited,
-                    reason: fault.to_string(),
-                });
+                let reason = if brokers.len() == 1 { fault.reason } else { fault.to_string() };
+                let (brokers, waited) = (brokers.join(", "), start.elapsed());
+                return Err(ConnectError::Unreachable { brokers, waited, reason });
             }
+            // One last try at the deadline itself.
+            let wait = self.rotation.wait().min(left);
             sleep(wait).await;
         }
     }

@@ -40,7 +40,7 @@ use crate::transport::{Delivery, Subscription, TransportError};
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How often queue and bindings are declared again.
-const ASSERT: Duration = Duration::from_secs(15);
+const ASSERT: Duration = Duration::from_secs(5);
 
 /// A consumer that lived shorter than this is begun again only after the wait of a lost connection.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -122,8 +122,8 @@ impl Consumer {
         loop {
             tokio::select! {
                 biased;
+                // What is rarely ready comes first, so that a steady flow of frames cannot hide it.
                 () = closed(&mut self.closing) => return Ok(()),
-                () = acks_changed(&self.active) => self.tell(line).await?,
                 Some(command) = self.commands.recv() => self.subscribe(line, command).await?,
                 () = unsubscribed(&self.subscriber) => self.unsubscribe().await,
                 event = line.event() => match event {
@@ -140,6 +140,7 @@ impl Consumer {
                         asserted = Instant::now();
                     }
                 }
+                () = acks_changed(&self.active) => self.tell(line).await?,
             }
         }
     }

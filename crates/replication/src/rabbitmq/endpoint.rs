@@ -50,11 +50,10 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = &self.uri.authority;
         let (open, close) = if authority.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(
-            f,
-            "{}://{}:***@{open}{}{close}:{}/{}",
-            self.uri.scheme, authority.userinfo.username, authority.host, authority.port, self.uri.vhost
-        )
+        let user = &authority.userinfo.username;
+        write!(f, "{}://{user}:***@{open}{}{close}:{}", self.uri.scheme, authority.host, authority.port)?;
+        // The default virtual host needs no path.
+        if self.uri.vhost == "/" { Ok(()) } else { write!(f, "/{}", self.uri.vhost.replace('/', "%2f")) }
     }
 }
 
@@ -102,7 +101,7 @@ mod tests {
     fn an_address_in_brackets_is_kept() {
         let endpoint = Endpoint::parse("amqp://u:p@[::1]:5673/%2f").unwrap();
         assert_eq!(endpoint.uri(Duration::from_secs(5)).authority.host, "::1");
-        assert_eq!(endpoint.to_string(), "amqp://u:***@[::1]:5673//");
+        assert_eq!(endpoint.to_string(), "amqp://u:***@[::1]:5673");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Frames over RabbitMQ: one exchange per cache, one queue per node life.
 //!
-//! [`RabbitMq`] implements [`Transport`](crate::Transport) on a broker, a cluster of brokers, or a broker per region
+//! [`RabbitMq`] implements [`Transport`] on a broker, a cluster of brokers, or a broker per region
 //! linked by federation. Tested on RabbitMQ 3.10; it uses nothing that 3.11 to 4.x changed (queues are durable and not
 //! exclusive, queue types are named explicitly, frames stay below the default message limit of 4.x).
 //!
@@ -50,6 +50,7 @@ mod connection;
 mod consumer;
 mod endpoint;
 mod error;
+mod flight;
 mod publisher;
 mod rotation;
 mod socket;

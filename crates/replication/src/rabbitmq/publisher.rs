@@ -3,26 +3,13 @@
 //! The task hands frames to lapin in the order in which they came, each as soon as fewer than a window of them is
 //! unconfirmed, and settles each with the broker's answer. While there is no connection it refuses frames at once, so
 //! that the caller knows what to send again; it never queues them up itself.
-//!
-//! A frame that no queue takes comes back *before* its confirmation, and lapin attaches it to whichever confirmation
-//! comes next, which may be another frame's. So each addressed frame carries a number, all waiting confirmations are
-//! looked at together, and a returned frame is found by its number.
 
-use std::{
-    collections::VecDeque,
-    future::{Future, poll_fn},
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use lapin::{
-    BasicProperties, Channel, Confirmation, Event, options::BasicPublishOptions, types::ShortString,
-};
+use lapin::{BasicProperties, Channel, Event, options::BasicPublishOptions, types::ShortString};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tracing::{info, warn};
@@ -30,6 +17,7 @@ use tracing::{info, warn};
 use super::{
     Shared, closed,
     connection::{Dialer, Line, text},
+    flight::{Answer, Flight, Reply, Returns, Verdict, settled},
     topology::{routing_key, short},
 };
 use crate::transport::{Destination, TransportError};
@@ -47,18 +35,6 @@ pub(super) struct Command {
     pub(super) reply: Reply,
 }
 
-type Reply = oneshot::Sender<Result<(), TransportError>>;
-type Answer = lapin::Result<Confirmation>;
-
-/// A frame that was given to lapin.
-struct Flight {
-    number: u64,
-    to: Destination,
-    since: Instant,
-    answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
-    reply: Reply,
-}
-
 pub(super) struct Publisher {
     shared: Arc<Shared>,
     dialer: Dialer,
@@ -67,8 +43,7 @@ pub(super) struct Publisher {
     window: usize,
     flights: VecDeque<Flight>,
     number: u64,
-    /// Frames that came back and whose confirmation is still awaited; each is in `flights`.
-    returned: Vec<u64>,
+    returns: Returns,
     /// The broker takes nothing for now.
     blocked: bool,
     properties: BasicProperties,
@@ -88,7 +63,7 @@ impl Publisher {
         let exchange = short(&shared.topology.exchange);
         let everyone = short(&routing_key(&Destination::Everyone));
         let flights = VecDeque::with_capacity(window);
-        let (number, returned, blocked) = (0, Vec::new(), false);
+        let (number, returns, blocked) = (0, Returns::default(), false);
         Self {
             shared,
             dialer,
@@ -97,7 +72,7 @@ impl Publisher {
             window,
             flights,
             number,
-            returned,
+            returns,
             blocked,
             properties,
             exchange,
@@ -134,13 +109,14 @@ impl Publisher {
         loop {
             tokio::select! {
                 biased;
+                // What is rarely ready comes first, so that a steady flow of frames cannot hide it.
                 () = closed(&mut self.closing) => return Ok(()),
+                event = line.event() => self.heard(event)?,
+                _ = look.tick() => self.look(line)?,
                 settled = settled(&mut self.flights), if !self.flights.is_empty() => self.settle(settled)?,
                 Some(command) = self.commands.recv(), if self.flights.len() < self.window => {
                     self.start(&line.channel, command);
                 }
-                event = line.event() => self.heard(event)?,
-                _ = look.tick() => self.look(line)?,
             }
         }
     }
@@ -173,34 +149,26 @@ impl Publisher {
     /// Answers the callers whose frames the broker answered.
     fn settle(&mut self, settled: Vec<(Flight, Answer)>) -> Result<(), String> {
         let counters = &self.shared.counters;
-        for (_, answer) in &settled {
-            if let Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) = answer {
-                let number =
-                    message.properties.message_id().as_ref().and_then(|id| id.as_str().parse::<u64>().ok());
-                self.returned.extend(number);
-            }
-        }
+        self.returns.note(&settled);
         let mut lost = None;
         for (flight, answer) in settled {
-            let result = match answer {
-                Ok(_) if self.returned.contains(&flight.number) => {
-                    self.returned.retain(|number| *number != flight.number);
-                    counters.returned.add(1);
-                    Err(TransportError::Unroutable { to: flight.to })
-                }
-                Ok(Confirmation::Nack(_)) => {
-                    counters.nacked.add(1);
-                    Err(TransportError::Refused { reason: "the broker did not accept the frame".to_owned() })
-                }
-                Ok(_) => {
+            let result = match self.returns.verdict(flight.number, &answer) {
+                Verdict::Confirmed => {
                     counters.confirmed.add(1);
                     Ok(())
                 }
-                Err(error) => {
-                    // The others on this channel end with it: they are answered once health says so.
-                    lost.get_or_insert_with(|| text(&error));
-                    let answer = Box::pin(async move { Err(error) });
-                    self.flights.push_back(Flight { answer, ..flight });
+                Verdict::Returned => {
+                    counters.returned.add(1);
+                    Err(TransportError::Unroutable { to: flight.to })
+                }
+                Verdict::Refused => {
+                    counters.nacked.add(1);
+                    Err(TransportError::Refused { reason: "the broker did not accept the frame".to_owned() })
+                }
+                Verdict::Lost(reason) => {
+                    // It ends with the others on this channel: they are answered once health says so.
+                    lost.get_or_insert(reason);
+                    self.flights.push_back(Flight { answer: Box::pin(std::future::ready(answer)), ..flight });
                     continue;
                 }
             };
@@ -253,7 +221,7 @@ impl Publisher {
     }
 
     fn lose_flights(&mut self, reason: &str) {
-        self.returned.clear();
+        self.returns = Returns::default();
         while let Some(flight) = self.flights.pop_front() {
             self.refuse(flight.reply, reason);
         }
@@ -307,35 +275,4 @@ impl Publisher {
             let _ = command.reply.send(Err(TransportError::Closed));
         }
     }
-}
-
-/// All flights that have landed, once one has. Polled in order, which is also the order in which they start.
-///
-/// # Cancel safety
-/// Safe: what has landed is taken out only when it is returned.
-async fn settled(flights: &mut VecDeque<Flight>) -> Vec<(Flight, Answer)> {
-    poll_fn(|context| {
-        let mut landed = Vec::new();
-        // A flight found pending may land while a later one is looked at, and with the later one's returned frame. So
-        // after something was found, all are looked at once more: what the first look found is complete then.
-        let mut rounds = 1;
-        while rounds > 0 {
-            rounds -= 1;
-            let mut place = 0;
-            while let Some(flight) = flights.get_mut(place) {
-                match flight.answer.as_mut().poll(context) {
-                    Poll::Pending => place += 1,
-                    Poll::Ready(answer) => {
-                        let flight = flights.remove(place).expect("the place was just looked at");
-                        if landed.is_empty() {
-                            rounds = 1;
-                        }
-                        landed.push((flight, answer));
-                    }
-                }
-            }
-        }
-        if landed.is_empty() { Poll::Pending } else { Poll::Ready(landed) }
-    })
-    .await
 }

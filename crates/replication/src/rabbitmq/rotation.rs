@@ -44,7 +44,7 @@ impl Rotation {
 
     /// The wait before the next attempt; zero within a round.
     pub(super) fn wait(&mut self) -> Duration {
-        if self.tried % self.breakers.len() != 0 {
+        if !self.tried.is_multiple_of(self.breakers.len()) {
             return Duration::ZERO;
         }
         self.tried = 0;
