@@ -91,17 +91,34 @@ fn an_older_remote_stamp_is_ignored() {
 
 #[test]
 fn a_local_write_wins_over_whatever_the_node_has_seen() {
-    let store = store(100, 100);
-    let ahead = wall_ms() + 60_000;
-    store.merge(&put("a", "remote", stamp(ahead, 7)), FOREVER);
-    store.merge(&remove("b", stamp(ahead + 1, 7)), FOREVER);
-    bury(&store, "c", Bar::above(stamp(ahead + 2, 7)));
-    store.raise_floor(Bar::above(stamp(ahead + 3, 7)));
-    store.clear(b"", stamp(ahead + 4, 7));
-    for key in ["a", "b", "c", "d"] {
-        store.put(key.as_bytes(), payload("local"), Life::Default, Condition::Any);
-        assert_eq!(text(&store, key).as_deref(), Some("local"), "{key}");
+    type See = fn(&NodeStore);
+    const AHEAD: Stamp = Stamp { hlc: Hlc::from_ms(1 << 45), origin: Origin(7) };
+    let sights: [(&str, See); 6] = [
+        ("a put", |store| assert_eq!(store.merge(&put("k", "remote", AHEAD), FOREVER), Merged::Applied)),
+        ("a remove", |store| assert_eq!(store.merge(&remove("k", AHEAD), FOREVER), Merged::Applied)),
+        ("a grave", |store| bury(store, "k", Bar::above(AHEAD))),
+        ("a floor", |store| store.raise_floor(Bar::above(AHEAD))),
+        ("a cover", |store| store.cover(u64::MAX, Bar::above(AHEAD))),
+        ("a clear", |store| assert_eq!(store.clear(b"", AHEAD), Merged::Applied)),
+    ];
+    for (what, see) in sights {
+        let store = store(100, 100);
+        see(&store);
+        store.put(b"k", payload("local"), Life::Default, Condition::Any);
+        assert_eq!(text(&store, "k").as_deref(), Some("local"), "{what}");
+        assert!(store.peek(b"k").expect("held").0.stamp > AHEAD, "{what}");
     }
+}
+
+#[test]
+fn a_key_that_lives_again_has_no_grave() {
+    let store = store(100, 100);
+    store.merge(&remove("remote", stamp(1, 7)), FOREVER);
+    store.remove(b"local", Condition::Any);
+    assert_eq!(store.stats().graves, 2);
+    store.merge(&put("remote", "v", stamp(2, 7)), FOREVER);
+    store.put(b"local", payload("v"), Life::Default, Condition::Any);
+    assert_eq!(store.stats().graves, 0);
 }
 
 #[test]
