@@ -29,7 +29,8 @@ async fn the_fast_profile_keeps_the_transport_contract() {
     keeps_the_contract(Profile::Fast).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+// On the other kind of runtime, so that both are held to it.
+#[tokio::test]
 async fn the_durable_profile_keeps_the_transport_contract() {
     keeps_the_contract(Profile::Durable).await;
 }
