@@ -7,7 +7,8 @@
 //!
 //! # Bounds
 //! Frames that wait to be published again: the window. A publish without an answer counts as not connected after
-//! [`NodeConfig::publish_wait`]. A subscription that ends is opened again, with growing waits between failures.
+//! [`NodeConfig::publish_wait`]. A subscription that ends is opened again, after waits
+//! that grow until a frame is delivered.
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +34,9 @@ use crate::{
 const TICK: Duration = Duration::from_millis(25);
 /// How long nothing is published after the transport said that it is not connected.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The first and the longest wait before a subscription that ended is opened again.
+const REOPEN_WAIT: Duration = Duration::from_millis(50);
+const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a try to subscribe may take.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(10);
 /// How long closing the transport may take after the drain.
@@ -219,7 +223,7 @@ enum Event {
 impl<S: Store> Driver<S> {
     async fn run(mut self, subscription: Box<dyn Subscription>, mut commands: mpsc::Receiver<Close>) {
         let mut receiving = Receiving::Open(subscription);
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        let mut backoff = Backoff::new(REOPEN_WAIT, REOPEN_WAIT_MAX);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closing: Option<Close> = None;
@@ -244,18 +248,15 @@ impl<S: Store> Driver<S> {
             };
             match event {
                 Event::Delivered(Some(delivery)) => {
+                    backoff.reset();
                     self.replica.handle(self.clock.now(), delivery.frame);
                     delivery.ack.done();
                 }
-                Event::Delivered(None) => receiving = self.reopen(Duration::ZERO),
-                Event::Opened(Ok(subscription)) => {
-                    backoff.reset();
-                    receiving = Receiving::Open(subscription);
-                }
+                Event::Delivered(None) => receiving = self.reopen(&mut backoff),
+                Event::Opened(Ok(subscription)) => receiving = Receiving::Open(subscription),
                 Event::Opened(Err(error)) => {
                     self.note_fatal(&error);
-                    let wait = backoff.next().unwrap_or(Duration::from_secs(5));
-                    receiving = self.reopen(wait);
+                    receiving = self.reopen(&mut backoff);
                 }
                 Event::Published(published) => self.on_published(published),
                 Event::Ticked => {
@@ -324,8 +325,9 @@ impl<S: Store> Driver<S> {
         }
     }
 
-    /// Opens the subscription again after a wait.
-    fn reopen(&self, wait: Duration) -> Receiving {
+    /// Opens the subscription again after a wait, which grows until a frame is delivered.
+    fn reopen(&self, backoff: &mut Backoff) -> Receiving {
+        let wait = backoff.next().unwrap_or(REOPEN_WAIT_MAX);
         let transport = Arc::clone(&self.transport);
         Receiving::Opening(Box::pin(async move {
             tokio::time::sleep(wait).await;
