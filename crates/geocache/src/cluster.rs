@@ -16,6 +16,9 @@ use crate::{
     stats::Stats,
 };
 
+/// How long the nodes of a new cluster are given to hear each other.
+const ACQUAINT_WAIT: Duration = Duration::from_secs(1);
+
 /// The name of each region's node.
 const NODE: &str = "node-1";
 
@@ -92,6 +95,7 @@ impl ClusterBuilder {
             let node = self.node.clone().transport(hub.join(id)).bootstrap(true);
             regions.push(node.build().await?);
         }
+        acquaint(&regions).await;
         Ok(GeoCluster { inner: Arc::new(Inner { regions, hub }) })
     }
 }
@@ -256,6 +260,23 @@ impl GeoCluster {
             node.close(deadline).await;
         }
     }
+}
+
+/// Waits until each node knows the clocks of the others, which takes two heartbeats; until then what expires would wait
+/// there. A hub that loses frames may take longer: after [`ACQUAINT_WAIT`] the nodes are given out as they are, and
+/// what waits is repaired as any gap.
+async fn acquaint(regions: &[GeoCache]) {
+    let others = regions.len() - 1;
+    let all = async {
+        for replication in regions.iter().filter_map(GeoCache::replication) {
+            let knows_all = |status: &Status| {
+                status.peers.len() >= others && status.peers.iter().all(|peer| peer.rtt_ms.is_some())
+            };
+            // A node that ended has nobody to wait for.
+            let _ = replication.status.clone().wait_for(knows_all).await;
+        }
+    };
+    let _ = tokio::time::timeout(ACQUAINT_WAIT, all).await;
 }
 
 /// The newest change that a node made.

@@ -62,9 +62,8 @@ impl Store for NodeStore {
         let dead: Vec<Bytes> = self.cache.scan(grave.position, 1, |page, shard| {
             let here = page.items.iter().take_while(|item| item.position == grave.position);
             let mut live = here.peekable();
-            // Of a key of which nothing is known here the floor is the bar; a grave below it must not stand in for it.
-            if live.peek().is_none() && grave.bar > shard.guard.bar(grave.position, None) {
-                shard.guard.bury(grave.position, grave.bar);
+            if live.peek().is_none() {
+                shard.guard.learn(grave.position, grave.bar);
             }
             live.filter(|item| !grave.bar.admits(item.value.stamp)).map(|item| item.key.clone()).collect()
         });
