@@ -145,10 +145,12 @@ impl Native {
         let (tools_min, tools_max) = self.ports.tools();
         let mut command = Command::new(self.scripts.join(script));
         command
+            .current_dir(&self.folder)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", at("home"))
             .env("LANG", "C.UTF-8")
+            .env("ERL_CRASH_DUMP", at("erl_crash.dump"))
             .env(footprint::MARK, &self.folder)
             .env("ERL_EPMD_PORT", self.ports.epmd().to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
