@@ -10,6 +10,7 @@ use replication::{
     NodeId, Transport,
     driver::{self, NodeConfig},
     replica::{OUTBOX_BYTES_MAX, Outbox, ReplicaConfig},
+    wire,
 };
 
 use crate::{
@@ -24,6 +25,9 @@ const CAPACITY_DEFAULT: usize = 100_000;
 
 /// What `value_bytes_max` is where it was not set.
 const VALUE_BYTES_DEFAULT: usize = 1 << 20;
+
+/// The longest key that one replicated frame carries beside the longest value.
+const KEY_BYTES_LIMIT: usize = 60 << 10;
 
 /// The map makes shards no smaller than this of itself, and with values this long no more than this many.
 const SHARE_BYTES_USUAL: u64 = 4 << 20;
@@ -118,6 +122,7 @@ impl Builder {
     }
 
     /// The longest encoded value taken from callers. Default 1 MiB, or less where `capacity_bytes` holds no such value.
+    /// With a transport at most [`wire::VALUE_BYTES_MAX`], just under 8 MiB: what one frame carries.
     pub fn value_bytes_max(mut self, bytes: usize) -> Self {
         self.value_bytes_max = Some(bytes);
         self
@@ -247,6 +252,7 @@ impl Builder {
 
     /// The longest value taken: one that `capacity_bytes` can hold, or it would be evicted as it is written.
     fn value_bytes_limit(&self) -> Result<usize, BuildError> {
+        self.check_frame_limits()?;
         let beside = self.key_bytes_max as u64 + ENTRY_OVERHEAD_BYTES;
         let room = self.capacity_bytes.map_or(u64::MAX, |bytes| bytes.saturating_sub(beside));
         match self.value_bytes_max {
@@ -262,6 +268,18 @@ impl Builder {
             Some(wanted) => Ok(wanted),
             None => Ok(VALUE_BYTES_DEFAULT.min(usize::try_from(room).unwrap_or(usize::MAX))),
         }
+    }
+
+    /// What does not fit one frame would stay on this node alone.
+    fn check_frame_limits(&self) -> Result<(), BuildError> {
+        let limits = [
+            ("value_bytes_max", self.value_bytes_max.unwrap_or(0), wire::VALUE_BYTES_MAX),
+            ("key_bytes_max", self.key_bytes_max, KEY_BYTES_LIMIT),
+        ];
+        let over = limits.into_iter().find(|(_, wanted, most)| self.transport.is_some() && wanted > most);
+        let Some((field, wanted, most)) = over else { return Ok(()) };
+        let reason = format!("{wanted} is more than the {most} that one replicated frame carries; lower it");
+        Err(BuildError::Setting { field, reason })
     }
 
     fn layout(&self, value_bytes_max: usize) -> Layout {

@@ -105,7 +105,7 @@ pub struct Settings {
     /// How many clients may be connected at once [default: 1024]
     #[arg(long, value_name = "COUNT", env = "GEOCACHE_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
-    /// The longest value, in bytes or with k or m, at most 64m; the same on every node [default: 1m]
+    /// The longest value, in bytes or with k or m, at most 7m; the same on every node [default: 1m]
     #[arg(long, value_name = "BYTES", env = "GEOCACHE_MAX_VALUE_BYTES")]
     pub max_value_bytes: Option<ByteSize>,
     /// How many threads serve [default: one per processor]

@@ -25,7 +25,9 @@ use crate::{
 
 const MEMORY_DEFAULT: u64 = 256 << 20;
 const MEMORY_MIN: u64 = 1 << 20;
-const VALUE_BYTES_MAX: u64 = 64 << 20;
+/// What one replicated frame carries, rounded down; the same for a standalone cache, so that a value fits both.
+const VALUE_BYTES_MAX: u64 = 7 << 20;
+const _: () = assert!(VALUE_BYTES_MAX as usize <= replication::wire::VALUE_BYTES_MAX);
 const THREADS_MAX: usize = 256;
 const PORT: u16 = 11211;
 /// The AMQP library logs as errors what the transport expects, handles and reports itself.
@@ -153,7 +155,7 @@ impl Config {
         }
         if let Some(ByteSize(bytes)) = settings.max_value_bytes {
             if !(1..=VALUE_BYTES_MAX).contains(&bytes) {
-                return Err(setting("--max-value-bytes", format!("is {bytes}; use 1 to 64m")));
+                return Err(setting("--max-value-bytes", format!("is {bytes}; use 1 to 7m")));
             }
             limits.value_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
         }

@@ -24,9 +24,6 @@ use crate::{
 
 /// How long the end waits for records to be sent.
 pub const CLOSE_WAIT: Duration = Duration::from_secs(10);
-/// What RabbitMQ takes by default, and what a frame has beside the value in it.
-const FRAME_BYTES: usize = 16 << 20;
-const FRAME_OVERHEAD_BYTES: usize = 64 << 10;
 
 /// Why a node could not run, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -94,16 +91,7 @@ fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, NameE
         Profile::Fast => rabbitmq::Profile::Fast,
         Profile::Durable => rabbitmq::Profile::Durable,
     };
-    // A frame takes at least one record, however large.
-    let frame = (config.options.value_bytes_max + FRAME_OVERHEAD_BYTES).max(FRAME_BYTES);
-    Ok(rabbitmq::Config::new(node, uris)
-        .cache(&config.cache)
-        .profile(profile)
-        .frame_bytes_max(frame)
-        .queue_bytes_max(
-            // Room for a few of the largest.
-            (4 * frame as u64).max(64 << 20),
-        ))
+    Ok(rabbitmq::Config::new(node, uris).cache(&config.cache).profile(profile))
 }
 
 /// Serves until a signal or the node's failure, then ends everything in order.

@@ -315,6 +315,23 @@ async fn a_value_that_the_capacity_cannot_hold_is_refused_not_evicted() {
 }
 
 #[tokio::test]
+async fn what_no_frame_carries_is_refused_where_there_is_a_transport() {
+    let node = replication::NodeId::new("us-east".parse().unwrap(), "n").unwrap();
+    let most = replication::wire::VALUE_BYTES_MAX;
+    let hub = crate::memory::Hub::new();
+    let replicated = || GeoCache::builder().transport(hub.join(node.clone()));
+    for (builder, field) in [
+        (replicated().value_bytes_max(most + 1), "value_bytes_max"),
+        (replicated().key_bytes_max(1 << 20), "key_bytes_max"),
+    ] {
+        let error = builder.build().await.unwrap_err();
+        assert!(matches!(error, BuildError::Setting { field: named, .. } if named == field), "{error}");
+    }
+    replicated().value_bytes_max(most).build().await.unwrap();
+    GeoCache::builder().value_bytes_max(most + 1).build().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_wrong_setting_is_named() {
     let refusal = async |builder: Builder| builder.build().await.expect_err("refused").to_string();
     assert_eq!(

@@ -62,7 +62,7 @@ fn settings_out_of_range_are_refused_by_name() {
         ["--memory", "1k"],
         ["--capacity", "0"],
         ["--max-connections", "0"],
-        ["--max-value-bytes", "65m"],
+        ["--max-value-bytes", "8m"],
         ["--max-value-bytes", "0"],
         ["--threads", "0"],
         ["--write-timeout-secs", "0"],
