@@ -187,14 +187,28 @@ async fn open(shared: &Shared, role: Role, index: usize) -> Result<Line, Fault> 
 /// What an operation on a connection ended with.
 #[derive(Debug)]
 pub(super) struct Failure {
-    soft: Option<AMQPSoftError>,
+    pub(super) blame: Blame,
     pub(super) reason: String,
+}
+
+/// What a failed operation speaks against.
+#[derive(Debug)]
+pub(super) enum Blame {
+    /// The broker said no.
+    Refused(AMQPSoftError),
+    /// The broker did not answer in time, or failed in itself.
+    Stuck,
+    /// The connection broke.
+    Link,
 }
 
 impl Failure {
     /// What `judge` makes of a refusal by the broker; anything else may be gone at the next attempt.
     pub(super) fn kind(&self, judge: impl FnOnce(&AMQPSoftError) -> FaultKind) -> FaultKind {
-        self.soft.as_ref().map_or(FaultKind::Transient, judge)
+        match &self.blame {
+            Blame::Refused(soft) => judge(soft),
+            Blame::Stuck | Blame::Link => FaultKind::Transient,
+        }
     }
 }
 
@@ -205,18 +219,22 @@ pub(super) async fn limited<T>(
     operation: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, Failure> {
     match timeout(limit, operation).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            let soft = match error.kind() {
-                ErrorKind::ProtocolError(error) => match error.kind() {
-                    AMQPErrorKind::Soft(soft) => Some(soft.clone()),
-                    AMQPErrorKind::Hard(_) => None,
-                },
-                _ => None,
-            };
-            Err(Failure { soft, reason: text(&error) })
+        Ok(result) => result.map_err(|error| Failure { blame: blame(&error), reason: text(&error) }),
+        Err(_) => {
+            let reason = format!("no answer within {limit:?} to: {what}");
+            Err(Failure { blame: Blame::Stuck, reason })
         }
-        Err(_) => Err(Failure { soft: None, reason: format!("no answer within {limit:?} to: {what}") }),
+    }
+}
+
+fn blame(error: &lapin::Error) -> Blame {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => match error.kind() {
+            AMQPErrorKind::Soft(soft) => Blame::Refused(soft.clone()),
+            AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR) => Blame::Stuck,
+            AMQPErrorKind::Hard(_) => Blame::Link,
+        },
+        _ => Blame::Link,
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::{
     Channel, Event,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeleteOptions},
+    options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
     protocol::AMQPSoftError,
     types::FieldTable,
 };
@@ -31,6 +31,7 @@ use super::{
     closed,
     connection::{Dialer, Failure, Line, limited, text},
     error::FaultKind,
+    queue::Queue,
     stats::Counters,
     topology::short,
 };
@@ -69,6 +70,7 @@ pub(super) struct Consumer {
     dialer: Dialer,
     commands: mpsc::Receiver<Subscribe>,
     closing: watch::Receiver<bool>,
+    queue: Queue,
     /// The present subscription's end of the feed.
     subscriber: Option<watch::Sender<Option<Feed>>>,
     active: Option<Active>,
@@ -81,7 +83,8 @@ impl Consumer {
         commands: mpsc::Receiver<Subscribe>,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { shared, dialer, commands, closing, subscriber: None, active: None }
+        let queue = Queue::new(shared.clone());
+        Self { shared, dialer, commands, closing, queue, subscriber: None, active: None }
     }
 
     /// Receives until the transport is closed; then deletes the queue and says whether that worked.
@@ -103,13 +106,7 @@ impl Consumer {
             drop(line);
             match self.reconnect(&reason).await {
                 Some(next) => line = next,
-                None => {
-                    let queue = &self.shared.topology.queue;
-                    let after = self.shared.config.queue_expires;
-                    return Err(format!(
-                        "the queue {queue:?} was not deleted, the broker removes it after {after:?}: {reason}"
-                    ));
-                }
+                None => return Err(self.queue.left(&reason)),
             }
         }
     }
@@ -136,7 +133,7 @@ impl Consumer {
                         return Err(reason);
                     }
                     if self.subscriber.is_some() && asserted.elapsed() >= ASSERT {
-                        self.declare(line).await.map_err(|failure| failure.reason)?;
+                        self.queue.declare(line).await.map_err(|failure| failure.reason)?;
                         asserted = Instant::now();
                     }
                 }
@@ -162,14 +159,14 @@ impl Consumer {
                 let reason = failure.reason.clone();
                 let lasting = failure.kind(|soft| match soft {
                     AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED => {
-                        FaultKind::Forbidden(self.shared.topology.queue.clone())
+                        FaultKind::Forbidden(self.queue.name().to_owned())
                     }
                     _ => FaultKind::Transient,
                 });
                 let error = if lasting == FaultKind::Transient {
                     TransportError::Unavailable { reason: reason.clone() }
                 } else {
-                    let queue = &self.shared.topology.queue;
+                    let queue = self.queue.name();
                     TransportError::Fatal {
                         reason: format!(
                             "the broker refused the queue {queue:?}: {reason}; give the user configure, write and read \
@@ -189,31 +186,19 @@ impl Consumer {
     /// Declares the queue and consumes from it for the present subscription, if there is one.
     async fn resume(&mut self, line: &mut Line) -> Result<(), Failure> {
         let Some(subscriber) = &self.subscriber else { return Ok(()) };
-        self.declare(line).await?;
-        let limit = self.shared.config.operation_timeout;
-        let prefetch = self.shared.config.prefetch;
-        let queue = short(&self.shared.topology.queue);
-        let begin = async {
-            let channel = line.connection.create_channel().await?;
-            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            let options = BasicConsumeOptions::default();
-            let stream = channel.basic_consume(queue, short(""), options, FieldTable::default()).await?;
-            Ok((channel, stream))
-        };
-        let (channel, stream) = limited(limit, "consume", begin).await?;
-        let acks = Arc::new(Acks::default());
-        subscriber.send_replace(Some(Feed { stream, acks: acks.clone() }));
-        self.active = Some(Active { channel, acks, since: Instant::now() });
-        Ok(())
-    }
-
-    async fn declare(&self, line: &mut Line) -> Result<(), Failure> {
-        let topology = &self.shared.topology;
-        let declare = async {
-            topology.declare_exchange(&line.channel).await?;
-            topology.declare_queue(&line.channel).await
-        };
-        limited(self.shared.config.operation_timeout, "declare the queue", declare).await
+        match consume(&self.shared, &mut self.queue, line).await {
+            Ok((channel, stream)) => {
+                self.queue.worked();
+                let acks = Arc::new(Acks::default());
+                subscriber.send_replace(Some(Feed { stream, acks: acks.clone() }));
+                self.active = Some(Active { channel, acks, since: Instant::now() });
+                Ok(())
+            }
+            Err(failure) => {
+                self.queue.failed(&failure, Instant::now().into_std());
+                Err(failure)
+            }
+        }
     }
 
     /// Tells the broker what was handled; begins again where the broker ended the consumer.
@@ -276,7 +261,7 @@ impl Consumer {
     }
 
     /// The end: acknowledges what was handled, deletes the queue, closes the connection.
-    async fn finish(mut self, line: Line) -> Result<(), String> {
+    async fn finish(mut self, mut line: Line) -> Result<(), String> {
         let limit = self.shared.config.close_timeout;
         if let Some(active) = &self.active {
             let telling = acknowledge(&active.channel, &active.acks, &self.shared.counters);
@@ -285,18 +270,27 @@ impl Consumer {
             }
         }
         self.unsubscribe().await;
-        let queue = &self.shared.topology.queue;
-        let delete = line.channel.queue_delete(short(queue), QueueDeleteOptions::default());
-        let deleted = limited(limit, "delete the queue", delete).await;
+        let deleted = self.queue.delete(&mut line, limit).await;
         line.close(limit).await;
-        deleted.map(|_| ()).map_err(|failure| {
-            let after = self.shared.config.queue_expires;
-            format!(
-                "the queue {queue:?} was not deleted, the broker removes it after {after:?}: {}",
-                failure.reason
-            )
-        })
+        deleted
     }
+}
+
+/// Begins to consume from the queue, declared first.
+async fn consume(
+    shared: &Shared,
+    queue: &mut Queue,
+    line: &mut Line,
+) -> Result<(Channel, lapin::Consumer), Failure> {
+    queue.declare(line).await?;
+    let begin = async {
+        let channel = line.connection.create_channel().await?;
+        channel.basic_qos(shared.config.prefetch, BasicQosOptions::default()).await?;
+        let (name, options) = (short(queue.name()), BasicConsumeOptions::default());
+        let stream = channel.basic_consume(name, short(""), options, FieldTable::default()).await?;
+        Ok((channel, stream))
+    };
+    limited(shared.config.operation_timeout, "consume", begin).await
 }
 
 async fn acknowledge(channel: &Channel, acks: &Acks, counters: &Counters) -> lapin::Result<()> {

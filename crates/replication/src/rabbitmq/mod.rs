@@ -52,6 +52,7 @@ mod endpoint;
 mod error;
 mod flight;
 mod publisher;
+mod queue;
 mod rotation;
 mod socket;
 mod stats;
@@ -95,6 +96,8 @@ struct Shared {
     config: Config,
     endpoints: Vec<Endpoint>,
     topology: Topology,
+    /// The name of the node's queue.
+    queue: Mutex<String>,
     status: Status,
     counters: Counters,
 }
@@ -133,10 +136,11 @@ impl RabbitMq {
     /// [`Config::connect_wait`]; everything else is an error at once.
     pub async fn connect(config: Config) -> Result<Arc<Self>, ConnectError> {
         config.check()?;
-        let life = fastrand::u64(..);
+        let topology = Topology::new(&config);
         let shared = Arc::new(Shared {
             endpoints: config.endpoints()?,
-            topology: Topology::new(&config, life),
+            queue: Mutex::new(topology.queue(fastrand::u64(..))),
+            topology,
             status: Status::new(Instant::now().into_std()),
             counters: Counters::default(),
             config,
@@ -167,9 +171,10 @@ impl RabbitMq {
         self.shared.counters.snapshot()
     }
 
-    /// The name of this node's queue at the broker.
-    pub fn queue(&self) -> &str {
-        &self.shared.topology.queue
+    /// The name of this node's queue at the broker. It changes when the queue became useless there and was replaced
+    /// ([`Stats::queues_replaced`]).
+    pub fn queue(&self) -> String {
+        self.shared.queue.lock().clone()
     }
 
     fn is_closing(&self) -> bool {
@@ -259,7 +264,7 @@ impl fmt::Debug for RabbitMq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RabbitMq")
             .field("node", &self.shared.config.node)
-            .field("queue", &self.shared.topology.queue)
+            .field("queue", &self.queue())
             .field("health", &*self.shared.status.health().borrow())
             .field("stats", &self.stats())
             .finish_non_exhaustive()

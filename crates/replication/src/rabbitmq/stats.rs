@@ -51,6 +51,8 @@ counters! {
     connect_failures,
     /// Times that the broker ended the consumer, as when the queue was deleted; it was declared again.
     consumer_cancels,
+    /// Times that the node's queue was left for another, since its host was down or it had no leader.
+    queues_replaced,
     /// Times that the broker stopped accepting publishes for lack of memory or disk.
     blocked,
 }

@@ -23,11 +23,12 @@ use crate::{node::NodeId, transport::Destination};
 /// The slice of the key space that frames are about: all of it.
 const SLICE: &str = "0";
 
-/// The names and properties of one node life's place at the broker.
+/// The names and properties of a node's place at the broker.
 #[derive(Debug, Clone)]
 pub(super) struct Topology {
     pub(super) exchange: String,
-    pub(super) queue: String,
+    /// What the names of the node's queues begin with.
+    queues: String,
     bindings: [String; 3],
     profile: Profile,
     expires: Duration,
@@ -36,11 +37,11 @@ pub(super) struct Topology {
 }
 
 impl Topology {
-    /// The topology of one life of the configured node.
-    pub(super) fn new(config: &Config, life: u64) -> Self {
+    /// The topology of the configured node.
+    pub(super) fn new(config: &Config) -> Self {
         let node = &config.node;
         let exchange = format!("geocache.{}", config.cache);
-        let queue = format!("{exchange}.{}.{}.{life:016x}", node.region(), node.name());
+        let queues = format!("{exchange}.{}.{}", node.region(), node.name());
         let bindings = [
             routing_key(&Destination::Everyone),
             routing_key(&Destination::Region(node.region().clone())),
@@ -48,13 +49,23 @@ impl Topology {
         ];
         Self {
             exchange,
-            queue,
+            queues,
             bindings,
             profile: config.profile,
             expires: config.queue_expires,
             frames_max: config.queue_frames_max,
             bytes_max: config.queue_bytes_max,
         }
+    }
+
+    /// The name of the queue of one life of the node.
+    pub(super) fn queue(&self, life: u64) -> String {
+        format!("{}.{life:016x}", self.queues)
+    }
+
+    /// The routing keys that the queue is bound to.
+    pub(super) fn bindings(&self) -> &[String] {
+        &self.bindings
     }
 
     /// Declares the exchange; changes nothing where it exists as it should.
@@ -66,11 +77,11 @@ impl Topology {
     }
 
     /// Declares the queue and its bindings; changes nothing where they exist.
-    pub(super) async fn declare_queue(&self, channel: &Channel) -> lapin::Result<()> {
+    pub(super) async fn declare_queue(&self, channel: &Channel, queue: &str) -> lapin::Result<()> {
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        channel.queue_declare(short(&self.queue), options, self.queue_arguments()).await?;
+        channel.queue_declare(short(queue), options, self.queue_arguments()).await?;
         for key in &self.bindings {
-            let (queue, exchange) = (short(&self.queue), short(&self.exchange));
+            let (queue, exchange) = (short(queue), short(&self.exchange));
             channel
                 .queue_bind(queue, exchange, short(key), QueueBindOptions::default(), FieldTable::default())
                 .await?;
@@ -132,14 +143,14 @@ mod tests {
 
     #[test]
     fn names_carry_cache_region_node_and_life() {
-        let topology = Topology::new(&config(), 0xab);
+        let topology = Topology::new(&config());
         assert_eq!(topology.exchange, "geocache.shop");
-        assert_eq!(topology.queue, "geocache.shop.eu-central.node-1.00000000000000ab");
+        assert_eq!(topology.queue(0xab), "geocache.shop.eu-central.node-1.00000000000000ab");
     }
 
     #[test]
     fn a_node_is_bound_to_everyone_its_region_and_itself() {
-        let topology = Topology::new(&config(), 1);
+        let topology = Topology::new(&config());
         assert_eq!(topology.bindings, ["all.0", "region.eu-central.0", "node.eu-central.node-1.0"]);
     }
 
@@ -148,14 +159,14 @@ mod tests {
         let longest = "a".repeat(geo::NAME_BYTES_MAX);
         let node = NodeId::new(longest.parse().unwrap(), &longest).unwrap();
         let config = Config::new(node.clone(), vec!["amqp://localhost".to_owned()]).cache(longest.clone());
-        assert!(Topology::new(&config, u64::MAX).queue.len() <= 255);
+        assert!(Topology::new(&config).queue(u64::MAX).len() <= 255);
         assert!(routing_key(&Destination::Node(node)).len() <= 255);
     }
 
     #[test]
     fn the_profile_decides_queue_type_and_persistence() {
         for (profile, kind, mode) in [(Profile::Fast, "classic", 1), (Profile::Durable, "quorum", 2)] {
-            let topology = Topology::new(&config().profile(profile), 1);
+            let topology = Topology::new(&config().profile(profile));
             let arguments = topology.queue_arguments();
             assert_eq!(arguments.inner()["x-queue-type"], AMQPValue::LongString(kind.into()));
             assert_eq!(arguments.inner()["x-overflow"], AMQPValue::LongString("drop-head".into()));
