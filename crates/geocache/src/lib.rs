@@ -53,3 +53,8 @@ pub use stats::{RegionStats, Stats};
 pub use store::Outcome;
 pub use value::Codec;
 pub use write::{Expect, TimeToLive, Write};
+
+/// The examples of the repository's README, compiled and run with the other doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct ReadmeExamples;
