@@ -21,8 +21,3 @@ pub mod proxy;
 mod wait;
 
 pub use wait::{unique_name, wait_until};
-
-/// Compiles and runs the examples of the workspace's README.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;
