@@ -25,6 +25,11 @@
 //! queue by frames, bytes and time. Nothing waits without a limit except the reconnection loop, which never gives up while
 //! the transport is open; [`RabbitMq::stats`] counts what happens at each bound.
 //!
+//! Known limits: a frame of `frame_bytes_max` times `prefetch` is what waiting frames may take here, so lower one where
+//! values are large. A quorum queue of RabbitMQ 4 drops a frame after 20 deliveries without acknowledgement. A quorum queue
+//! that lost its leader for good *and* its owner stops every publisher until an operator deletes it; with its owner alive,
+//! the owner leaves it within about 15 s.
+//!
 //! The client library logs each returned frame whole, as a warning of the target `lapin::returned_messages`. Where logs
 //! must not hold cached values, switch that target off.
 //!
