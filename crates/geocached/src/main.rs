@@ -11,6 +11,10 @@ use geocached::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// Values come and go on different threads, and frames are large: what the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
