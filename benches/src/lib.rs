@@ -1,1 +1,15 @@
-//! placeholder
+//! Measurements: what they have in common, which is how they report.
+//!
+//! `cargo xtask bench NAME` runs one of them in a release build, `cargo xtask bench` all:
+//!
+//! | name | measures |
+//! |---|---|
+//! | `replication` | three nodes over RabbitMQ beside the bare client library: records a second, lag |
+//! | `embedded` | `GeoCache` in the caller's process: reads and writes, and what they allocate |
+//! | `core` | `cache-core` alone |
+//!
+//! Each prints a table and leaves its figures in `target/bench/NAME.json` of the workspace. Figures of two programs are
+//! comparable where they come from one run on one machine, which is why each comparison is a ratio taken in one run.
+
+pub mod micro;
+pub mod report;

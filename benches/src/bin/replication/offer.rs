@@ -1,0 +1,60 @@
+//! Writers: at a steady pace, or as fast as the receivers keep up. Each runs on a thread of its own, as callers do.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// How many records a writer is ahead of the slower receiver at most. Enough to fill every frame, and far below what
+/// makes an outbox or a broker's queue drop.
+pub(crate) const LEAD: u64 = 8_192;
+
+/// A steady writer sleeps at least so long, or it would take a core for itself.
+const NAP: Duration = Duration::from_micros(100);
+
+/// The processor time that this process has used, where the system tells (Linux).
+pub(crate) fn processor_seconds() -> Option<f64> {
+    /// The unit of these fields on every Linux of today.
+    const TICKS_PER_S: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th field after it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / TICKS_PER_S)
+}
+
+/// Calls `write` at `rate` a second; returns the rate that was reached.
+pub(crate) fn steadily(rate: u64, length: Duration, mut write: impl FnMut()) -> f64 {
+    let total = (rate as f64 * length.as_secs_f64()) as u64;
+    let start = Instant::now();
+    let due = |count: u64| Duration::from_secs_f64(count as f64 / rate as f64);
+    let mut written = 0;
+    while written < total {
+        let elapsed = start.elapsed();
+        while written < total && due(written) <= elapsed {
+            write();
+            written += 1;
+        }
+        sleep(due(written).saturating_sub(start.elapsed()).max(NAP));
+    }
+    written as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Calls `write` for so long, at most [`LEAD`] ahead of what `arrived` says; returns how often.
+pub(crate) fn flat_out(length: Duration, mut write: impl FnMut(), arrived: impl Fn() -> u64) -> u64 {
+    const BATCH: u64 = 256;
+    let start = Instant::now();
+    let before = arrived();
+    let mut written = 0;
+    while start.elapsed() < length {
+        if written + BATCH > arrived() - before + LEAD {
+            sleep(NAP);
+            continue;
+        }
+        for _ in 0..BATCH {
+            write();
+        }
+        written += BATCH;
+    }
+    written
+}

@@ -1,0 +1,274 @@
+//! The baseline: the client library alone, doing the broker's part of the same job.
+//!
+//! One publishing connection with confirms and at most four frames unconfirmed; a topic exchange; three queues with the
+//! arguments of ours, each consumed on a connection of its own, the publisher's own among them, since a node receives its
+//! own broadcast too. Nothing is encoded, decoded, numbered, or kept. Floods send one frame of our frames' size over and
+//! over; at a rate, records accumulate while four frames are unconfirmed, as ours do.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use parking_lot::Mutex;
+use replication::{rabbitmq::Profile, wire};
+use tokio::{sync::Notify, task::spawn_blocking};
+
+use crate::{
+    arrivals::{Arrivals, Lag, Lags},
+    nodes::{Flood, Speed},
+    offer,
+};
+
+const WINDOW: usize = 4;
+const QUEUES: usize = 3;
+const PREFETCH: u16 = 128;
+const KEY: &str = "all.0";
+
+pub(crate) struct Raw {
+    channel: Channel,
+    exchange: ShortString,
+    queues: Vec<ShortString>,
+    properties: BasicProperties,
+    /// The publisher's own copy first.
+    arrivals: Vec<Arc<Arrivals>>,
+    /// How many bytes a record has in the frames that are sent now: how receivers count.
+    record_bytes: Arc<Mutex<usize>>,
+    connections: Vec<Connection>,
+}
+
+/// Records that wait for a place in the window.
+#[derive(Default)]
+struct Waiting {
+    bytes: Mutex<Vec<u8>>,
+    filled: Notify,
+}
+
+impl Waiting {
+    fn add(&self, record: &[u8]) {
+        let mut bytes = self.bytes.lock();
+        let was_empty = bytes.is_empty();
+        bytes.extend_from_slice(record);
+        drop(bytes);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// What waits, up to `bytes_max`.
+    fn take(&self, bytes_max: usize) -> Option<Vec<u8>> {
+        let mut bytes = self.bytes.lock();
+        let length = bytes_max.min(bytes.len());
+        let rest = bytes.split_off(length);
+        let taken = std::mem::replace(&mut *bytes, rest);
+        Some(taken).filter(|taken| !taken.is_empty())
+    }
+}
+
+impl Raw {
+    pub(crate) async fn start(url: &str, profile: Profile, name: &str) -> Result<Self> {
+        let publishing = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = publishing.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let exchange = ShortString::from(format!("geocache.{name}-raw"));
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        channel
+            .exchange_declare(exchange.clone(), ExchangeKind::Topic, options, FieldTable::default())
+            .await?;
+        let persistence = if profile == Profile::Durable { 2 } else { 1 };
+        let mut raw = Self {
+            channel,
+            exchange,
+            queues: Vec::new(),
+            properties: BasicProperties::default().with_delivery_mode(persistence),
+            arrivals: Vec::new(),
+            record_bytes: Arc::new(Mutex::new(1)),
+            connections: vec![publishing],
+        };
+        for index in 0..QUEUES {
+            raw.consume(url, profile, index).await?;
+        }
+        Ok(raw)
+    }
+
+    async fn consume(&mut self, url: &str, profile: Profile, index: usize) -> Result<()> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        let queue = ShortString::from(format!("{}.{index}", self.exchange));
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(queue.clone(), options, queue_arguments(profile)).await?;
+        // The same three bindings as a node's.
+        for key in [KEY.to_owned(), format!("region.r{index}.0"), format!("node.r{index}.bench.0")] {
+            let (queue, exchange) = (queue.clone(), self.exchange.clone());
+            let options = QueueBindOptions::default();
+            channel
+                .queue_bind(queue, exchange, ShortString::from(key), options, FieldTable::default())
+                .await?;
+        }
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let tag = ShortString::from("");
+        let options = BasicConsumeOptions::default();
+        let mut stream = channel.basic_consume(queue.clone(), tag, options, FieldTable::default()).await?;
+        let arrivals = Arc::new(Arrivals::default());
+        let (noting, record_bytes) = (Arc::clone(&arrivals), Arc::clone(&self.record_bytes));
+        tokio::spawn(async move {
+            // Ends with the connection. What is there is taken first and acknowledged at once, as ours does.
+            while let Some(Ok(first)) = stream.next().await {
+                let mut next = Some(first);
+                let mut last = 0;
+                while let Some(delivery) = next {
+                    last = delivery.delivery_tag;
+                    let records = delivery.data.len() / *record_bytes.lock();
+                    noting.note(records as u64, Bytes::from(delivery.data));
+                    next = stream.next().now_or_never().flatten().and_then(Result::ok);
+                }
+                if channel.basic_ack(last, BasicAckOptions { multiple: true }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.arrivals.push(arrivals);
+        self.queues.push(queue);
+        self.connections.push(connection);
+        Ok(())
+    }
+
+    /// Sends frames like those of `ours` as fast as the receivers keep up, until both others have all.
+    pub(crate) async fn flood(&self, length: Duration, ours: Flood) -> Result<Speed> {
+        let (per_frame, record_bytes) = (ours.records_per_frame.round() as u64, ours.record_bytes());
+        *self.record_bytes.lock() = record_bytes;
+        let frame = vec![b'v'; per_frame as usize * record_bytes];
+        let before: Vec<u64> = self.receivers().map(|arrivals| arrivals.records()).collect();
+        let mut confirms = FuturesUnordered::new();
+        let mut frames = 0;
+        let (start, processor_s) = (Instant::now(), offer::processor_seconds());
+        while start.elapsed() < length {
+            let lagging = self.receivers().zip(&before).find(|(arrivals, before)| {
+                frames * per_frame + per_frame > arrivals.records() - *before + offer::LEAD
+            });
+            if let Some((arrivals, _)) = lagging {
+                tokio::select! {
+                    confirmed = confirms.next(), if !confirms.is_empty() => { confirmed.transpose()?; }
+                    () = arrivals.news() => {}
+                }
+                continue;
+            }
+            if confirms.len() == WINDOW {
+                confirms.next().await.transpose()?;
+            }
+            confirms.push(self.publish(&frame));
+            frames += 1;
+        }
+        while confirms.next().await.transpose()?.is_some() {}
+        let mut end = start;
+        for (arrivals, before) in self.receivers().zip(before) {
+            end = end.max(arrivals.reached(before + frames * per_frame).await?);
+        }
+        Ok(Speed::of(frames * per_frame, end - start, processor_s))
+    }
+
+    /// Offers records of our records' size at a rate, and takes each one's time from before it was offered until its frame
+    /// was received.
+    pub(crate) async fn lag(&self, rate: u64, length: Duration, ours: Flood) -> Result<Lag> {
+        let record_bytes = ours.record_bytes();
+        *self.record_bytes.lock() = record_bytes;
+        self.receivers().for_each(|arrivals| arrivals.keep());
+        let before: Vec<u64> = self.receivers().map(|arrivals| arrivals.records()).collect();
+        let base = Instant::now();
+        let waiting = Arc::new(Waiting::default());
+        let offering = Arc::clone(&waiting);
+        let mut offered = spawn_blocking(move || {
+            let mut record = vec![b'v'; record_bytes];
+            let mut written: u64 = 0;
+            let write = || {
+                let now = u64::try_from(base.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                record[..8].copy_from_slice(&now.to_le_bytes());
+                offering.add(&record);
+                written += 1;
+            };
+            (offer::steadily(rate, length, write), written)
+        });
+        let frame_bytes_max = wire::FRAME_BYTES / record_bytes * record_bytes;
+        let mut confirms = FuturesUnordered::new();
+        let mut done = None;
+        let (written_per_s, written) = loop {
+            while confirms.len() < WINDOW
+                && let Some(frame) = waiting.take(frame_bytes_max)
+            {
+                confirms.push(async move { self.publish(&frame).await });
+            }
+            if let Some(done) = done.filter(|_| confirms.is_empty()) {
+                break done;
+            }
+            tokio::select! {
+                confirmed = confirms.next(), if !confirms.is_empty() => { confirmed.transpose()?; }
+                () = waiting.filled.notified(), if confirms.len() < WINDOW => {}
+                ended = &mut offered, if done.is_none() => done = Some(ended?),
+            }
+        };
+        let mut lags = Lags::since(base)?;
+        let mut frames = 0;
+        for (arrivals, before) in self.receivers().zip(before) {
+            arrivals.reached(before + written).await?;
+            for (came, frame) in arrivals.take_kept() {
+                frames += 1;
+                for record in frame.chunks_exact(record_bytes) {
+                    lags.add(came, record)?;
+                }
+            }
+        }
+        Ok(lags.lag(frames, written_per_s))
+    }
+
+    /// Deletes what was declared, the exchange of ours among it, which nodes leave behind.
+    pub(crate) async fn close(self, ours: &str) -> Result<()> {
+        for queue in &self.queues {
+            self.channel.queue_delete(queue.clone(), QueueDeleteOptions::default()).await?;
+        }
+        for exchange in [self.exchange.clone(), ShortString::from(format!("geocache.{ours}"))] {
+            self.channel.exchange_delete(exchange, ExchangeDeleteOptions::default()).await?;
+        }
+        for connection in &self.connections {
+            connection.close(200, ShortString::from("OK")).await?;
+        }
+        Ok(())
+    }
+
+    fn receivers(&self) -> impl Iterator<Item = &Arc<Arrivals>> {
+        self.arrivals[1..].iter()
+    }
+
+    async fn publish(&self, frame: &[u8]) -> Result<()> {
+        let (exchange, key) = (self.exchange.clone(), ShortString::from(KEY));
+        let options = BasicPublishOptions::default();
+        let publish = self.channel.basic_publish(exchange, key, options, frame, self.properties.clone());
+        match publish.await?.await? {
+            Confirmation::Ack(_) => Ok(()),
+            other => anyhow::bail!("the broker did not confirm a frame of the baseline: {other:?}"),
+        }
+    }
+}
+
+/// As a node's queue is declared.
+fn queue_arguments(profile: Profile) -> FieldTable {
+    let kind = if profile == Profile::Durable { "quorum" } else { "classic" };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+    arguments.insert("x-expires".into(), AMQPValue::LongLongInt(600_000));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(100_000));
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(64 << 20));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    arguments
+}
