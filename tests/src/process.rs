@@ -4,6 +4,10 @@
 //! which kills it when the pipe to the test closes: a `Drop` alone would leave it behind when the test is killed.
 //! The last 5,000 lines that it printed are kept, and shown when a wait for it fails.
 //!
+//! A program is deaf to the settings of whoever runs the tests: of the variables `GEOCACHE_…` it gets those that the test
+//! passes and no other. A developer's `GEOCACHE_REGION` and `GEOCACHE_AMQP` would make a daemon under test join, and
+//! flush, the cluster that they name.
+//!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
 //! use std::time::Duration;
@@ -40,6 +44,8 @@ use crate::{broker::program, wait_until};
 /// The variable that names a built daemon, in place of the one that cargo builds.
 pub const GEOCACHED_VARIABLE: &str = "GEOCACHE_TEST_GEOCACHED";
 
+/// What the names of the daemon's settings in the environment begin with.
+const SETTING_PREFIX: &str = "GEOCACHE_";
 const LOG_LINES_MAX: usize = 5_000;
 /// Prints its own process id, then becomes the program.
 const ANNOUNCE: &str = r#"echo "$$"; exec "$0" "$@""#;
@@ -62,7 +68,7 @@ impl Process {
         Self::spawn_with(program, arguments, &[])
     }
 
-    /// Starts `program` with additional environment variables.
+    /// Starts `program` with additional environment variables; of those named `GEOCACHE_…`, with these alone.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -71,7 +77,9 @@ impl Process {
             bail!("there is no program {}", program.display());
         }
         let mut minder = Command::new(self::program()?)
-            .args(["mind", "--"])
+            .arg("mind")
+            .args(environment.iter().flat_map(|(name, _)| ["--keep", name]))
+            .arg("--")
             .arg(program)
             .args(arguments)
             .envs(environment.iter().copied())
@@ -210,11 +218,12 @@ fn keep(stream: impl Read + Send + 'static, log: &Arc<Mutex<VecDeque<String>>>) 
     });
 }
 
-/// Runs a program that ends with this process's standard input, or at a signal; the body of `broker mind`.
+/// Runs a program that ends with this process's standard input, or at a signal; the body of `broker mind`. The program
+/// gets this process's environment without the variables `GEOCACHE_…`, save those that are `kept` by name.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn mind(program: &[String]) -> Result<ExitCode> {
+pub fn mind(program: &[String], kept: &[String]) -> Result<ExitCode> {
     let (end, ended) = channel();
     let at_signal = end.clone();
     ctrlc::set_handler(move || at_signal.send(()).unwrap_or_default())
@@ -223,7 +232,15 @@ pub fn mind(program: &[String]) -> Result<ExitCode> {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         let _ = end.send(());
     });
-    let mut child = Command::new("sh").args(["-c", ANNOUNCE]).args(program).stdin(Stdio::null()).spawn()?;
+    let mut command = Command::new("sh");
+    command.args(["-c", ANNOUNCE]).args(program).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with(SETTING_PREFIX) && !kept.iter().any(|kept| *kept == shown) {
+            command.env_remove(&name);
+        }
+    }
+    let mut child = command.spawn()?;
     loop {
         if let Some(status) = child.try_wait()? {
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
@@ -255,6 +272,11 @@ pub fn geocached() -> Result<PathBuf> {
         .map_err(|error| anyhow!(error))
 }
 
+/// As xtask sees it: there Cargo.lock may not change.
+fn on_build_machine() -> bool {
+    std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1")
+}
+
 /// Builds a package's binary of the same name and asks cargo where it put it.
 fn build(package: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -268,6 +290,7 @@ fn build(package: &str) -> Result<PathBuf> {
             "--bin",
             package,
         ])
+        .args(on_build_machine().then_some("--locked"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -89,6 +89,40 @@ async fn a_frozen_program_goes_on_when_thawed() {
     process.wait_for_line("heard", BOUND).await;
 }
 
+/// A daemon under test joined, and emptied, the cluster that a developer's exported settings named.
+#[test]
+fn the_callers_settings_do_not_reach_a_program_unless_kept_by_name() {
+    let printed = |keep: &[&str]| {
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_broker"))
+            .arg("mind")
+            .args(keep)
+            .args(["--", "/bin/sh", "-c", "env"])
+            .envs([("GEOCACHE_REGION", "us-east"), ("GEOCACHE_AMQP", "amqp://live"), ("OTHER", "stays")])
+            // An end of the input would end the program before it printed.
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn();
+        let mut child = out.unwrap();
+        let held = child.stdin.take();
+        let out = child.wait_with_output().unwrap();
+        drop(held);
+        assert!(out.status.success());
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let without = printed(&[]);
+    assert!(without.contains("OTHER=stays") && !without.contains("GEOCACHE_"), "{without}");
+    let with = printed(&["--keep", "GEOCACHE_REGION"]);
+    assert!(with.contains("GEOCACHE_REGION=us-east") && !with.contains("GEOCACHE_AMQP"), "{with}");
+}
+
+#[tokio::test]
+async fn a_setting_that_the_test_passes_reaches_the_program() {
+    let arguments = ["-c", "echo region $GEOCACHE_REGION; exec sleep 600"];
+    let process =
+        Process::spawn_with(Path::new("/bin/sh"), &arguments, &[("GEOCACHE_REGION", "us-east")]).unwrap();
+    assert_eq!(process.wait_for_line("region", BOUND).await, "region us-east");
+}
+
 #[test]
 fn a_program_that_is_not_there_is_an_error() {
     let error = Process::spawn(Path::new("/no/such/program"), &[]).unwrap_err();

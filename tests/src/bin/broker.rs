@@ -39,6 +39,9 @@ enum Command {
     /// Run a program that ends with this command's standard input
     #[command(hide = true)]
     Mind {
+        /// A variable GEOCACHE_… that the program gets; the others it does not
+        #[arg(long, value_name = "NAME")]
+        keep: Vec<String>,
         /// The program and its arguments
         #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
         program: Vec<String>,
@@ -77,7 +80,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         },
-        Command::Mind { program } => return mind(&program),
+        Command::Mind { keep, program } => return mind(&program, &keep),
         Command::Hold => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             runtime.block_on(async {
