@@ -288,7 +288,8 @@ impl Folder {
     /// Held while a folder is created and locked, and while folders are swept: no sweep sees one between the two.
     fn laying() -> Result<File> {
         fs::create_dir_all(root()).with_context(|| format!("could not create {}", root().display()))?;
-        let lock = File::create(root().join("laying.lock"))?;
+        let path = root().join("laying.lock");
+        let lock = File::create(&path).with_context(|| format!("could not create {}", path.display()))?;
         flock(&lock, FlockOperation::LockExclusive)?;
         Ok(lock)
     }
