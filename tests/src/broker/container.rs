@@ -2,6 +2,7 @@
 //!
 //! The container is created rather than run, so that its configuration is copied in before the first start (which also
 //! works with an engine on another file system), and it is kept when it ends, so that a restart finds its data.
+//! Its processes are the engine's, often of another machine, so whether it is there is a question to the engine.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -115,9 +116,42 @@ impl Container {
 
 /// Removes the container that `folder` names, if it names one.
 pub(super) fn remove(folder: &Path) -> Result<()> {
-    let Ok(text) = fs::read_to_string(folder.join(NAME_FILE)) else { return Ok(()) };
-    let Some((engine, name)) = text.split_once(' ') else { return Ok(()) };
-    let mut command = Command::new(engine);
-    command.args(["rm", "--force", "--volumes", name]);
-    run::captured(command, ORDER_BOUND, &Ending::new(false)).map(drop)
+    Named::in_folder(folder)
+        .map_or(Ok(()), |named| named.ask(&["rm", "--force", "--volumes", &named.name]).map(drop))
+}
+
+/// A container as a broker's folder names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) engine: String,
+    pub(super) name: String,
+}
+
+impl Named {
+    /// The one that `folder` names, if it names one.
+    pub(super) fn in_folder(folder: &Path) -> Option<Self> {
+        let text = fs::read_to_string(folder.join(NAME_FILE)).ok()?;
+        let (engine, name) = text.split_once(' ')?;
+        Some(Self { engine: engine.to_owned(), name: name.to_owned() })
+    }
+
+    /// Whether the engine has it, running or not.
+    pub(super) fn exists(&self) -> Result<bool> {
+        self.is_listed(&["ps", "--all", "--format", "{{.Names}}"])
+    }
+
+    /// Whether it runs, frozen or not.
+    pub(super) fn runs(&self) -> Result<bool> {
+        self.is_listed(&["ps", "--format", "{{.Names}}"])
+    }
+
+    fn is_listed(&self, words: &[&str]) -> Result<bool> {
+        Ok(self.ask(words)?.lines().any(|line| line.trim() == self.name))
+    }
+
+    fn ask(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.engine);
+        command.args(words);
+        run::captured(command, ORDER_BOUND, &Ending::new(false))
+    }
 }

@@ -3,16 +3,63 @@
 //! A broker is a shell script, a virtual machine, a few helpers and a port mapper that outlives them all. Each inherits
 //! the environment of the first, so the mark finds them all; process groups and pid files do not (the port mapper and
 //! the helpers leave the group, and a pid may be someone else's by now).
+//!
+//! A container's processes are not to be seen from here, so of a broker in a container the engine is asked.
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::container::Named;
+
+/// What one broker has on this machine: how a test tells whether it is gone.
+#[derive(Debug, Clone)]
+pub struct Footprint {
+    folder: PathBuf,
+    container: Option<Named>,
+}
+
+impl Footprint {
+    /// That of the broker whose folder this is. The folder names the container, so this is for while it exists.
+    pub fn of(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), container: Named::in_folder(folder) }
+    }
+
+    /// The engine whose container the broker is; `None` where it is processes of this machine.
+    pub fn engine(&self) -> Option<&str> {
+        self.container.as_ref().map(|container| container.engine.as_str())
+    }
+
+    /// The names of what runs: the broker's processes, its helpers' and its port mapper's, or its container.
+    ///
+    /// # Errors
+    /// When the engine does not say.
+    pub fn running(&self) -> Result<Vec<String>> {
+        match &self.container {
+            None => Ok(processes(&self.folder).into_iter().map(name_of).collect()),
+            Some(container) => Ok(container.runs()?.then(|| container.name.clone()).into_iter().collect()),
+        }
+    }
+
+    /// The names of all that is left: what runs, a container that ended, the folder.
+    ///
+    /// # Errors
+    /// When the engine does not say.
+    pub fn left(&self) -> Result<Vec<String>> {
+        let mut left = match &self.container {
+            None => self.running()?,
+            Some(container) => container.exists()?.then(|| container.name.clone()).into_iter().collect(),
+        };
+        left.extend(self.folder.exists().then(|| self.folder.display().to_string()));
+        Ok(left)
+    }
+}
 
 /// The variable that marks the processes of the broker whose folder it holds.
 pub(super) const MARK: &str = "GEOCACHE_BROKER_FOLDER";
@@ -77,9 +124,49 @@ fn in_ps(mark: &str) -> Vec<Pid> {
         .collect()
 }
 
+/// The name of a process's program; empty if the process is gone.
+fn name_of(pid: Pid) -> String {
+    let pid = pid.as_raw_nonzero();
+    let shown = fs::read_to_string(format!("/proc/{pid}/comm")).or_else(|_| {
+        let shown = Command::new("ps").args(["-o", "comm=", "-p", &pid.to_string()]).output()?;
+        std::io::Result::Ok(String::from_utf8_lossy(&shown.stdout).into_owned())
+    });
+    // Where ps shows a path.
+    shown.unwrap_or_default().trim().rsplit('/').next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    /// A broker in a container was looked for among this machine's processes, where it never is.
+    #[test]
+    fn a_container_is_asked_after_at_its_engine() {
+        let folder = std::env::temp_dir().join(crate::unique_name("footprint"));
+        fs::create_dir(&folder).unwrap();
+        let engine = folder.join("engine");
+        let answers = |script: &str| {
+            // Put in place whole: a file still open for writing cannot be run.
+            fs::write(folder.join("new"), format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(folder.join("new"), fs::Permissions::from_mode(0o755)).unwrap();
+            fs::rename(folder.join("new"), &engine).unwrap();
+        };
+        fs::write(folder.join("container"), format!("{} ours", engine.display())).unwrap();
+        let footprint = Footprint::of(&folder);
+        assert_eq!(footprint.engine(), engine.to_str());
+        answers("echo ours-too; echo ours");
+        assert_eq!(footprint.running().unwrap(), ["ours"]);
+        answers("echo ours-too; if [ \"$2\" = --all ]; then echo ours; fi");
+        assert!(footprint.running().unwrap().is_empty());
+        assert_eq!(footprint.left().unwrap(), ["ours", folder.to_str().unwrap()]);
+        answers("echo is the engine there >&2; exit 1");
+        assert!(footprint.left().is_err(), "no answer is not the answer that nothing is left");
+        answers("echo ours-too");
+        assert_eq!(footprint.left().unwrap(), [folder.to_str().unwrap()]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn marked_processes_are_found_and_killed_and_others_are_not() {
@@ -94,6 +181,7 @@ mod tests {
         let mut ours = start(&folder).unwrap();
         let mut other = start(&folder.join("x")).unwrap();
         assert_eq!(processes(&folder), [Pid::from_child(&ours)]);
+        assert_eq!(Footprint::of(&folder).left().unwrap(), [name_of(Pid::from_child(&ours))]);
         kill_all(&folder).unwrap();
         assert!(!ours.wait().unwrap().success());
         assert!(other.try_wait().unwrap().is_none(), "the other broker's process was hit");

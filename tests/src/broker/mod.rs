@@ -50,6 +50,7 @@ mod provision;
 mod run;
 pub mod supervisor;
 
+pub use footprint::Footprint;
 use protocol::{Order, Reply};
 
 /// The variable that names a broker already there.
