@@ -79,6 +79,11 @@ impl Replication {
     pub(crate) fn new(handle: Handle) -> Self {
         Self { status: handle.status(), handle: Mutex::new(Some(handle)) }
     }
+
+    /// Whether the node's task is there.
+    fn is_running(&self) -> bool {
+        self.status.has_changed().is_ok()
+    }
 }
 
 /// How a node ended.
@@ -119,7 +124,9 @@ impl GeoCache {
     /// Whether the node is ready: it has the state of the others, so that a miss here is a miss. A node that is not
     /// serves what it has. One without a transport is always ready.
     pub fn is_ready(&self) -> bool {
-        self.node.replication.as_ref().is_none_or(|replication| replication.status.borrow().ready)
+        let is_ready =
+            |replication: &Replication| replication.is_running() && replication.status.borrow().ready;
+        self.node.replication.as_ref().is_none_or(is_ready)
     }
 
     /// Waits until the node is ready.
@@ -130,14 +137,15 @@ impl GeoCache {
         let Some(replication) = &self.node.replication else { return Ok(()) };
         let mut status = replication.status.clone();
         let reached = status.wait_for(|status| status.ready || status.failure.is_some()).await;
-        match reached.map_err(|_| Error::Closed)?.failure.as_ref() {
+        match reached.map_err(|_| self.ended())?.failure.as_ref() {
             Some(failure) => Err(Error::Stopped { reason: failure.to_string() }),
+            None if !replication.is_running() => Err(self.ended()),
             None => Ok(()),
         }
     }
 
     /// Resolves when the node had to stop replicating, with the reason: another live process uses its name, its clock
-    /// went back, or the transport cannot work as configured. Never resolves for a node that is well, without a
+    /// went back, the transport cannot work as configured, or its task ended with a panic. Never resolves for a node that is well, without a
     /// transport, or closed.
     pub async fn failed(&self) -> Error {
         let Some(replication) = &self.node.replication else { return std::future::pending().await };
@@ -146,18 +154,27 @@ impl GeoCache {
         let reason = failed.ok().and_then(|status| status.failure.as_ref().map(ToString::to_string));
         match reason {
             Some(reason) => Error::Stopped { reason },
-            None => std::future::pending().await,
+            None if self.node.closed.load(Ordering::Acquire) => std::future::pending().await,
+            None => self.ended(),
         }
+    }
+
+    /// Why the node's task is not there any more.
+    fn ended(&self) -> Error {
+        if self.node.closed.load(Ordering::Acquire) {
+            return Error::Closed;
+        }
+        let reason = "its replication task ended unexpectedly, with a panic that was printed; start it again";
+        Error::Stopped { reason: reason.to_owned() }
     }
 
     /// What the node holds, did, and knows of the other regions.
     pub fn stats(&self) -> Stats {
         let mut stats = self.store().stats();
         stats.outbox = self.node.outbox.stats();
-        stats.ready = true;
+        stats.ready = self.is_ready();
         if let Some(replication) = &self.node.replication {
             let status = replication.status.borrow();
-            stats.ready = status.ready;
             stats.replication = status.counters;
             stats.regions = RegionStats::of(&status.peers);
         }

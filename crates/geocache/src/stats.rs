@@ -68,10 +68,11 @@ impl RegionStats {
         self.nodes.iter().any(|node| node.alive && node.ready)
     }
 
-    /// The time from the newest write of the region to its application here, in milliseconds: the worst of its nodes.
-    /// `None` before the first write. It compares two machines' clocks, so their difference is in it.
+    /// The time from the newest write of the region to its application here, in milliseconds: the worst of its live
+    /// nodes. `None` before the first write; it stays until the next one. The difference of the two machines' clocks,
+    /// as measured by heartbeats, is taken out of it, so half a round trip of error is in it.
     pub fn lag_ms(&self) -> Option<u64> {
-        self.nodes.iter().filter_map(|node| node.lag_last_ms).max()
+        self.nodes.iter().filter(|node| node.alive).filter_map(|node| node.lag_last_ms).max()
     }
 
     /// How many records of the region are known to exist and are not applied here yet.

@@ -48,9 +48,11 @@ mod record;
 pub mod replica;
 mod stamp;
 mod transport;
+mod wall;
 pub mod wire;
 
 pub use node::{NodeId, Origin, Stream};
 pub use record::{Op, Record, Ttl, Value};
 pub use stamp::{Clock, Hlc, Stamp};
 pub use transport::{Ack, Delivery, Destination, Health, Subscription, Transport, TransportError};
+pub use wall::WallClock;

@@ -54,9 +54,10 @@ pub struct Ttl {
 }
 
 impl Record {
-    /// Bytes that it holds in memory beside its fixed size; what the outbox and the ring count.
+    /// About how many bytes it takes in memory, queued: what the outbox and the ring count. Beside key and value that is
+    /// its own size, its place in a queue that may be half empty, and an entry in an index.
     pub fn weight(&self) -> usize {
-        const FIXED: usize = 64;
+        const FIXED: usize = 320;
         let value = match &self.op {
             Op::Put(value) => value.bytes.len(),
             Op::Remove | Op::Clear => 0,

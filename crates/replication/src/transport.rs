@@ -39,7 +39,14 @@ pub enum Destination {
 pub enum Health {
     /// It can.
     Connected,
-    /// It cannot yet, and is trying.
+    /// Frames can be published; receiving is being restored.
+    PublishOnly {
+        /// Since when nothing is received.
+        since: Instant,
+        /// What the last try ended with, where one ended.
+        last_error: Option<String>,
+    },
+    /// It cannot publish yet, and is trying.
     Connecting {
         /// Since when.
         since: Instant,
@@ -50,11 +57,18 @@ pub enum Health {
     Closed,
 }
 
+impl Health {
+    /// Whether a publish may be tried.
+    pub fn can_publish(&self) -> bool {
+        matches!(self, Self::Connected | Self::PublishOnly { .. })
+    }
+}
+
 /// Why a frame or a subscription was refused; each variant is the caller's next move.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// Not connected now: wait until [`Transport::health`] is [`Health::Connected`], then send the same again.
+    /// Not connected now: wait until [`Transport::health`] says so ([`Health::can_publish`]), then send the same again.
     #[error("the transport is not connected: {reason}")]
     Unavailable {
         /// What it is waiting for.

@@ -122,8 +122,8 @@ impl NodeStore {
 
     /// Forgets everything in a namespace, here and, one record later, everywhere.
     pub(crate) fn clear_stamped(&self, namespace: &[u8]) {
-        let stamp = self.outbox.issue(wall_ms(), Bytes::copy_from_slice(namespace), Op::Clear, None);
-        if self.barriers.raise(namespace, stamp) {
+        let issue = || self.outbox.issue(wall_ms(), Bytes::copy_from_slice(namespace), Op::Clear, None);
+        if self.barriers.raise_with(namespace, issue) {
             self.start_reclaim();
         }
     }

@@ -20,12 +20,13 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use cache_core::{Cache, Cause, Expiry, Sidecar};
 use replication::{
+    WallClock,
     message::Bar,
     replica::{Barriers, Guard, Outbox},
     wire::KeyHasher,
@@ -218,7 +219,7 @@ fn whole_ms(life: Duration) -> u64 {
     u64::try_from(life.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The wall clock, in milliseconds since the Unix epoch; 0 before it.
+/// The wall clock that the process shares, in milliseconds since the Unix epoch.
 pub(crate) fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, whole_ms)
+    WallClock::shared().now_ms()
 }

@@ -145,12 +145,15 @@ impl NodeStore {
         buried.sort_unstable_by_key(|grave| grave.position);
         let mut buried = buried.into_iter().peekable();
         let mut items = page.items.iter().peekable();
-        let mut laid = StorePage { hi: page.next, floor: shard.guard.floor(), ..StorePage::default() };
+        let mut laid = StorePage { hi: page.next, floor: shard.guard.floor(page.lo), ..StorePage::default() };
         let mut bytes = 0;
         loop {
             let nearest = [items.peek().map(|item| item.position), buried.peek().map(|grave| grave.position)];
             let Some(position) = nearest.into_iter().flatten().min() else { return laid };
-            if bytes >= budget_bytes.max(1) {
+            let here = items.clone().take_while(|item| item.position == position);
+            let size: usize = here.map(|item| RECORD_BYTES + item.key.len() + item.value.bytes.len()).sum();
+            // A page always takes one position; with one more beside it, the longest value would fit no frame.
+            if bytes > 0 && bytes + size.max(GRAVE_BYTES) > budget_bytes {
                 laid.hi = Some(position);
                 return laid;
             }

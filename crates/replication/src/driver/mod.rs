@@ -10,11 +10,7 @@
 //! [`NodeConfig::publish_wait`]. A subscription that ends is opened again, after waits
 //! that grow until a frame is delivered.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -28,6 +24,7 @@ use tokio::{
 use crate::{
     replica::{Failure, Now, Outbox, Replica, ReplicaConfig, Status, Store},
     transport::{Delivery, Destination, Health, Subscription, Transport, TransportError},
+    wall::WallClock,
 };
 
 /// How often time passes for the replica.
@@ -135,6 +132,7 @@ pub async fn start<S: Store>(
         publishing: FuturesUnordered::new(),
         again: BTreeMap::new(),
         paused_until: Instant::now(),
+        clock_steps: WallClock::shared().steps(),
         published: 0,
         refused: 0,
         retried: 0,
@@ -151,6 +149,9 @@ impl Handle {
     }
 
     /// Sends what is in the outbox, to the deadline, then ends the node and its transport; says what could not be sent.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the node at once, without sending the rest.
     pub async fn close(mut self, deadline: Duration) -> Closed {
         let (done, closed) = oneshot::channel();
         let close = Close { deadline: Instant::now() + deadline, done };
@@ -172,8 +173,7 @@ struct ClockSource {
 impl ClockSource {
     fn now(self) -> Now {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_ms: ms(self.started.elapsed()), wall_ms: ms(wall) }
+        Now { mono_ms: ms(self.started.elapsed()), wall_ms: WallClock::shared().now_ms() }
     }
 }
 
@@ -197,10 +197,19 @@ struct Driver<S> {
     again: BTreeMap<u64, (Destination, Bytes)>,
     /// A transport that refuses at once while it calls itself connected is not asked in a tight loop.
     paused_until: Instant,
+    clock_steps: u64,
     published: u64,
     refused: u64,
     retried: u64,
     status: watch::Sender<Status>,
+}
+
+/// Resolves when the caller of a close that is under way went away.
+async fn given_up(closing: &mut Option<Close>) {
+    match closing {
+        Some(close) => close.done.closed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The receiving side: open, or being opened again.
@@ -228,7 +237,7 @@ impl<S: Store> Driver<S> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closing: Option<Close> = None;
         loop {
-            let connected = *self.health.borrow_and_update() == Health::Connected;
+            let connected = self.health.borrow_and_update().can_publish();
             if connected && Instant::now() >= self.paused_until {
                 self.fill_window();
             }
@@ -245,6 +254,8 @@ impl<S: Store> Driver<S> {
                 Ok(()) = self.health.changed() => Event::HealthChanged,
                 _ = ticks.tick() => Event::Ticked,
                 close = commands.recv(), if closing.is_none() => Event::Close(close),
+                // Whoever closed the node does not wait for it any more.
+                () = given_up(&mut closing) => Event::Close(None),
             };
             match event {
                 Event::Delivered(Some(delivery)) => {
@@ -260,6 +271,7 @@ impl<S: Store> Driver<S> {
                 }
                 Event::Published(published) => self.on_published(published),
                 Event::Ticked => {
+                    self.note_clock_steps();
                     self.replica.tick(self.clock.now());
                     self.show_status();
                 }
@@ -338,6 +350,13 @@ impl<S: Store> Driver<S> {
                 })
             })
         }))
+    }
+
+    fn note_clock_steps(&mut self) {
+        let steps = WallClock::shared().steps();
+        if std::mem::replace(&mut self.clock_steps, steps) != steps {
+            self.replica.forget_clocks();
+        }
     }
 
     fn note_fatal(&mut self, error: &TransportError) {

@@ -72,7 +72,7 @@ async fn run(region: &str, transport: Arc<dyn Transport>, change: impl FnOnce(&m
 
 impl Running {
     fn put(&self, key: &str) {
-        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let wall_ms = WallClock::shared().now_ms();
         let value = Value { bytes: Bytes::from_static(b"v"), ..Value::default() };
         self.store.write(&self.outbox, wall_ms, key, Op::Put(value));
     }

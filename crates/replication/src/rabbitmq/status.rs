@@ -94,6 +94,10 @@ impl Status {
 }
 
 fn joined(halves: &[Half; 2]) -> Health {
+    let [publishing, consuming] = halves;
+    if let (Half::Up, Half::Down { since, reason }) = (publishing, consuming) {
+        return Health::PublishOnly { since: *since, last_error: reason.clone() };
+    }
     let mut health = Health::Connected;
     for half in halves {
         let Half::Down { since, reason } = half else { continue };

@@ -19,6 +19,7 @@ pub struct Barriers {
     /// The highest clock of any barrier: an entry above it needs no look at the list.
     newest_hlc: AtomicU64,
     list: RwLock<Vec<(Bytes, Stamp)>>,
+    folded: AtomicU64,
 }
 
 impl Barriers {
@@ -32,7 +33,14 @@ impl Barriers {
     /// At [`NAMESPACES_MAX`] namespaces the lowest barrier becomes one of the whole cache: more is forgotten than was
     /// asked, which is a miss, never a stale value.
     pub fn raise(&self, namespace: &[u8], stamp: Stamp) -> bool {
+        self.raise_with(namespace, || stamp)
+    }
+
+    /// As [`raise`](Self::raise), with a stamp that is taken while no one can read the barriers: whoever has seen a
+    /// record of the clear finds its barrier there.
+    pub fn raise_with(&self, namespace: &[u8], stamp: impl FnOnce() -> Stamp) -> bool {
         let mut list = self.list.write();
+        let stamp = stamp();
         let raised = match list.iter_mut().find(|(held, _)| held == namespace) {
             Some((_, held)) if *held >= stamp => false,
             Some((_, held)) => {
@@ -41,7 +49,7 @@ impl Barriers {
             }
             None => {
                 list.push((Bytes::copy_from_slice(namespace), stamp));
-                fold_over_bound(&mut list);
+                self.folded.fetch_add(u64::from(fold_over_bound(&mut list)), Ordering::Relaxed);
                 true
             }
         };
@@ -68,25 +76,31 @@ impl Barriers {
             && self.over(key).is_some_and(|bar| stamp <= bar)
     }
 
+    /// How often a barrier became one of the whole cache, at the bound.
+    pub fn folded(&self) -> u64 {
+        self.folded.load(Ordering::Relaxed)
+    }
+
     /// All barriers.
     pub fn all(&self) -> Vec<(Bytes, Stamp)> {
         self.list.read().clone()
     }
 }
 
-fn fold_over_bound(list: &mut Vec<(Bytes, Stamp)>) {
+fn fold_over_bound(list: &mut Vec<(Bytes, Stamp)>) -> bool {
     // One place more than the bound is for the whole cache itself.
     let named = list.iter().filter(|(namespace, _)| !namespace.is_empty()).count();
     if named <= NAMESPACES_MAX {
-        return;
+        return false;
     }
     let lowest = list.iter().enumerate().filter(|(_, (namespace, _))| !namespace.is_empty());
-    let Some((index, _)) = lowest.min_by_key(|(_, (_, stamp))| *stamp) else { return };
+    let Some((index, _)) = lowest.min_by_key(|(_, (_, stamp))| *stamp) else { return false };
     let (_, stamp) = list.swap_remove(index);
     match list.iter_mut().find(|(namespace, _)| namespace.is_empty()) {
         Some((_, held)) => *held = stamp.max(*held),
         None => list.push((Bytes::new(), stamp)),
     }
+    true
 }
 
 #[cfg(test)]

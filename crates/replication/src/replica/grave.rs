@@ -98,9 +98,12 @@ impl Guard {
         self.graves.remove(&position);
     }
 
-    /// The bar of keys of which nothing is known.
-    pub fn floor(&self) -> Bar {
-        self.floor
+    /// The bar of keys of which nothing is known, at positions from `lo` on: a cover that reaches past it counts too.
+    pub fn floor(&self, lo: u64) -> Bar {
+        match self.cover {
+            Cover::Below(end, bar) if lo < end => self.floor.max(bar),
+            _ => self.floor,
+        }
     }
 
     /// Adopts a peer's floor after a full sync: graves below it go, since the peer may have forgotten a newer one.
@@ -206,7 +209,7 @@ mod tests {
             guard.bury(position, Bar::above(stamp(position)));
         }
         assert_eq!((guard.len(), guard.forgotten()), (2, 1));
-        assert_eq!(guard.floor(), Bar::above(stamp(1)));
+        assert_eq!(guard.floor(0), Bar::above(stamp(1)));
         assert!(!guard.bar(99, None).admits(stamp(1)), "an unknown key below the floor is refused");
         assert!(guard.bar(99, None).admits(stamp(2)));
     }
@@ -245,6 +248,7 @@ mod tests {
         guard.cover(100, Bar::above(stamp(7)));
         assert!(!guard.bar(99, None).admits(stamp(7)));
         assert!(guard.bar(100, None).admits(stamp(7)));
+        assert_eq!((guard.floor(99), guard.floor(100)), (Bar::above(stamp(7)), Bar::NONE));
         guard.raise_floor(Bar::above(stamp(7)));
         assert!(!guard.bar(100, None).admits(stamp(7)));
     }

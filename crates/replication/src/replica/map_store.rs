@@ -83,10 +83,8 @@ impl MapStore {
         stamp
     }
 
-    pub(crate) fn clear_local(&self, outbox: &Outbox, wall_ms: u64) -> Stamp {
-        let stamp = outbox.issue(wall_ms, Bytes::new(), Op::Clear, None);
-        self.clear(b"", stamp);
-        stamp
+    pub(crate) fn clear_local(&self, outbox: &Outbox, wall_ms: u64) -> bool {
+        self.barriers.raise_with(b"", || outbox.issue(wall_ms, Bytes::new(), Op::Clear, None))
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<(Stamp, Bytes)> {
@@ -123,7 +121,7 @@ impl MapStore {
         inner.uses += 1;
         match &record.op {
             Op::Put(value) if left != Some(Duration::ZERO) => {
-                let deadline_ms = left.map(|left| now_ms + left.as_millis() as u64);
+                let deadline_ms = left.map(|left| now_ms.saturating_add(left.as_millis() as u64));
                 let entry = Entry {
                     key: record.key.clone(),
                     stamp: record.stamp,
@@ -183,7 +181,7 @@ impl Store for MapStore {
         let now_ms = self.now_ms.load(Ordering::Relaxed);
         let inner = self.inner.lock();
         let mut page = StorePage { graves: inner.guard.graves_in(position, None), ..StorePage::default() };
-        page.floor = inner.guard.floor();
+        page.floor = inner.guard.floor(position);
         for (&position, entry) in inner.live.range(position..) {
             let ttl =
                 entry.deadline_ms.map(|at| Ttl { left_ms: at.saturating_sub(now_ms), born_ms: wall_ms });

@@ -113,24 +113,21 @@ impl<S: Store> Replica<S> {
     /// A replica that starts now. `seed` gives the random low bits of its epoch and its jitter: two lives under one
     /// backward clock must differ.
     pub fn new(config: ReplicaConfig, store: Arc<S>, outbox: Arc<Outbox>, now: Now, seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let epoch = Hlc::from_ms(now.wall_ms).0 | u64::from(random.u16(..));
-        outbox.clock().observe(Hlc(epoch));
         let cache = wire::cache_id(&config.cache);
-        Self {
+        let mut replica = Self {
             origin: config.node.origin(),
-            epoch,
+            epoch: 0,
             cache,
-            own: wire::SenderMark::new(&config.node, epoch, cache),
+            own: wire::SenderMark::new(&config.node, 0, cache),
             positions: wire::KeyHasher::new(&config.cache),
             store,
             outbox,
-            random,
+            random: fastrand::Rng::with_seed(seed),
             started_ms: now.mono_ms,
             ready: config.bootstrap,
             failure: None,
             ring: Ring::new(config.ring_bytes_max),
-            numbered: Hlc(epoch),
+            numbered: Hlc(0),
             streams: BTreeMap::new(),
             peers: BTreeMap::new(),
             job: None,
@@ -141,6 +138,26 @@ impl<S: Store> Replica<S> {
             quiet_until_ms: now.mono_ms + if config.bootstrap { 0 } else { QUIET_BEATS * config.beat_ms },
             counters: Counters::default(),
             config,
+        };
+        replica.begin_epoch(now);
+        replica
+    }
+
+    /// Begins a life above everything that the clock has shown, with random low bits.
+    fn begin_epoch(&mut self, now: Now) {
+        let above = self.outbox.clock().tick(now.wall_ms);
+        // The next whole millisecond leaves the counter's bits to chance.
+        self.epoch = Hlc::from_ms(above.ms() + 1).0 | u64::from(self.random.u16(..));
+        self.outbox.clock().observe(Hlc(self.epoch));
+        self.own = wire::SenderMark::new(&self.config.node, self.epoch, self.cache);
+        self.numbered = Hlc(self.epoch);
+        self.twin = None;
+    }
+
+    /// The node's own wall clock stepped: what was measured of the others' against it is void.
+    pub fn forget_clocks(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.clock = None;
         }
     }
 

@@ -19,9 +19,10 @@ use crate::{
     node::Origin,
     record::{Op, Record},
     stamp::{Clock, Stamp},
+    wire,
 };
 
-/// The bound of [`Outbox::new`] where none is given: 64 MiB of keys, values and 64 bytes a record.
+/// The bound of [`Outbox::new`] where none is given: 64 MiB of keys, values and 320 bytes a record.
 pub const OUTBOX_BYTES_MAX: usize = 64 << 20;
 
 /// Stamps the local changes of a node and queues them for its driver.
@@ -40,7 +41,7 @@ pub struct Outbox {
 pub struct OutboxStats {
     /// Records waiting to leave.
     pub records: usize,
-    /// Their bytes: keys, values and 64 a record.
+    /// Their bytes: keys, values and 320 a record.
     pub bytes: usize,
     /// Records replaced before they left, by a newer change of the same key.
     pub coalesced: u64,
@@ -139,7 +140,8 @@ impl Outbox {
         self.queue.as_ref().is_none_or(|queue| queue.lock().records == 0)
     }
 
-    /// Takes the oldest records: at most `records_max`, and no further one past `bytes_max`, but at least one.
+    /// Takes the oldest records: at most `records_max`, and no further one past `bytes_max` on the wire, but at least
+    /// one.
     pub(crate) fn take(&self, records_max: usize, bytes_max: usize) -> Batch {
         self.queue.as_ref().map_or_else(Batch::default, |queue| queue.lock().take(records_max, bytes_max))
     }
@@ -232,7 +234,7 @@ impl Queue {
         let mut bytes = 0;
         while records.len() < records_max {
             let Some(next) = self.slots.iter().flatten().next() else { break };
-            bytes += next.weight();
+            bytes += wire::record_bytes_max(next);
             if bytes > bytes_max && !records.is_empty() {
                 break;
             }
@@ -271,7 +273,7 @@ mod tests {
 
     #[test]
     fn past_the_bound_the_oldest_is_skipped_and_counted() {
-        let outbox = Outbox::new(Origin(1), 3 * 66);
+        let outbox = Outbox::new(Origin(1), 3 * 322);
         for key in ["a", "b", "c", "d", "e"] {
             put(&outbox, key, "v");
         }

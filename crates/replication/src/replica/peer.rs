@@ -11,6 +11,9 @@ use crate::{
 
 use super::Now;
 
+/// A wall clock that moved further than this against its monotonic one has stepped, in milliseconds.
+const STEP_MS: u64 = 500;
+
 /// What is known of another node.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
@@ -21,6 +24,8 @@ pub(crate) struct Peer {
     /// The monotonic clock of its last beat, and when that was heard on ours.
     pub(crate) beat: Option<(u64, u64)>,
     pub(crate) clock: Option<ClockSample>,
+    /// Its wall clock less its monotonic one, at its last beat.
+    anchor_ms: Option<i64>,
     pub(crate) reports: HashMap<Stream, StreamReport>,
     pub(crate) lag: Lag,
     /// Its clock was further ahead than allowed when last heard.
@@ -56,6 +61,7 @@ impl Peer {
             heard_ms: now.mono_ms,
             beat: None,
             clock: None,
+            anchor_ms: None,
             reports: HashMap::new(),
             lag: Lag::default(),
             drifts: false,
@@ -72,6 +78,15 @@ impl Peer {
         let cost = |sample: ClockSample| sample.rtt_ms + now.mono_ms.saturating_sub(sample.taken_ms) / 1_000;
         if self.clock.is_none_or(|held| cost(new) <= cost(held)) {
             self.clock = Some(new);
+        }
+    }
+
+    /// Forgets what was measured of the peer's wall clock if it moved against its monotonic one since the beat before.
+    pub(crate) fn note_step(&mut self, beat: &Beat) {
+        let anchor_ms = beat.wall_ms as i64 - beat.mono_ms as i64;
+        let before_ms = self.anchor_ms.replace(anchor_ms);
+        if before_ms.is_some_and(|before_ms| before_ms.abs_diff(anchor_ms) > STEP_MS) {
+            self.clock = None;
         }
     }
 

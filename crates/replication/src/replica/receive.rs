@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::{EPOCHS_MAX, Failure, Merged, Now, Replica, Store, peer::Peer, stream::StreamState};
 use crate::{
-    message::{Beat, Frame, Message},
+    message::{Beat, Echo, Frame, Message, StreamReport},
     node::{NodeId, Origin, Stream},
-    record::{Op, Record},
+    record::{Op, Record, Value},
     stamp::Hlc,
     wire::{self, DecodeError},
 };
@@ -36,6 +36,11 @@ impl<S: Store> Replica<S> {
     fn handle_frame(&mut self, now: Now, frame: Frame) {
         if frame.cache != self.cache {
             self.counters.frames_foreign += 1;
+            return;
+        }
+        if !is_plausible(&frame) {
+            self.counters.frames_undecodable += 1;
+            tracing::warn!(node = %frame.from, "a frame was refused: it holds an impossible number or time");
             return;
         }
         let origin = frame.from.origin();
@@ -112,6 +117,7 @@ impl<S: Store> Replica<S> {
                 return false;
             }
             self.streams.remove(&known[0]);
+            self.counters.streams_dropped += 1;
         } else if self.streams.len() >= EPOCHS_MAX * (self.config.peers_max + 1) {
             return false;
         }
@@ -121,10 +127,7 @@ impl<S: Store> Replica<S> {
 
     fn on_records(&mut self, now: Now, origin: Origin, first: u64, records: &[Record]) {
         let Some(newest) = records.last().map(|record| record.stamp.hlc) else { return };
-        let Some(last) = first.checked_add(records.len() as u64 - 1).filter(|_| first > 0) else {
-            self.counters.frames_undecodable += 1;
-            return;
-        };
+        let last = first + records.len() as u64 - 1;
         let Some(peer) = self.peers.get(&origin) else { return };
         let stream = Stream { origin, epoch: peer.epoch };
         let expires = |record: &Record| matches!(&record.op, Op::Put(value) if value.ttl.is_some());
@@ -182,6 +185,7 @@ impl<S: Store> Replica<S> {
         let is_news = peer.beat.is_none_or(|(mono_ms, _)| beat.mono_ms >= mono_ms);
         if is_news {
             peer.beat = Some((beat.mono_ms, now.mono_ms));
+            peer.note_step(beat);
         }
         let echo = beat.echoes.iter().find(|echo| echo.peer == me && echo.epoch == epoch);
         if let Some(echo) = echo {
@@ -200,7 +204,8 @@ impl<S: Store> Replica<S> {
         for report in &beat.streams {
             if report.stream.origin == me {
                 if report.stream.epoch > epoch {
-                    self.notice_later_life(report.stream.epoch);
+                    self.notice_later_life(now, report.stream.epoch);
+                    return;
                 } else if report.stream.epoch == epoch {
                     continue;
                 }
@@ -234,6 +239,8 @@ impl<S: Store> Replica<S> {
                 tracing::warn!(node = %frame.from, "the clock of a node is too far ahead; its writes are refused");
             }
             peer.drifts = true;
+            peer.ready = false;
+            peer.heard_ms = now.mono_ms;
         } else if self.peers.len() < self.config.peers_max {
             let mut peer = Peer::new(frame.from.clone(), 0, now);
             peer.drifts = true;
@@ -271,14 +278,21 @@ impl<S: Store> Replica<S> {
         }
     }
 
-    /// The others know a later life of this node: either its clock went back, or that life is another process.
-    fn notice_later_life(&mut self, epoch: u64) {
-        let ahead_ms = Hlc(epoch).ms().saturating_sub(Hlc(self.epoch).ms());
+    /// The others know a later life of this node: either that life is another process, or this machine's clock went
+    /// back since. What has numbered nothing yet begins again above that life; what has was ignored by the others, who
+    /// took it for a dead one.
+    fn notice_later_life(&mut self, now: Now, epoch: u64) {
         let node = self.config.node.clone();
-        self.fail(match self.twin {
-            Some(_) => Failure::Duplicate { node },
-            None => Failure::ClockWentBack { node, ahead_ms },
-        });
+        if self.twin.is_some() {
+            self.fail(Failure::Duplicate { node });
+        } else if self.ring.next() == 1 {
+            tracing::warn!(%node, "the clock of this machine went back since its last life; beginning above that");
+            self.outbox.clock().observe(Hlc(epoch));
+            self.begin_epoch(now);
+        } else {
+            let ahead_ms = Hlc(epoch).ms().saturating_sub(Hlc(self.epoch).ms());
+            self.fail(Failure::ClockWentBack { node, ahead_ms });
+        }
     }
 
     /// Lets go of peers that were not heard for long, and later of their streams, which no node reports any more.
@@ -298,4 +312,33 @@ impl<S: Store> Replica<S> {
 
 fn retain_fresh(streams: &mut BTreeMap<Stream, StreamState>, is_fresh: impl Fn(u64) -> bool) {
     streams.retain(|_, state| is_fresh(state.seen_ms));
+}
+
+/// Numbers and times beyond these were never given: numbers of records, and milliseconds, of which 48 bits are a stamp's.
+const NUMBER_MAX: u64 = 1 << 62;
+const MS_MAX: u64 = 1 << 47;
+
+/// Whether all numbers and times of a frame are within what a node can give, so that sums of them do not overflow.
+fn is_plausible(frame: &Frame) -> bool {
+    let lives = |record: &Record| match &record.op {
+        Op::Put(Value { ttl: Some(ttl), .. }) => ttl.born_ms <= MS_MAX,
+        _ => true,
+    };
+    let reports = |streams: &[StreamReport]| {
+        streams.iter().all(|report| report.watermark <= NUMBER_MAX && report.max <= NUMBER_MAX)
+    };
+    match &frame.message {
+        Message::Records { first, records } => (1..NUMBER_MAX).contains(first) && records.iter().all(lives),
+        Message::Beat(beat) => {
+            let echoes = |echo: &Echo| echo.mono_ms <= MS_MAX && echo.held_ms <= MS_MAX;
+            beat.wall_ms.max(beat.mono_ms) <= MS_MAX
+                && beat.echoes.iter().all(echoes)
+                && reports(&beat.streams)
+        }
+        Message::Pull { from, to, .. } => (*from).max(*to) <= NUMBER_MAX,
+        Message::Gone { oldest, .. } => *oldest <= NUMBER_MAX,
+        Message::SyncPage(page) => page.records.iter().all(lives) && reports(&page.streams),
+        Message::State { records, .. } | Message::Fetched { records, .. } => records.iter().all(lives),
+        Message::SyncReq(_) | Message::Probe { .. } | Message::Fetch { .. } => true,
+    }
 }

@@ -84,7 +84,7 @@ impl<S: Store> Replica<S> {
                 .take(wire::FRAME_RECORDS)
                 .take_while(|record| {
                     let is_first = bytes == 0;
-                    bytes += record.weight();
+                    bytes += wire::record_bytes_max(record);
                     is_first || bytes <= wire::FRAME_BYTES
                 })
                 .cloned()

@@ -38,7 +38,7 @@ pub enum Failure {
     /// The other nodes know a later life of this node, so they ignore this one.
     #[error(
         "the other nodes know a life of {node} that began {ahead_ms} ms after this one: \
-         the clock of this machine went back; mend it and start the node again"
+         the clock of this machine went back while it ran; start the node again"
     )]
     ClockWentBack {
         /// The node.
@@ -117,6 +117,8 @@ pub struct Counters {
     pub frames_drifting: u64,
     /// Frames of nodes or streams beyond the bound of those known, ignored.
     pub frames_over_bound: u64,
+    /// Streams of old lives dropped at the bound of those remembered of one node.
+    pub streams_dropped: u64,
     /// Ranges of numbers dropped at the bound, to be asked for again.
     pub ranges_dropped: u64,
     /// Gaps asked for.

@@ -13,6 +13,7 @@ use crate::{
     message::{Bar, Grave},
     record::{Op, Record},
     stamp::Stamp,
+    wire,
 };
 
 /// Holds the live records and the graves of a node. Called by the replica's task while other threads read and write.
@@ -70,7 +71,7 @@ pub struct StorePage {
     pub positions: Vec<u64>,
     /// The graves of the range.
     pub graves: Vec<Grave>,
-    /// The bar of what was forgotten in the range.
+    /// The bar of what was forgotten in the range ([`super::Guard::floor`] of its first position).
     pub floor: Bar,
 }
 
@@ -82,7 +83,11 @@ impl StorePage {
     /// What shares a position stays together.
     #[must_use]
     pub fn within(mut self, budget_bytes: usize) -> Self {
-        let records = self.positions.iter().zip(&self.records).map(|(at, record)| (*at, record.weight()));
+        let records = self
+            .positions
+            .iter()
+            .zip(&self.records)
+            .map(|(at, record)| (*at, wire::record_bytes_max(record)));
         let graves = self.graves.iter().map(|grave| (grave.position, Self::GRAVE_BYTES));
         let mut items: Vec<(u64, usize)> = records.chain(graves).collect();
         items.sort_unstable();
@@ -169,7 +174,7 @@ mod tests {
             graves: vec![grave(5), grave(20), grave(30)],
             floor: Bar::NONE,
         };
-        let cut = page.clone().within(100);
+        let cut = page.clone().within(130);
         assert_eq!((cut.hi, cut.records.len(), cut.graves.len()), (Some(20), 1, 1));
         let smallest = page.clone().within(0);
         assert_eq!((smallest.hi, smallest.records.len(), smallest.graves.len()), (Some(10), 0, 1));

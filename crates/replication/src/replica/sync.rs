@@ -36,7 +36,8 @@ pub(super) struct Job {
 
 impl<S: Store> Replica<S> {
     /// A warming node asks the nearest ready peer for everything; where nobody is ready for long enough, the lowest
-    /// epoch among the live becomes ready by itself.
+    /// epoch among the live becomes ready by itself. A node that hears only nodes too far ahead of its clock goes on
+    /// warming: one of the clocks is wrong, and what it would serve by itself is nothing.
     pub(super) fn warm(&mut self, now: Now) {
         if self.job.is_some() {
             return;
@@ -55,8 +56,8 @@ impl<S: Store> Replica<S> {
     }
 
     fn is_first_of_the_live(&self, now: Now) -> bool {
-        let live = self.peers.iter().filter(|(_, peer)| self.is_alive(peer, now) && !peer.drifts);
-        live.map(|(&origin, peer)| (peer.epoch, origin)).all(|other| (self.epoch, self.origin) < other)
+        let mut live = self.peers.iter().filter(|(_, peer)| self.is_alive(peer, now));
+        live.all(|(&origin, peer)| !peer.drifts && (self.epoch, self.origin) < (peer.epoch, origin))
     }
 
     fn become_ready(&mut self, now: Now) {
@@ -86,7 +87,8 @@ impl<S: Store> Replica<S> {
         let since = if needed.is_empty() {
             Vec::new()
         } else {
-            self.streams.iter().map(|(&stream, state)| (stream, state.hlc)).collect()
+            let own = (self.stream(), self.numbered);
+            self.streams.iter().map(|(&stream, state)| (stream, state.hlc)).chain([own]).collect()
         };
         self.jobs += 1;
         self.counters.syncs_started += 1;

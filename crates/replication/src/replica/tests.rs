@@ -5,9 +5,9 @@ mod world;
 use self::world::{Fault, World};
 use super::*;
 use crate::{
-    message::{Frame, Message},
+    message::{Frame, Message, SyncPage, SyncReq},
     node::NodeId,
-    record::{Op, Record, Value},
+    record::{Op, Record, Ttl, Value},
     stamp::Stamp,
 };
 
@@ -89,7 +89,7 @@ fn the_loss_of_the_last_frame_is_found_by_beats_and_pulled() {
 #[test]
 fn what_the_ring_no_longer_has_comes_by_a_sync() {
     let mut world = World::bootstrapped(7, 2);
-    world.config(|config| config.ring_bytes_max = 400);
+    world.config(|config| config.ring_bytes_max = 1_700);
     world.restart_all();
     world.run(1_000);
     world.fault(Fault::Cut { from: 0, to: 1 });
@@ -107,7 +107,7 @@ fn what_the_ring_no_longer_has_comes_by_a_sync() {
 #[test]
 fn what_the_full_outbox_skipped_comes_by_a_sync() {
     let mut world = World::bootstrapped(8, 2);
-    world.outbox_bytes(400);
+    world.outbox_bytes(1_700);
     world.restart_all();
     world.run(1_000);
     for n in 0..100 {
@@ -214,14 +214,70 @@ fn a_second_live_process_of_one_name_is_told_so_and_the_first_goes_on() {
 }
 
 #[test]
-fn a_restart_under_a_clock_that_went_back_is_told_so() {
+fn a_restart_under_a_clock_that_went_back_begins_above_the_last_life() {
+    let mut world = World::bootstrapped(15, 2);
+    world.put(0, "k", "old", None);
+    world.run(1_000);
+    let last = world.status(0).streams[0].stream.epoch;
+    world.crash(0);
+    world.skew(0, -60_000);
+    world.start(0);
+    world.put(0, "early", "written before the others were heard", None);
+    world.run(5_000);
+    assert_eq!(world.status(0).failure, None);
+    assert!(world.is_ready(0));
+    assert!(world.status(0).streams[0].stream.epoch > last);
+    world.put(0, "k", "new", None);
+    world.run(2_000);
+    assert_eq!(world.value(1, "k").as_deref(), Some("new"));
+    assert!(world.value(1, "early").is_some());
+}
+
+#[test]
+fn a_life_that_was_overtaken_after_it_wrote_is_told_so() {
     let mut world = World::bootstrapped(15, 2);
     world.run(1_000);
     world.crash(0);
     world.skew(0, -60_000);
-    world.start(0);
+    world.start_bootstrapped(0);
+    world.put(0, "k", "ignored by the others", None);
     world.run(2_000);
     assert!(matches!(world.status(0).failure, Some(Failure::ClockWentBack { .. })));
+}
+
+#[test]
+fn a_node_whose_clock_is_too_far_behind_does_not_call_itself_ready() {
+    let mut world = World::bootstrapped(19, 2);
+    world.put(0, "k", "v", None);
+    world.crash(1);
+    world.skew(1, -6 * 60_000);
+    world.start(1);
+    world.run(20_000);
+    assert!(!world.is_ready(1), "it has nothing");
+    assert!(world.status(1).peers.iter().all(|peer| peer.drifts));
+    world.crash(1);
+    world.skew(1, 0);
+    world.start(1);
+    world.run(5_000);
+    assert!(world.is_ready(1) && world.value(1, "k").is_some());
+}
+
+/// A put with a life of 5 s was served for longer after its receiver's clock had gone back a minute, and one from a
+/// sender whose clock had gone forward was dead on arrival.
+#[test]
+fn a_clock_that_steps_neither_lengthens_lives_nor_kills_what_is_new() {
+    for (stepped, by_ms) in [(0, 60_000), (0, -60_000), (1, 60_000), (1, -60_000)] {
+        let mut world = World::bootstrapped(20, 2);
+        world.run(2_000);
+        world.skew(stepped, by_ms);
+        world.forget_clocks(stepped);
+        world.run(1_000);
+        world.put(0, "k", "v", Some(5_000));
+        world.run(4_000);
+        assert!(world.value(1, "k").is_some(), "node {stepped} by {by_ms}");
+        world.run(1_001);
+        assert_eq!(world.value(1, "k"), None, "node {stepped} by {by_ms}");
+    }
 }
 
 #[test]
@@ -246,7 +302,7 @@ fn a_frame_with_the_last_possible_number_does_not_panic() {
     let mut world = World::bootstrapped(17, 2);
     world.run(1_000);
     let peer = world.status(0).peers[0].clone();
-    for first in [0, u64::MAX, u64::MAX - 1] {
+    for first in [0, u64::MAX, u64::MAX - 1, 1 << 62, (1 << 62) - 1, 5, 9] {
         let value = Value::default();
         let record = |hlc| Record {
             stamp: Stamp { hlc: Hlc(hlc), origin: peer.origin },
@@ -260,6 +316,80 @@ fn a_frame_with_the_last_possible_number_does_not_panic() {
         world.deliver(0, wire::encode(&frame));
     }
     world.run(1_000);
+}
+
+/// Frames that decode, with the numbers at which sums overflow.
+#[test]
+fn frames_with_absurd_numbers_are_refused_or_harmless() {
+    let extremes = [0, 1, 2, u64::MAX, u64::MAX - 1, 1 << 63, 1 << 62, 1 << 48, 1 << 47, (1 << 16) - 1];
+    for seed in 0..300 {
+        let mut world = World::bootstrapped(21, 2);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let peer = world.status(0).peers[0].clone();
+        for _ in 0..20 {
+            let kind = random.u8(..6);
+            let mut number = || match random.u8(..4) {
+                0 => 1_700_000_000_000,
+                1 => random.u64(..),
+                _ => extremes[random.usize(..extremes.len())],
+            };
+            let stream = Stream { origin: Origin(number()), epoch: number() };
+            let own = Stream { origin: peer.origin, epoch: peer.epoch };
+            let report = |stream, n: [u64; 4]| StreamReport {
+                stream,
+                watermark: n[0],
+                watermark_hlc: Hlc(n[1]),
+                max: n[2],
+                generation: n[3],
+            };
+            let reports =
+                [stream, own].map(|stream| report(stream, [number(), number(), number(), number()]));
+            let ttl = Some(Ttl { left_ms: number(), born_ms: number() });
+            let op = Op::Put(Value { ttl, ..Value::default() });
+            let stamp = Stamp { hlc: Hlc(number()), origin: peer.origin };
+            let record = Record { stamp, key: Bytes::from_static(b"k"), op, previous: None };
+            let message = match kind {
+                0 => Message::Records { first: number(), records: vec![record.clone(), record] },
+                1 => Message::Beat(Beat {
+                    ready: true,
+                    hlc: Hlc(number()),
+                    wall_ms: number(),
+                    mono_ms: number(),
+                    streams: reports.to_vec(),
+                    echoes: vec![Echo {
+                        peer: world.status(0).streams[0].stream.origin,
+                        epoch: world.status(0).streams[0].stream.epoch,
+                        mono_ms: number(),
+                        held_ms: number(),
+                    }],
+                    ..Beat::default()
+                }),
+                2 => {
+                    Message::Pull { stream: world.status(0).streams[0].stream, from: number(), to: number() }
+                }
+                3 => Message::Gone { stream: own, oldest: number() },
+                4 => Message::SyncReq(SyncReq {
+                    position: number(),
+                    since: vec![(own, Hlc(number()))],
+                    ..Default::default()
+                }),
+                _ => Message::SyncPage(SyncPage {
+                    id: 1,
+                    lo: number(),
+                    hi: Some(number()),
+                    streams: reports.to_vec(),
+                    records: vec![record],
+                    ..Default::default()
+                }),
+            };
+            let cache = wire::cache_id("geocache");
+            world.deliver(
+                0,
+                wire::encode(&Frame { from: peer.node.clone(), epoch: peer.epoch, cache, message }),
+            );
+            world.run(30);
+        }
+    }
 }
 
 #[test]

@@ -156,6 +156,13 @@ impl World {
         self.nodes[index].skew_ms = skew_ms;
     }
 
+    /// What the driver does when this node's own wall clock stepped.
+    pub(super) fn forget_clocks(&mut self, index: usize) {
+        if let Some(replica) = &mut self.nodes[index].replica {
+            replica.forget_clocks();
+        }
+    }
+
     pub(super) fn fault(&mut self, fault: Fault) {
         match fault {
             Fault::Cut { from, to } => self.cuts.insert((from, to)),
@@ -286,11 +293,11 @@ impl World {
         let mut world = Self::new(seed, rng.usize(2..=5), true);
         world.capacity = if rng.bool() { 100_000 } else { 8 };
         world.graves_max = if rng.bool() { 100_000 } else { 6 };
-        world.outbox_bytes = if rng.bool() { 1 << 20 } else { 600 };
-        let ring = if rng.bool() { 1 << 20 } else { 600 };
+        world.outbox_bytes = if rng.bool() { 1 << 20 } else { 2_600 };
+        let ring = if rng.bool() { 1 << 20 } else { 2_600 };
         world.config(|config| {
             config.ring_bytes_max = ring;
-            config.page_bytes = 500;
+            config.page_bytes = 700;
         });
         for index in 0..world.nodes.len() {
             world.nodes[index].skew_ms = rng.i64(-120_000..=120_000);

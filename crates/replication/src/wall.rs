@@ -1,0 +1,169 @@
+//! The process's wall clock: anchored once, carried on by the monotonic clock, slewed.
+//!
+//! Lives and clock offsets are differences of wall clocks, so a wall clock that steps would lengthen some lives and end
+//! others. This one does not: it reads the system's clock at the start and goes on with the monotonic one, nearing the
+//! system's by at most one millisecond a second. It never goes back. Forward it steps only when the system's clock has
+//! been ahead by more than a second for ten seconds on end, as after a machine was suspended; one bad reading passes.
+//! Who keeps offsets of other clocks to this one forgets them then ([`WallClock::steps`]).
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+
+/// How often the system's clock is looked at, in milliseconds.
+const LOOK_MS: u64 = 1_000;
+/// How far ahead the system's clock has to be for a step, in milliseconds…
+const STEP_MS: i64 = 1_000;
+/// …and for how long.
+const STEP_AFTER_MS: u64 = 10_000;
+
+/// Milliseconds since the Unix epoch that do not jump.
+#[derive(Debug)]
+pub struct WallClock {
+    started: Instant,
+    /// What is added to the monotonic clock.
+    anchor_ms: AtomicU64,
+    looked_ms: AtomicU64,
+    steps: AtomicU64,
+    slew: Mutex<Slew>,
+}
+
+impl WallClock {
+    /// The clock that everything in this process shares.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<WallClock> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let anchor_ms = AtomicU64::new(system_ms());
+            let (looked_ms, steps, slew) = Default::default();
+            Self { started: Instant::now(), anchor_ms, looked_ms, steps, slew }
+        })
+    }
+
+    /// The time, in milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let looked_ms = self.looked_ms.load(Ordering::Relaxed);
+        if mono_ms - looked_ms.min(mono_ms) >= LOOK_MS {
+            self.look(mono_ms);
+        }
+        self.anchor_ms.load(Ordering::Relaxed) + mono_ms
+    }
+
+    /// How often it stepped forward.
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    fn look(&self, mono_ms: u64) {
+        // Whoever is late finds it done.
+        let Some(mut slew) = self.slew.try_lock() else { return };
+        let anchor_ms = self.anchor_ms.load(Ordering::Relaxed);
+        let change = slew.look(mono_ms, anchor_ms, system_ms());
+        self.looked_ms.store(mono_ms, Ordering::Relaxed);
+        self.anchor_ms.store(anchor_ms.saturating_add_signed(change.by_ms), Ordering::Relaxed);
+        if change.is_step {
+            self.steps.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                by_ms = change.by_ms,
+                "the system's clock went forward, and this process's with it"
+            );
+        }
+    }
+}
+
+fn system_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Decides how the anchor changes; pure.
+#[derive(Debug, Default)]
+struct Slew {
+    looked_ms: u64,
+    ahead_since_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Change {
+    by_ms: i64,
+    is_step: bool,
+}
+
+impl Slew {
+    fn look(&mut self, mono_ms: u64, anchor_ms: u64, system_ms: u64) -> Change {
+        let allowed_ms = i64::try_from(mono_ms.saturating_sub(self.looked_ms) / 1_000).unwrap_or(i64::MAX);
+        self.looked_ms = mono_ms;
+        let ahead_ms = system_ms as i64 - anchor_ms.saturating_add(mono_ms) as i64;
+        if ahead_ms <= STEP_MS {
+            self.ahead_since_ms = None;
+            return Change { by_ms: ahead_ms.clamp(-allowed_ms, allowed_ms), is_step: false };
+        }
+        let since_ms = *self.ahead_since_ms.get_or_insert(mono_ms);
+        if mono_ms - since_ms < STEP_AFTER_MS {
+            return Change { by_ms: allowed_ms.min(ahead_ms), is_step: false };
+        }
+        self.ahead_since_ms = None;
+        Change { by_ms: ahead_ms, is_step: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START_MS: u64 = 1_700_000_000_000;
+
+    /// The clock's readings, one a second, while the system's clock shows `system` more than time that passed.
+    fn readings(seconds: u64, system: impl Fn(u64) -> i64) -> (Vec<u64>, u64) {
+        let (mut slew, mut anchor_ms, mut steps) = (Slew::default(), START_MS, 0);
+        let readings = (1..=seconds).map(|second| {
+            let mono_ms = second * 1_000;
+            let shown = (START_MS + mono_ms).saturating_add_signed(system(second));
+            let change = slew.look(mono_ms, anchor_ms, shown);
+            anchor_ms = anchor_ms.saturating_add_signed(change.by_ms);
+            steps += u64::from(change.is_step);
+            anchor_ms + mono_ms - START_MS
+        });
+        (readings.collect(), steps)
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_is_neared_by_a_millisecond_a_second() {
+        let (readings, steps) = readings(100, |_| -60_000);
+        assert_eq!((readings[99], steps), (100_000 - 100, 0));
+        assert!(readings.is_sorted());
+    }
+
+    #[test]
+    fn one_bad_reading_passes() {
+        let (readings, steps) = readings(100, |second| if second == 50 { 3_600_000 } else { 0 });
+        assert_eq!((readings[99], steps), (100_000, 0));
+    }
+
+    #[test]
+    fn a_clock_that_stays_ahead_is_followed_after_ten_seconds() {
+        let (readings, steps) = readings(100, |second| if second >= 50 { 60_000 } else { 0 });
+        assert_eq!((readings[99], steps), (160_000, 1));
+        assert!(readings[57] < 60_000, "not before");
+    }
+
+    #[test]
+    fn small_differences_are_slewed_away() {
+        let (readings, steps) = readings(100, |_| 20);
+        assert_eq!((readings[99], steps), (100_020, 0));
+    }
+
+    #[test]
+    fn the_shared_clock_shows_the_systems_time_and_does_not_go_back() {
+        let clock = WallClock::shared();
+        let first = clock.now_ms();
+        assert!(first.abs_diff(system_ms()) < 60_000);
+        assert!(clock.now_ms() >= first);
+    }
+}
