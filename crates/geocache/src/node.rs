@@ -132,7 +132,7 @@ impl GeoCache {
     /// Waits until the node is ready.
     ///
     /// # Errors
-    /// [`Error::Stopped`] where it had to stop first, [`Error::Closed`] where it was closed first.
+    /// [`Error::Stopped`] where it had to stop, [`Error::Closed`] where it was closed.
     pub async fn ready(&self) -> Result<(), Error> {
         let Some(replication) = &self.node.replication else { return Ok(()) };
         let mut status = replication.status.clone();

@@ -299,7 +299,9 @@ async fn a_closed_cluster_says_so_rather_than_waiting() {
     let cluster = cluster().await;
     cluster.close(LONG).await;
     assert!(matches!(cluster.put("k", "v", "us-east"), Err(Error::Closed)));
-    assert!(cluster.region("us-east").unwrap().ready().await.is_ok(), "it was ready");
+    let node = cluster.region("us-east").unwrap();
+    assert!(matches!(node.ready().await, Err(Error::Closed)));
+    assert!(!node.is_ready());
 }
 
 #[tokio::test]
