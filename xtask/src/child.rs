@@ -5,7 +5,7 @@
 //! A second signal kills them. The children read no standard input.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -116,6 +116,28 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Running::start(command.stdin(Stdio::null()))?.succeed(&what)
 }
 
+/// Runs a command that says little; what it said on its standard output.
+///
+/// # Errors
+/// When it fails, with what it said on its standard error.
+pub(crate) fn captured(command: &mut Command) -> Result<String> {
+    let what = shown(command);
+    let mut running =
+        Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let mut stderr = running.child().stderr.take().context("the child has no standard error")?;
+    // Both are read at once: a full pipe stops the child.
+    let told = thread::spawn(move || {
+        let mut told = Vec::new();
+        let _ = stderr.read_to_end(&mut told);
+        String::from_utf8_lossy(&told).trim().trim_start_matches("error: ").to_owned()
+    });
+    let mut said = Vec::new();
+    running.child().stdout.take().context("the child has no standard output")?.read_to_end(&mut said)?;
+    let told = told.join().unwrap_or_default();
+    running.succeed(&what).with_context(|| told)?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
 /// Runs a command, shows its standard output and gives it to `each`, line by line; killed at `bound`.
 ///
 /// # Errors
@@ -170,11 +192,26 @@ pub(crate) fn wait_until(
     Ok(())
 }
 
-/// A cargo command, at the root of the workspace. The arguments are split at blanks.
+/// A cargo command, at the root of the workspace. The arguments are split at blanks. On a build machine Cargo.lock must
+/// fit the manifests as it is, or what is tested is not what was committed.
 pub(crate) fn cargo(arguments: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments.split_whitespace()).current_dir(crate::workspace::root());
+    command.args(locked(arguments, on_build_machine())).current_dir(crate::workspace::root());
     command
+}
+
+/// Whether `CI` says so, as build machines do.
+pub(crate) fn on_build_machine() -> bool {
+    std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1")
+}
+
+/// `--locked` goes right after the subcommand, before the arguments of the program that it runs; `fmt` has no such option.
+fn locked(arguments: &str, locked: bool) -> Vec<&str> {
+    let mut words: Vec<&str> = arguments.split_whitespace().collect();
+    if locked && words.first().is_some_and(|&subcommand| subcommand != "fmt") {
+        words.insert(1, "--locked");
+    }
+    words
 }
 
 /// The command as one would type it.
@@ -214,6 +251,14 @@ mod tests {
     fn a_command_past_its_bound_is_killed() {
         let error = run_reading(&mut sh("sleep 600"), Duration::from_millis(50), |_| {}).unwrap_err();
         assert!(error.to_string().contains("took longer"), "{error}");
+    }
+
+    #[test]
+    fn on_a_build_machine_cargo_may_not_change_the_lock_file() {
+        let words = locked("run --quiet --bin broker -- run", true);
+        assert_eq!(words, ["run", "--locked", "--quiet", "--bin", "broker", "--", "run"]);
+        assert_eq!(locked("fmt --all -- --check", true), ["fmt", "--all", "--", "--check"]);
+        assert_eq!(locked("check", false), ["check"]);
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Everything that a change has to pass, in the order in which it fails fastest.
+//!
+//! What this machine lacks is told first, all at once, rather than by the step that misses it many minutes later.
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use cargo_metadata::TargetKind;
 
 use crate::{
     child::{cargo, run as run_child, run_reading},
     conformance, fixtures,
     integration::{self, Integration},
-    layers,
+    layers, prerequisites,
     step::Steps,
     workspace::Workspace,
 };
@@ -22,6 +24,7 @@ const EXAMPLE_BOUND: Duration = Duration::from_secs(300);
 /// At the first step that fails, with the command to run it again.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut steps = Steps::new("cargo xtask ci");
+    steps.step("prerequisites", prerequisites::check)?;
     steps.command("format", cargo("fmt --all -- --check"))?;
     steps.step_of("layers", "cargo xtask layers", || layers::print_and_check(workspace))?;
     steps.command("clippy", cargo("clippy --workspace --all-targets --all-features -- -D warnings"))?;
@@ -103,6 +106,9 @@ fn examples(workspace: &Workspace) -> Result<()> {
             count += 1;
         }
     }
-    println!("{count} examples ran");
+    if count == 0 {
+        bail!("no crate has an example, so nothing was run");
+    }
+    println!("{count} {} ran", if count == 1 { "example" } else { "examples" });
     Ok(())
 }

@@ -96,17 +96,17 @@ fn ours_alone(stats: &str, pid: &str) -> Result<()> {
     Ok(())
 }
 
-/// What can be said before anything is built.
+/// Where memccapable would come from: what can be said before anything is built.
 ///
 /// # Errors
 /// When memccapable is neither there nor can be installed here, with what to do.
-pub(crate) fn suite_can_be_had() -> Result<()> {
-    let apt = || {
-        let debian = Path::new("/etc/debian_version").exists();
-        debian && rustix::process::geteuid().is_root() && on_path("apt-get")
-    };
-    if on_path(SUITE) || apt() {
-        return Ok(());
+pub(crate) fn suite_can_be_had() -> Result<&'static str> {
+    if on_path(SUITE) {
+        return Ok("installed");
+    }
+    let debian = Path::new("/etc/debian_version").exists();
+    if debian && rustix::process::geteuid().is_root() && on_path("apt-get") {
+        return Ok("apt-get will install it");
     }
     bail!(
         "memccapable is not on PATH; install it (Debian and Ubuntu: apt-get install libmemcached-tools; elsewhere it is \

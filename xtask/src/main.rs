@@ -12,6 +12,7 @@ mod conformance;
 mod fixtures;
 mod integration;
 mod layers;
+mod prerequisites;
 mod step;
 mod workspace;
 

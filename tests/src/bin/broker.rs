@@ -36,6 +36,8 @@ enum Command {
     Down,
     /// Say whether it runs, and its url; exits with 1 when it does not
     Status,
+    /// Say where a run's broker would come from, without installing or starting anything
+    Check,
     /// Run a program that ends with this command's standard input
     #[command(hide = true)]
     Mind {
@@ -80,6 +82,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         },
+        Command::Check => println!("{}", supervisor::check()?),
         Command::Mind { keep, program } => return mind(&program, &keep),
         Command::Hold => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -1,6 +1,7 @@
 //! Where a private broker comes from: an installed RabbitMQ, apt-get, or a container engine, in this order.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::ErrorKind,
     os::unix::fs::PermissionsExt,
@@ -39,6 +40,16 @@ pub(super) enum Source {
     Engine(&'static str),
 }
 
+/// For people.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scripts(folder) => write!(f, "{}/rabbitmq-server", folder.display()),
+            Self::Engine(engine) => write!(f, "a container of {engine}"),
+        }
+    }
+}
+
 /// Finds a source, installing RabbitMQ where that is possible and nothing else was found installed.
 ///
 /// # Errors
@@ -47,10 +58,27 @@ pub(super) fn find(ending: &Ending) -> Result<Source> {
     if let Some(folder) = installed() {
         return Ok(Source::Scripts(folder));
     }
-    let no_apt = match install() {
-        Ok(folder) => return Ok(Source::Scripts(folder)),
-        Err(error) => error,
-    };
+    match install() {
+        Ok(folder) => Ok(Source::Scripts(folder)),
+        Err(no_apt) => engine(&no_apt, ending),
+    }
+}
+
+/// Where a private broker would come from, for people; nothing is installed or started.
+///
+/// # Errors
+/// As [`find`]. That apt-get has the package is found out only when it is called.
+pub(super) fn foresee(ending: &Ending) -> Result<String> {
+    if let Some(folder) = installed() {
+        return Ok(Source::Scripts(folder).to_string());
+    }
+    match may_install() {
+        Ok(()) => Ok("apt-get, which will install rabbitmq-server".to_owned()),
+        Err(no_apt) => engine(&no_apt, ending).map(|source| source.to_string()),
+    }
+}
+
+fn engine(no_apt: &anyhow::Error, ending: &Ending) -> Result<Source> {
     let mut no_engine = Vec::new();
     for engine in ENGINES {
         let mut ask = Command::new(engine);
@@ -60,7 +88,7 @@ pub(super) fn find(ending: &Ending) -> Result<Source> {
             Err(error) => no_engine.push(format!("{engine}: {}", one_line(&error))),
         }
     }
-    Err(none_found(&no_apt, &no_engine.join("; ")))
+    Err(none_found(no_apt, &no_engine.join("; ")))
 }
 
 fn none_found(no_apt: &anyhow::Error, no_engine: &str) -> anyhow::Error {
@@ -94,13 +122,18 @@ fn is_scripts(folder: &Path) -> bool {
     ["rabbitmq-server", "rabbitmq-env", "rabbitmqctl"].iter().all(|script| folder.join(script).is_file())
 }
 
-fn install() -> Result<PathBuf> {
+fn may_install() -> Result<()> {
     if !Path::new("/etc/debian_version").exists() {
         bail!("this system is not Debian-like");
     }
     if !rustix::process::geteuid().is_root() {
         bail!("this user is not root");
     }
+    Ok(())
+}
+
+fn install() -> Result<PathBuf> {
+    may_install()?;
     // One installation at a time: the others find it done.
     let lock = File::create(std::env::temp_dir().join("geocache-test-install.lock"))?;
     flock(&lock, FlockOperation::LockExclusive)?;

@@ -59,6 +59,18 @@ impl Run {
     }
 }
 
+/// Where the brokers of a run would come from, for people: a private one and, where `GEOCACHE_AMQP_URL` names one, that
+/// too, asked whether it answers. Nothing is installed or started; the body of `broker check`.
+///
+/// # Errors
+/// When one of them cannot be had, naming every way to one.
+pub fn check() -> Result<String> {
+    let private = provision::foresee(&Ending::new(false))?;
+    let Some(url) = external_url() else { return Ok(private) };
+    handshake::check_url(&url)?;
+    Ok(format!("{} and, for the tests that harm it, {private}", super::URL_VARIABLE))
+}
+
 enum Event {
     Order(String),
     End,
@@ -171,17 +183,15 @@ impl Supervised {
     fn lay(source: &Source, options: &Options, ending: &Arc<Ending>) -> Result<Self> {
         let folder = Folder::new()?;
         let ports = Ports::keep()?;
-        let (broker, told) = match source {
-            Source::Scripts(scripts) => (
-                Kind::Native(Native::new(scripts.clone(), &folder.path, ports, options)?),
-                format!("{}/rabbitmq-server", scripts.display()),
-            ),
-            Source::Engine(engine) => (
-                Kind::Container(Container::new(engine, &folder.path, ports, options, ending)?),
-                format!("a container of {engine}"),
-            ),
+        let broker = match source {
+            Source::Scripts(scripts) => {
+                Kind::Native(Native::new(scripts.clone(), &folder.path, ports, options)?)
+            }
+            Source::Engine(engine) => {
+                Kind::Container(Container::new(engine, &folder.path, ports, options, ending)?)
+            }
         };
-        Ok(Self { broker, folder, source: told, ending: Arc::clone(ending) })
+        Ok(Self { broker, folder, source: source.to_string(), ending: Arc::clone(ending) })
     }
 
     fn addr(&self) -> SocketAddr {
