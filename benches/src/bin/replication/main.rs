@@ -24,6 +24,10 @@ use crate::{
     raw::Raw,
 };
 
+/// Both sides run with the allocator of `geocached`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const URL_VARIABLE: &str = "GEOCACHE_AMQP_URL";
 const PEER: &str = "raw_lapin";
 const RATES: [u64; 2] = [200, 50_000];
