@@ -151,6 +151,114 @@ async fn http_is_hung_up_on() {
 }
 
 #[tokio::test]
+async fn the_binary_protocol_is_hung_up_on_and_counted() {
+    let server = start(Options::default()).await;
+    let mut client = server.connect().await;
+    // A binary `noop`, shorter than any line would have to be.
+    let mut noop = [0; 24];
+    (noop[0], noop[1]) = (0x80, 0x0a);
+    client.send(noop).await;
+    let mut rest = Vec::new();
+    // The close may come as a reset, if it outran bytes of ours.
+    let _ = timeout(BOUND, client.0.read_to_end(&mut rest)).await.expect("closed in time");
+    assert_eq!(rest, b"");
+    until("it is counted", async || server.shared.counters().value(Counter::BinaryKicks) == 1).await;
+}
+
+/// A request of a value of 1 MiB without its last bytes.
+fn half_a_set(key: &str) -> String {
+    format!("set {key} 0 0 {}\r\n{}", 1 << 20, "x".repeat((1 << 20) - 10))
+}
+
+impl Client {
+    async fn read_buffers(&mut self) -> u64 {
+        self.send("stats\r\n").await;
+        let mut stats = Vec::new();
+        while !stats.ends_with(b"END\r\n") {
+            timeout(BOUND, self.0.read_buf(&mut stats)).await.expect("in time").unwrap();
+        }
+        let stats = String::from_utf8(stats).unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("STAT read_buf_bytes "));
+        line.unwrap().parse().unwrap()
+    }
+}
+
+/// 600 clients that sent most of a value took 600 MiB, for ever.
+#[tokio::test]
+async fn values_that_are_half_read_share_a_budget() {
+    let mut options = Options::default();
+    options.request_bytes_max = 3 << 20;
+    let server = start(options).await;
+    let mut watcher = server.connect().await;
+    watcher.ask("set k19 0 0 1\r\na\r\n", "STORED\r\n").await;
+    let mut clients = Vec::new();
+    for number in 0..20 {
+        let mut client = server.connect().await;
+        client.send(half_a_set(&format!("k{number}"))).await;
+        clients.push(client);
+    }
+    let refused = || server.shared.counters().value(Counter::StoreNoMemory);
+    until("those over the budget are refused", async || refused() >= 17).await;
+    assert!(watcher.read_buffers().await <= 3 << 20);
+    // Each hears of its own value, and its connection goes on.
+    let mut stored = 0;
+    for client in &mut clients {
+        client.send("0123456789\r\n").await;
+        let mut answer = [0; 8];
+        timeout(BOUND, client.0.read_exact(&mut answer)).await.unwrap().unwrap();
+        if &answer == b"STORED\r\n" {
+            stored += 1;
+        } else {
+            client.expect(&"SERVER_ERROR out of memory storing object\r\n"[8..]).await;
+        }
+        client.ask("get nope\r\n", "END\r\n").await;
+    }
+    assert!(stored >= 2 && stored as u64 + refused() == 20, "{stored} stored, {} refused", refused());
+    // What is done gives its memory back.
+    until("all is given back", async || watcher.read_buffers().await == 0).await;
+    clients[0].ask(&(half_a_set("k") + "0123456789\r\n"), "STORED\r\n").await;
+}
+
+#[tokio::test]
+async fn a_line_over_the_budget_ends_its_connection() {
+    let mut options = Options::default();
+    options.request_bytes_max = 100 * 1024;
+    let server = start(options).await;
+    let mut client = server.connect().await;
+    let keys = "k ".repeat(250 * 1024);
+    client.send(format!("get {keys}")).await;
+    assert_eq!(client.rest().await, "SERVER_ERROR out of memory reading request\r\n");
+    until("it is counted", async || server.shared.counters().value(Counter::ReadBufOom) == 1).await;
+    assert_eq!(server.connect().await.read_buffers().await, 0, "given back before the last bytes are");
+}
+
+#[tokio::test]
+async fn half_a_value_is_not_held_for_ever() {
+    let mut options = Options::default();
+    options.stall_timeout = Duration::from_millis(50);
+    let server = start(options).await;
+    let mut quiet = server.connect().await;
+    let mut client = server.connect().await;
+    client.send(half_a_set("k")).await;
+    assert_eq!(client.rest().await, "");
+    until("it is counted", async || server.shared.counters().value(Counter::IdleKicks) == 1).await;
+    assert_eq!(quiet.read_buffers().await, 0, "and who holds nothing may be silent");
+}
+
+#[tokio::test]
+async fn very_many_keys_in_one_request_let_others_have_their_turns() {
+    let server = start(Options::default()).await;
+    let mut client = server.connect().await;
+    let keys = "b ".repeat(100_000);
+    client.ask("set b 0 0 0\r\n\r\n", "STORED\r\n").await;
+    client.send(format!("get {keys}\r\n")).await;
+    client.expect("VALUE b 0 0\r\n\r\n".repeat(100_000) + "END\r\n").await;
+    // The tally is handed over after the batch.
+    until("they are counted", async || server.shared.counters().value(Counter::ConnYields) >= 100_000 / 256)
+        .await;
+}
+
+#[tokio::test]
 async fn quit_ends_the_connection_after_the_answers() {
     let server = start(Options::default()).await;
     let mut client = server.connect().await;

@@ -35,6 +35,15 @@ pub enum Command<'a> {
         /// Whether to answer.
         quiet: bool,
     },
+    /// A storage command for whose value there is no memory now; its data block is being swallowed.
+    NoMemory {
+        /// Which storage command it was.
+        verb: Verb,
+        /// The key it was for.
+        key: &'a [u8],
+        /// Whether to answer.
+        quiet: bool,
+    },
     /// `incr` and `decr`.
     Arithmetic {
         /// The key of the number.
@@ -155,6 +164,11 @@ pub enum Refusal {
     Exptime,
     /// A line without an end; the connection is closed.
     LineTooLong,
+    /// A line for which there is no memory now; the connection is closed.
+    NoMemory,
+    /// The binary protocol, whose requests begin with [`BINARY_MAGIC`](super::BINARY_MAGIC); the connection is
+    /// closed without an answer, since none would be understood.
+    Binary,
     /// An HTTP request; the connection is closed without an answer.
     Http,
 }
@@ -170,13 +184,14 @@ impl Refusal {
             Self::Delta => "CLIENT_ERROR invalid numeric delta argument\r\n",
             Self::Exptime => "CLIENT_ERROR invalid exptime argument\r\n",
             Self::LineTooLong => "CLIENT_ERROR line too long\r\n",
-            Self::Http => "",
+            Self::NoMemory => "SERVER_ERROR out of memory reading request\r\n",
+            Self::Http | Self::Binary => "",
         }
     }
 
     /// Whether the connection ends with it, because what follows cannot be told apart.
     pub fn closes(self) -> bool {
-        matches!(self, Self::LineTooLong | Self::Http)
+        matches!(self, Self::LineTooLong | Self::NoMemory | Self::Binary | Self::Http)
     }
 }
 

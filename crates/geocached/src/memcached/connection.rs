@@ -1,14 +1,18 @@
 //! One connection: reads, executes every complete command at hand, answers with one write.
 //!
 //! **Bounds.** The read buffer holds one request: it starts at [`READ_BYTES_MIN`], grows as bytes arrive (never because
-//! a length was merely claimed) up to the line and value limits, and is given back after a large request. The write
+//! a length was merely announced) up to the line and value limits, and is given back after a large request. What it has
+//! beyond [`FREE_BYTES`] is claimed from the server's budget for all connections; where that is spent, the request is
+//! refused with `out of memory`, its value swallowed, and counted as `read_buf_oom`. A client that holds a claim and
+//! sends nothing for the stall timeout is closed, so that half a value is not held for ever. The write
 //! buffer holds at most [`OUT_BYTES_SOFT`] plus one value; while the client does not take it, nothing more is read, and
-//! after the write timeout the connection is closed and counted as `write_kicks`. After [`COMMANDS_PER_TURN`] commands
-//! the task lets others run, counted as `conn_yields`.
+//! after the write timeout the connection is closed and counted as `write_kicks`. After [`STEPS_PER_TURN`] commands
+//! and keys the task lets others run, counted as `conn_yields`.
 
 use std::{
     io,
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +23,7 @@ use tokio::{
 };
 
 use super::{
+    buffers::{Claim, FREE_BYTES},
     counter::Counter,
     parser::{Parser, Step},
     session::{Flow, OUT_BYTES_SOFT, Session},
@@ -28,10 +33,10 @@ use super::{
 const READ_BYTES_MIN: usize = 2 * 1024;
 /// The read buffer of a busy one, and the step in which it grows for a large request.
 const READ_BYTES: usize = 16 * 1024;
-/// Buffers above this are given back once they are empty.
+/// Write buffers above this are given back once they are empty.
 const KEEP_BYTES_MAX: usize = 2 * OUT_BYTES_SOFT;
-/// How many commands a connection may execute before it lets others run.
-const COMMANDS_PER_TURN: usize = 256;
+/// How many commands and keys a connection may execute before it lets others run.
+const STEPS_PER_TURN: usize = 256;
 /// What is still read, and for how long, so that a last answer reaches a client that is sending.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_millis(500);
@@ -56,13 +61,14 @@ where
         let _ = stop.wait_for(|&stop| stop).await;
     });
     let parser = Parser::new(session.shared.options.value_bytes_max);
-    let mut connection =
-        Connection { stream, session, parser, input: Vec::new(), out: Vec::new(), filled: false };
+    let claim = Claim::new(Arc::clone(&session.shared));
+    let (input, out) = (Vec::new(), Vec::new());
+    let mut connection = Connection { stream, session, parser, input, claim, out, filled: false };
     // Whatever ended it, the client is gone or will see the close: there is nobody to tell.
     if let Err(error) = connection.run(stopped.as_mut()).await {
         tracing::debug!(%error, "connection ended");
     }
-    let Connection { session: Session { shared, mut tally }, .. } = connection;
+    let Connection { session: Session { shared, mut tally, .. }, .. } = connection;
     shared.counters.take(&mut tally);
 }
 
@@ -71,6 +77,8 @@ struct Connection<S> {
     session: Session,
     parser: Parser,
     input: Vec<u8>,
+    /// Covers what the input has beyond the free bytes.
+    claim: Claim,
     out: Vec<u8>,
     /// Whether the last read filled its buffer, so that a larger one would have held more.
     filled: bool,
@@ -91,9 +99,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Turn::Close { linger } => return self.close(linger).await,
             };
-            self.make_room(total);
+            if !self.make_room(total) {
+                self.parser.give_up();
+                continue;
+            }
+            let patience = self.patience();
             let read = tokio::select! {
-                read = read(&mut self.stream, &mut self.input, self.session.shared.options.idle_timeout) => read?,
+                read = read(&mut self.stream, &mut self.input, patience) => read?,
                 () = &mut stopped => return self.close(false).await,
             };
             match read {
@@ -114,8 +126,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn turn(&mut self) -> io::Result<Turn> {
         let mut at = 0;
         let mut commands = 0;
+        let mut keys_before = self.session.keys;
         let turn = loop {
-            if commands == COMMANDS_PER_TURN {
+            if commands + self.session.keys - keys_before >= STEPS_PER_TURN {
                 self.session.tally.count(Counter::ConnYields);
                 break Turn::Yield;
             }
@@ -136,6 +149,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 if flow != Flow::More {
                     break flow;
                 }
+                // One request with very many keys is no reason to keep others waiting.
+                self.session.tally.count(Counter::ConnYields);
+                tokio::task::yield_now().await;
+                (commands, keys_before) = (0, self.session.keys);
             };
             at += used;
             if flow == Flow::Close {
@@ -151,19 +168,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         write(&mut self.stream, &mut self.session, &mut self.out).await
     }
 
-    /// Room for the next read.
-    fn make_room(&mut self, total: Option<usize>) {
+    /// Room for the next read; false if there is no memory for it.
+    fn make_room(&mut self, total: Option<usize>) -> bool {
         let length = self.input.len();
-        if length == 0 && self.input.capacity() > KEEP_BYTES_MAX {
-            self.input = Vec::with_capacity(READ_BYTES);
+        let is_small = length <= READ_BYTES && total.is_none_or(|total| total <= FREE_BYTES);
+        if is_small && self.input.capacity() > FREE_BYTES {
+            let mut input = Vec::with_capacity(2 * READ_BYTES);
+            input.extend_from_slice(&self.input);
+            self.input = input;
         }
-        match total {
+        let capacity = match total {
             // Doubling what has arrived, up to what is awaited: the buffer ends with the right size, and a client
-            // that claims a length without sending it has claimed no memory.
-            Some(total) => self.input.reserve_exact((total - length).min(length.max(READ_BYTES))),
-            None if self.filled || length > 0 => self.input.reserve(READ_BYTES),
-            None => {}
+            // that announces a length without sending it has taken no memory.
+            Some(total) => total.min(length + length.max(READ_BYTES)),
+            None if length + READ_BYTES <= self.input.capacity() => 0,
+            None if length > 0 => (length + length.max(READ_BYTES)).next_multiple_of(READ_BYTES),
+            None if self.filled => READ_BYTES,
+            None => 0,
+        };
+        let capacity = self.input.capacity().max(capacity);
+        if !self.claim.cover(capacity) {
+            return false;
         }
+        self.input.reserve_exact(capacity - length);
+        true
+    }
+
+    /// How long to wait for the client's next bytes.
+    fn patience(&self) -> Option<Duration> {
+        let options = &self.session.shared.options;
+        let stall = self.claim.is_held().then_some(options.stall_timeout);
+        [options.idle_timeout, stall].into_iter().flatten().min()
     }
 
     /// Ends the conversation. A client in the middle of sending would lose the last answer to the reset that unread
@@ -174,6 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         }
         self.input = Vec::with_capacity(READ_BYTES);
+        self.claim.cover(READ_BYTES);
         let drain = async {
             let mut left = LINGER_BYTES_MAX;
             while left > 0 {

@@ -71,15 +71,23 @@ counters! {
     TouchMisses = "touch_misses",
     /// Values refused for their size.
     StoreTooLarge = "store_too_large",
+    /// Values refused because there was no memory to read them.
+    StoreNoMemory = "store_no_memory",
     /// Values stored since the start or the last reset.
     TotalItems = "total_items",
     /// Bytes received.
     BytesRead = "bytes_read",
     /// Bytes sent.
     BytesWritten = "bytes_written",
-    /// Times that a connection with more commands at hand let others go first.
+    /// Requests refused because the memory for requests in the making was spent.
+    ReadBufOom = "read_buf_oom",
+    /// Connections closed because they spoke the binary protocol.
+    BinaryKicks = "binary_kicks",
+    /// Times that accepting paused because the system refused another connection.
+    ListenDisabledNum = "listen_disabled_num",
+    /// Times that a connection with more commands or keys at hand let others go first.
     ConnYields = "conn_yields",
-    /// Connections closed because nothing came for the idle timeout.
+    /// Connections closed because nothing came for the idle timeout, or of a large request for the stall timeout.
     IdleKicks = "idle_kicks",
     /// Connections closed because the client did not take its answers in time.
     WriteKicks = "write_kicks",

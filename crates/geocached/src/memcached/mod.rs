@@ -10,6 +10,7 @@
 //! empties every region, its delay counted on the node that was told. A `set` refused because its value is too large
 //! removes the older value under that key, as in memcached: a client must not read what it believes replaced.
 
+mod buffers;
 mod command;
 mod connection;
 mod counter;
@@ -21,7 +22,7 @@ mod stats;
 
 pub use command::{Command, Direction, Keys, Refusal, Store, Verb};
 pub use counter::{Counter, Counters, Tally};
-pub use parser::{KEY_BYTES_MAX, KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX, Parser, Step};
+pub use parser::{BINARY_MAGIC, KEY_BYTES_MAX, KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX, Parser, Step};
 pub use server::{BindError, Options, Server, listen};
 pub use session::{Flow, Session, Shared};
 pub use stats::VERSION;

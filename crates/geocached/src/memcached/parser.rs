@@ -32,6 +32,8 @@ pub const KEY_BYTES_MAX: usize = 250;
 pub const LINE_BYTES_MAX: usize = 2048;
 /// The longest line of a multi-key request: room for 4,000 keys of the longest kind.
 pub const KEYS_LINE_BYTES_MAX: usize = 1024 * 1024;
+/// What each request of the binary protocol begins with, and none of the text protocol.
+pub const BINARY_MAGIC: u8 = 0x80;
 /// memcached refuses lengths above this as malformed, without swallowing.
 const LENGTH_MAX: i64 = i32::MAX as i64 - 2;
 /// More words than any request but the multi-key ones has.
@@ -67,6 +69,8 @@ pub struct Parser {
     state: State,
     /// How far the line was searched for its end, so that a line that trickles in is searched once.
     searched: usize,
+    /// Whether the request that is incomplete is to be refused, for want of memory for the rest.
+    no_memory: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +104,7 @@ enum Line<'a> {
 impl Parser {
     /// A parser at the beginning of a connection, for values of at most this many bytes.
     pub fn new(value_bytes_max: usize) -> Self {
-        Self { value_bytes_max, state: State::Request, searched: 0 }
+        Self { value_bytes_max, state: State::Request, searched: 0, no_memory: false }
     }
 
     /// The next request in `input`, which begins where the last one ended.
@@ -118,19 +122,30 @@ impl Parser {
         }
     }
 
+    /// There is no memory for the request that [`Step::More`] was said of: the next call, with the same bytes, refuses
+    /// it, and the rest of its value is swallowed as it comes.
+    pub fn give_up(&mut self) {
+        self.no_memory = true;
+    }
+
     fn request<'a>(&mut self, input: &'a [u8]) -> Step<'a> {
+        if input.first() == Some(&BINARY_MAGIC) {
+            return self.lost(Refusal::Binary, input.len());
+        }
         let searched = self.searched.min(input.len());
         let Some(end) = input[searched..].iter().position(|&byte| byte == b'\n').map(|at| searched + at)
         else {
             self.searched = input.len();
             return if input.len() > line_bytes_max(input) {
-                self.lost(input.len())
+                self.lost(Refusal::LineTooLong, input.len())
+            } else if self.no_memory {
+                self.lost(Refusal::NoMemory, input.len())
             } else {
                 Step::More { total: None }
             };
         };
         if end > line_bytes_max(input) {
-            return self.lost(end + 1);
+            return self.lost(Refusal::LineTooLong, end + 1);
         }
         // Where a data block is awaited, the line is found again at once.
         self.searched = end;
@@ -156,7 +171,13 @@ impl Parser {
             return self.found(Command::TooLarge { verb, key, quiet }, start);
         }
         let total = start + length + 2;
-        let Some(block) = input.get(start..total) else { return Step::More { total: Some(total) } };
+        let Some(block) = input.get(start..total) else {
+            if !self.no_memory {
+                return Step::More { total: Some(total) };
+            }
+            self.state = State::Swallow { left: length as u64 + 2 };
+            return self.found(Command::NoMemory { verb, key, quiet }, start);
+        };
         let command = match block.strip_suffix(b"\r\n") {
             Some(data) => Command::Store(Store { verb, key, flags, exptime, data, quiet }),
             None => Command::Refused { refusal: Refusal::DataChunk, quiet },
@@ -166,12 +187,13 @@ impl Parser {
 
     fn found<'a>(&mut self, command: Command<'a>, used: usize) -> Step<'a> {
         self.searched = 0;
+        self.no_memory = false;
         Step::Command { command, used }
     }
 
-    fn lost<'a>(&mut self, used: usize) -> Step<'a> {
+    fn lost<'a>(&mut self, refusal: Refusal, used: usize) -> Step<'a> {
         self.state = State::Lost;
-        self.found(Command::Refused { refusal: Refusal::LineTooLong, quiet: false }, used)
+        self.found(Command::Refused { refusal, quiet: false }, used)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! **Bounds.** At most [`Options::connections_max`] clients; one more is told `ERROR Too many open connections`, closed
 //! and counted as `rejected_connections`. Where the system refuses another connection (too many open files), accepting
-//! pauses for [`ACCEPT_PAUSE`] and is tried again. At the end the connections get [`DRAIN`] to send what they were
+//! pauses for [`ACCEPT_PAUSE`] and is tried again, counted as `listen_disabled_num` and logged at most once per
+//! [`ACCEPT_LOG`]. At the end the connections get [`DRAIN`] to send what they were
 //! sending, then they are cut.
 
 use std::{
@@ -28,6 +29,7 @@ use super::{
 };
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_LOG: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(2);
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
 
@@ -41,10 +43,15 @@ pub struct Options {
     pub value_bytes_max: usize,
     /// The memory that the cache may take, shown as `limit_maxbytes`; 0 where it is bounded by entries. Default 0.
     pub memory_bytes: u64,
+    /// The memory that requests in the making may take over all connections, in bytes, beyond 64 KiB for each of them;
+    /// what comes on top is refused as `out of memory`. Must be over the longest value. Default 64 MiB.
+    pub request_bytes_max: u64,
     /// How many threads serve, shown as `threads`. Default: one per processor.
     pub threads: usize,
     /// A client that sends nothing for this long is closed. Default none, as memcached's.
     pub idle_timeout: Option<Duration>,
+    /// A client that has sent over 64 KiB of a request, and nothing more for this long, is closed. Default 60 s.
+    pub stall_timeout: Duration,
     /// A client that takes none of its answer for this long is closed. Default 30 s.
     pub write_timeout: Duration,
 }
@@ -55,8 +62,10 @@ impl Default for Options {
             connections_max: 1024,
             value_bytes_max: 1024 * 1024,
             memory_bytes: 0,
+            request_bytes_max: 64 << 20,
             threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             idle_timeout: None,
+            stall_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
         }
     }
@@ -118,6 +127,7 @@ impl Server {
         let Self { listener, shared } = self;
         let mut connections = JoinSet::new();
         let mut flush_at = shared.flush_at.subscribe();
+        let mut logged: Option<Instant> = None;
         let stopping = stop.clone();
         let stopped = async move {
             // An error means that the sender is gone, which ends the server as well.
@@ -131,7 +141,12 @@ impl Server {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => admit(stream, &shared, &stopping, &mut connections),
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection, pausing");
+                        shared.counters.count(Counter::ListenDisabledNum);
+                        let now = Instant::now();
+                        if logged.is_none_or(|logged| now - logged >= ACCEPT_LOG) {
+                            logged = Some(now);
+                            tracing::warn!(%error, "cannot accept connections for now; clients wait");
+                        }
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },

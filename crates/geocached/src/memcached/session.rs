@@ -2,7 +2,8 @@
 //!
 //! Synchronous and free of I/O: a local cache answers in well under a microsecond, so there is nothing to wait for. An
 //! answer with many values comes in parts ([`Flow::More`]), so that the output buffer stays within
-//! [`OUT_BYTES_SOFT`] plus one value however many keys a request has.
+//! [`OUT_BYTES_SOFT`] plus one value however many keys a request has, and nobody waits for more than
+//! [`KEYS_PER_PART`] of them.
 //!
 //! What counts, appends or compares reads the value first and then writes it on condition that it did not change
 //! since, at most [`TRIES_MAX`] times.
@@ -24,7 +25,8 @@ use geocache::{Error, Expect, GeoCache, Item, Outcome, TimeToLive, Write};
 use tokio::sync::watch;
 
 use super::{
-    command::{Command, Direction, Keys, Store, Verb},
+    buffers::Claimed,
+    command::{Command, Direction, Keys, Refusal, Store, Verb},
     counter::{Counter, Counters, Tally},
     number::{self, Expiry},
     server::Options,
@@ -33,10 +35,13 @@ use super::{
 
 /// An answer in the making is handed over to be sent once it has this many bytes.
 pub(super) const OUT_BYTES_SOFT: usize = 64 * 1024;
+/// How many keys are looked up before others get their turn.
+pub(super) const KEYS_PER_PART: usize = 256;
 /// How often a read-and-write-back is tried before the client is told to try again.
 const TRIES_MAX: u32 = 64;
 
 const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
+const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
 
 /// What all connections of a server share.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub struct Shared {
     pub(super) address: Option<SocketAddr>,
     pub(super) counters: Counters,
     pub(super) connections: AtomicUsize,
+    /// The memory that requests in the making take.
+    pub(super) claimed: Claimed,
     pub(super) verbosity: AtomicU32,
     pub(super) started: Instant,
     /// What the cache had evicted and expired when `stats reset` was last said; it counts from its own start.
@@ -64,6 +71,7 @@ impl Shared {
             address,
             counters: Counters::default(),
             connections: AtomicUsize::new(0),
+            claimed: Claimed::default(),
             verbosity: AtomicU32::new(0),
             started: Instant::now(),
             evictions_before: AtomicU64::new(0),
@@ -104,12 +112,14 @@ pub enum Flow {
 pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) tally: Tally,
+    /// How many keys were looked up for retrieval commands so far.
+    pub(super) keys: usize,
 }
 
 impl Session {
     /// A session at its beginning.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tally: Tally::default() }
+        Self { shared, tally: Tally::default(), keys: 0 }
     }
 
     /// Executes `command` and appends its answer to `out`.
@@ -126,7 +136,13 @@ impl Session {
             }
             Command::TooLarge { verb, key, quiet } => {
                 self.tally.count(Counter::StoreTooLarge);
-                let answer = self.refuse_large(*verb, key);
+                let answer = self.refuse(*verb, key, TOO_LARGE);
+                say(out, *quiet, answer);
+            }
+            Command::NoMemory { verb, key, quiet } => {
+                self.tally.count(Counter::StoreNoMemory);
+                self.tally.count(Counter::ReadBufOom);
+                let answer = self.refuse(*verb, key, NO_MEMORY);
                 say(out, *quiet, answer);
             }
             Command::Arithmetic { key, direction, delta, quiet } => {
@@ -156,6 +172,14 @@ impl Session {
             }
             Command::Quit => return Flow::Close,
             Command::Refused { refusal, quiet } => {
+                match refusal {
+                    Refusal::NoMemory => self.tally.count(Counter::ReadBufOom),
+                    Refusal::Binary => {
+                        self.tally.count(Counter::BinaryKicks);
+                        tracing::debug!("closing a connection that speaks memcached's binary protocol");
+                    }
+                    _ => {}
+                }
                 say(out, *quiet, Ok(refusal.answer().as_bytes()));
                 if refusal.closes() {
                     return Flow::Close;
@@ -165,13 +189,17 @@ impl Session {
         Flow::Continue
     }
 
-    /// Answers as many of `keys` as fit; with `exptime` each one found is touched.
+    /// Answers as many of `keys` as fit one part; with `exptime` each one found is touched.
     fn retrieve(&mut self, keys: &mut Keys<'_>, cas: bool, exptime: Option<i64>, out: &mut Vec<u8>) -> Flow {
-        while out.len() < OUT_BYTES_SOFT {
+        for _ in 0..KEYS_PER_PART {
+            if out.len() >= OUT_BYTES_SOFT {
+                break;
+            }
             let Some(key) = keys.next() else {
                 out.extend_from_slice(b"END\r\n");
                 return Flow::Continue;
             };
+            self.keys += 1;
             self.tally.count(Counter::CmdGet);
             let item = match exptime {
                 None => self.shared.cache.item(key),
@@ -222,7 +250,7 @@ impl Session {
             Ok(outcome) => outcome,
             Err(Error::ValueTooLarge { .. }) => {
                 self.tally.count(Counter::StoreTooLarge);
-                return self.refuse_large(store.verb, store.key);
+                return self.refuse(store.verb, store.key, TOO_LARGE);
             }
             Err(error) => return Err(error),
         };
@@ -292,11 +320,11 @@ impl Session {
     }
 
     /// A `set` that cannot be must not leave the value that it was to replace.
-    fn refuse_large(&self, verb: Verb, key: &[u8]) -> Answer {
+    fn refuse(&self, verb: Verb, key: &[u8], answer: &'static [u8]) -> Answer {
         if verb == Verb::Set {
             self.shared.cache.remove_if(key, Expect::Any)?;
         }
-        Ok(TOO_LARGE)
+        Ok(answer)
     }
 
     fn arithmetic(&mut self, key: &[u8], direction: Direction, delta: u64, out: &mut Vec<u8>) {

@@ -76,6 +76,7 @@ fn general(shared: &Shared, lines: &mut Lines<'_>) {
     for &counter in Counter::ALL {
         lines.stat(counter.name(), shared.counters.value(counter));
     }
+    lines.stat("read_buf_bytes", shared.claimed.bytes());
     lines.stat("limit_maxbytes", shared.options.memory_bytes);
     lines.stat("accepting_conns", 1);
     lines.stat("threads", shared.options.threads);
@@ -164,6 +165,7 @@ fn settings(shared: &Shared, lines: &mut Lines<'_>) {
     lines.stat("auth_enabled_ascii", "no");
     lines.stat("binding_protocol", "ascii");
     lines.stat("item_size_max", options.value_bytes_max);
+    lines.stat("read_buf_mem_limit", options.request_bytes_max);
     lines.stat("flush_enabled", "yes");
     lines.stat("idle_timeout", options.idle_timeout.map_or(0, |idle| idle.as_secs()));
     lines.stat("ssl_enabled", "no");

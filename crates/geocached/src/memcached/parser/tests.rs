@@ -256,3 +256,42 @@ proptest! {
         prop_assert_eq!(requests(&input, &each), requests(&input, &[]));
     }
 }
+
+#[test]
+fn a_request_given_up_is_refused_and_its_value_swallowed() {
+    let mut parser = Parser::new(64);
+    let header = b"set k 0 0 10\r\n";
+    let mut input = [&header[..], b"0123"].concat();
+    assert_eq!(parser.next(&input), Step::More { total: Some(header.len() + 12) });
+    parser.give_up();
+    let command = Command::NoMemory { verb: Verb::Set, key: b"k", quiet: false };
+    assert_eq!(parser.next(&input), Step::Command { command, used: header.len() });
+    input.drain(..header.len());
+    assert_eq!(parser.next(&input), Step::Skip { used: 4 });
+    assert_eq!(parser.next(b"456789\r\nversion\r\n"), Step::Skip { used: 8 });
+    let version = Step::Command { command: Command::Version, used: 9 };
+    assert_eq!(parser.next(b"version\r\n"), version);
+    // Only the one request was given up.
+    assert_eq!(parser.next(header), Step::More { total: Some(header.len() + 12) });
+}
+
+#[test]
+fn a_line_given_up_ends_the_connection() {
+    let mut parser = Parser::new(64);
+    assert_eq!(parser.next(b"get a"), Step::More { total: None });
+    parser.give_up();
+    let command = Command::Refused { refusal: Refusal::NoMemory, quiet: false };
+    assert_eq!(parser.next(b"get a"), Step::Command { command, used: 5 });
+    assert_eq!(parser.next(b"b\r\n"), Step::Skip { used: 3 });
+}
+
+#[test]
+fn the_binary_protocol_ends_the_connection_at_its_first_byte() {
+    assert_eq!(refusal(&[BINARY_MAGIC]), (Refusal::Binary, false));
+    assert_eq!(Refusal::Binary.answer(), "");
+    assert_eq!(
+        requests(&[&b"version\r\n"[..], &[BINARY_MAGIC, 0, 0, 1], b"\r\nversion\r\n"].concat(), &[]).len(),
+        2
+    );
+    assert!(matches!(one(b"get \x80\r\n"), Command::Get { .. }), "a key may hold any byte");
+}

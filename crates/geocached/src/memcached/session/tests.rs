@@ -255,6 +255,47 @@ fn an_answer_with_many_large_values_comes_in_parts() {
 }
 
 #[test]
+fn an_answer_for_many_keys_comes_in_parts() {
+    let mut client = Client::new();
+    client.say("set k1000 0 0 1\r\na\r\n");
+    let keys: Vec<String> = (1..=1000).map(|key| format!("k{key}")).collect();
+    let keys = keys.join(" ");
+    for mut command in [
+        Command::Get { keys: Keys::new(keys.as_bytes()), cas: false },
+        Command::GetAndTouch { exptime: 0, keys: Keys::new(keys.as_bytes()), cas: false },
+    ] {
+        let mut out = Vec::new();
+        let mut parts = 0;
+        loop {
+            let before = client.session.keys;
+            let flow = client.session.execute(&mut command, &mut out);
+            assert!(client.session.keys - before <= KEYS_PER_PART);
+            parts += 1;
+            if flow == Flow::Continue {
+                break;
+            }
+        }
+        assert_eq!((parts, out.as_slice()), (4, &b"VALUE k1000 0 1\r\na\r\nEND\r\n"[..]));
+    }
+    assert_eq!(client.stat("cmd_get"), "2000");
+}
+
+#[test]
+fn a_set_without_memory_leaves_nothing_stale() {
+    let mut client = Client::new();
+    client.say("set k 0 0 1\r\na\r\n");
+    let mut refuse = |verb| {
+        let mut out = Vec::new();
+        client.session.execute(&mut Command::NoMemory { verb, key: b"k", quiet: false }, &mut out);
+        assert_eq!(out, b"SERVER_ERROR out of memory storing object\r\n");
+        client.say("get k\r\n")
+    };
+    assert_eq!(refuse(Verb::Append), "VALUE k 0 1\r\na\r\nEND\r\n");
+    assert_eq!(refuse(Verb::Set), "END\r\n");
+    assert_eq!(client.stat("store_no_memory"), "2");
+}
+
+#[test]
 fn a_closed_cache_refuses_writes_and_answers_reads() {
     let mut client = Client::new();
     client.say("set k 0 0 1\r\na\r\n");
