@@ -16,6 +16,7 @@ use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 use crate::{
     cli::DemoOptions,
     config::Bound,
+    descriptor,
     memcached::{self, BindError, Options, Server},
     node,
     shutdown::Shutdown,
@@ -27,6 +28,8 @@ pub const REGIONS: [&str; 3] = ["us-east", "eu-central", "ap-south"];
 const MEMORY_BYTES: u64 = 64 << 20;
 const REDRAW: Duration = Duration::from_secs(1);
 const PRINT: Duration = Duration::from_secs(5);
+const WRAP_OFF: &str = "\x1b[?7l";
+const WRAP_ON: &str = "\x1b[?7h";
 
 /// Why the demo could not run.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +64,14 @@ pub async fn run(options: DemoOptions) -> Result<(), DemoError> {
         .configure(|builder| node::bounded(builder, Bound::Memory(MEMORY_BYTES)))
         .build()
         .await?;
+    let connections_max =
+        (descriptor::make_room(REGIONS.len() * Options::default().connections_max) / REGIONS.len()).max(1);
     let (stop, stopping) = watch::channel(false);
     let mut servers = JoinSet::new();
     let mut ports = Vec::new();
     for (listener, cache) in listeners.into_iter().zip(cluster.nodes()) {
         ports.push(listener.local_addr().map_or(0, |address| address.port()));
-        let limits = Options { memory_bytes: MEMORY_BYTES, ..Options::default() };
+        let limits = Options { connections_max, memory_bytes: MEMORY_BYTES, ..Options::default() };
         servers.spawn(Server::new(listener, cache.clone(), limits).run(stopping.clone()));
     }
     // Whoever closes our output wants no more of it; the regions serve on.
@@ -96,8 +101,10 @@ fn introduction(ports: &[u16]) -> String {
         "\nIn another terminal, write in {} …\n\n  \
          printf 'set greeting 0 60 5\\r\\nhello\\r\\nget greeting\\r\\nquit\\r\\n' | nc 127.0.0.1 {first}\n\n\
          … and read in {}:\n\n  \
-         printf 'get greeting\\r\\nquit\\r\\n' | nc 127.0.0.1 {second}\n\nCtrl-C ends it.\n\n",
-        REGIONS[0], REGIONS[1],
+         printf 'get greeting\\r\\nquit\\r\\n' | nc 127.0.0.1 {second}\n\nCtrl-C ends it.\n\n{}\n",
+        REGIONS[0],
+        REGIONS[1],
+        status::HEADER,
     ));
     text
 }
@@ -142,6 +149,8 @@ impl<W: Write> Screen<W> {
         }
         let mut text = String::new();
         if self.is_terminal {
+            // Without wrapping, each line is one line of the terminal however narrow it is.
+            text.push_str(WRAP_OFF);
             if !self.shown.is_empty() {
                 // Up to the first of the former lines.
                 text.push_str(&format!("\x1b[{}A", self.shown.len()));
@@ -150,6 +159,7 @@ impl<W: Write> Screen<W> {
                 // To the start, the line, and erase what is left of a longer one.
                 text.push_str(&format!("\r{line}\x1b[K\n"));
             }
+            text.push_str(WRAP_ON);
         } else {
             for line in &lines {
                 text.push_str(line);
@@ -188,7 +198,10 @@ mod tests {
         let mut screen = screen(true);
         screen.show(vec!["a".into(), "b".into()]);
         screen.show(vec!["a".into(), "c".into()]);
-        assert_eq!(text(screen), "\ra\x1b[K\n\rb\x1b[K\n\x1b[2A\ra\x1b[K\n\rc\x1b[K\n");
+        assert_eq!(
+            text(screen),
+            "\x1b[?7l\ra\x1b[K\n\rb\x1b[K\n\x1b[?7h\x1b[?7l\x1b[2A\ra\x1b[K\n\rc\x1b[K\n\x1b[?7h"
+        );
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! `geocached` runs one node of one region, or a standalone cache; `geocached demo` runs three regions in one process.
 //! This library is the daemon without its `main`, so that tests run a server in their own process. In reading order:
 //! [`cli`] (what can be said), [`config`] (what it means), [`node`] and [`demo`] (what is run), [`memcached`] (what is
-//! served), [`shutdown`] (how it ends).
+//! served), [`descriptor`] (room for connections), [`shutdown`] (how it ends).
 
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod descriptor;
 pub mod memcached;
 pub mod node;
 pub mod shutdown;

@@ -3,7 +3,7 @@
 //! In this order: the port (what is in use is known before a broker is dialled), the broker, the cache, the clients. A
 //! node that is still warming serves: what it does not have yet is a miss, and the log says when it is ready. It ends
 //! at SIGTERM or SIGINT: no more clients, then what waits to leave is sent for up to [`CLOSE_WAIT`], then the rest is
-//! counted and told; a second signal ends that wait.
+//! counted and told; a second signal ends that wait. A signal while the broker is dialled ends the node at once.
 
 use std::{fs, io, net::SocketAddr, time::Duration};
 
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::{
     cli::Profile,
     config::{Bound, Config, Region},
+    descriptor,
     memcached::{self, BindError, Server},
     shutdown::Shutdown,
 };
@@ -53,12 +54,29 @@ pub enum RunError {
 ///
 /// # Errors
 /// A [`RunError`]: why it could not start, or had to stop.
-pub async fn run(config: Config) -> Result<(), RunError> {
-    let shutdown = Shutdown::listen().map_err(RunError::Signals)?;
+pub async fn run(mut config: Config) -> Result<(), RunError> {
+    let mut shutdown = Shutdown::listen().map_err(RunError::Signals)?;
+    let wanted = config.options.connections_max;
+    config.options.connections_max = descriptor::make_room(wanted);
+    if config.options.connections_max < wanted {
+        tracing::warn!(
+            wanted,
+            allowed = config.options.connections_max,
+            "fewer clients may be connected than --max-connections says: the system's limit of open files is too low; \
+             raise it (ulimit -n, LimitNOFILE=)"
+        );
+    }
     let listener = memcached::listen(config.listen).await.map_err(RunError::Listen)?;
     let address = listener.local_addr().unwrap_or(config.listen);
     warn_if_open(address);
-    let cache = build(&config).await?;
+    let cache = tokio::select! {
+        cache = build(&config) => cache?,
+        // No client was served and no record made: there is nothing to send.
+        () = shutdown.requested() => {
+            tracing::info!("ended before the broker was reached");
+            return Ok(());
+        }
+    };
     if config.region.is_some() {
         tracing::info!(node = %cache.node(), cache = %config.cache, %address, "serving memcached clients");
     } else {
