@@ -3,13 +3,18 @@
 //! The options of a node are one struct, [`Settings`], that the command line, the environment and the configuration
 //! file fill alike, so that no setting exists in one and not in another.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{ffi::OsString, path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, error::ErrorKind,
+};
 use geo::RegionId;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::config::{AmqpUri, ByteSize, ListenAddress, amqp_uris};
+use crate::{
+    config::{AmqpUri, ByteSize, ListenAddress, amqp_uris},
+    mask::without_passwords,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,6 +41,44 @@ pub struct Cli {
     /// The settings of the node to run.
     #[command(flatten)]
     pub node: NodeOptions,
+}
+
+impl Cli {
+    /// Understands `arguments` (the program's name first) and the environment. An empty variable counts as unset, and a
+    /// node's variables are not looked at where something else is to be run.
+    ///
+    /// # Errors
+    /// What is wrong, or the help or version that was asked for; [`mistake`] has its text.
+    pub fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let command = Self::command().mut_subcommands(|command| command.mut_args(unless_empty));
+        // The node's own variables would be checked for a subcommand as well.
+        let bare = command.clone().mut_args(|argument| argument.env(None::<&str>));
+        let matches = match bare.try_get_matches_from(arguments) {
+            Ok(matches) if matches.subcommand_name().is_some() => matches,
+            _ => command.mut_args(unless_empty).try_get_matches_from(arguments)?,
+        };
+        Self::from_arg_matches(&matches)
+    }
+}
+
+/// The argument, deaf to its variable if that is empty.
+fn unless_empty(argument: Arg) -> Arg {
+    let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    if argument.get_env().is_some_and(is_empty) { argument.env(None::<&str>) } else { argument }
+}
+
+/// What to print of a mistake in the command line: clap's text repeats the arguments, among which passwords may be.
+/// `None` if there is nothing to hide, or what was asked for is the help.
+pub fn mistake(error: &clap::Error) -> Option<String> {
+    let text = error.render().to_string();
+    if !error.use_stderr() || !text.contains("://") {
+        return None;
+    }
+    let mut shown = without_passwords(&text);
+    if matches!(error.kind(), ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument) {
+        shown.push_str("\n\n  tip: put --amqp before each broker's URI");
+    }
+    Some(shown)
 }
 
 /// What else than a node can be run.
@@ -96,13 +139,15 @@ pub struct Settings {
     /// [default: 127.0.0.1:11211]
     #[arg(long, value_name = "ADDR", env = "GEOCACHE_LISTEN")]
     pub listen: Option<ListenAddress>,
-    /// How much the cache may hold, in bytes or with k, m or g [default: 256m]
+    /// How much the cache may hold, in bytes or with k, m or g. Requests of over 64k that are still arriving take up to
+    /// a quarter of it, or 64m if that is more, on top [default: 256m]
     #[arg(long, value_name = "BYTES", env = "GEOCACHE_MEMORY")]
     pub memory: Option<ByteSize>,
     /// How many entries the cache may hold, in place of --memory
     #[arg(long, value_name = "ENTRIES", env = "GEOCACHE_CAPACITY")]
     pub capacity: Option<usize>,
-    /// How many clients may be connected at once [default: 1024]
+    /// How many clients may be connected at once; fewer where the system does not allow 64 open files more than that
+    /// [default: 1024]
     #[arg(long, value_name = "COUNT", env = "GEOCACHE_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
     /// The longest value, in bytes or with k or m, at most 7m; the same on every node [default: 1m]
@@ -117,7 +162,7 @@ pub struct Settings {
     /// Close clients that do not take their answers for this long [default: 30]
     #[arg(long, value_name = "SECONDS", env = "GEOCACHE_WRITE_TIMEOUT_SECS")]
     pub write_timeout_secs: Option<u64>,
-    /// What to log: a level, or target=level pairs [default: info,lapin=off]
+    /// What to log: a level, or target=level pairs. The AMQP library (lapin) is off unless named [default: info]
     #[arg(long, value_name = "FILTER", env = "GEOCACHE_LOG")]
     pub log: Option<String>,
 }
@@ -161,8 +206,6 @@ impl<'de> Deserialize<'de> for Name {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -180,6 +223,33 @@ mod tests {
     #[test]
     fn a_port_without_room_for_three_regions_is_refused() {
         assert!(Cli::try_parse_from(["geocached", "demo", "--base-port", "65534"]).is_err());
+    }
+
+    fn read(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        let arguments: Vec<OsString> =
+            [&["geocached"], arguments].concat().into_iter().map(Into::into).collect();
+        Cli::read(&arguments)
+    }
+
+    #[test]
+    fn no_mistake_prints_a_password() {
+        for arguments in [
+            &["--region", "a", "--amqp", "amqp://u:hunter2@a", "amqp://u:hunter2@b"][..],
+            &["amqp://u:hunter2@h"],
+            &["--region", "amqp://u:hunter2@h"],
+            &["--region=amqp://u:hunter2@h'x @y"],
+            &["--amqp=amqp://u:hunter2@h", "--threads", "amqp://u:hunter2"],
+            &["--amqp://u:hunter2@h"],
+            &["demo", "amqp://u:hunter2@h"],
+        ] {
+            let error = read(arguments).unwrap_err();
+            let text = mistake(&error).unwrap();
+            assert!(text.contains("://***") && !text.contains("hunter2"), "{arguments:?}: {text}");
+        }
+        let text = mistake(&read(&["amqp://u:hunter2@h"]).unwrap_err()).unwrap();
+        assert!(text.contains("put --amqp before"), "{text}");
+        assert_eq!(mistake(&read(&["--help"]).unwrap_err()), None, "the help is clap's to print");
+        assert_eq!(mistake(&read(&["--nonsense"]).unwrap_err()), None);
     }
 
     #[test]

@@ -4,24 +4,28 @@
 //! with its line. Passwords in broker URIs appear in no message: [`AmqpUri`] does not show what it holds, and the text
 //! of the file is never quoted.
 
+mod file;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::{
-    fmt, fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-    str::FromStr,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
 use geo::{NAME_BYTES_MAX, RegionId};
-use serde::{Deserialize, Deserializer, de};
 
+use self::{file::File, value::PORT};
 use crate::{
     cli::{NodeOptions, Profile, Settings},
-    memcached::Options,
+    log,
+    memcached::{KEY_BYTES_MAX, Options},
 };
+
+pub(crate) use self::value::amqp_uris;
+pub use self::value::{AmqpUri, ByteSize, ListenAddress};
 
 const MEMORY_DEFAULT: u64 = 256 << 20;
 const MEMORY_MIN: u64 = 1 << 20;
@@ -29,9 +33,9 @@ const MEMORY_MIN: u64 = 1 << 20;
 const VALUE_BYTES_MAX: u64 = 7 << 20;
 const _: () = assert!(VALUE_BYTES_MAX as usize <= replication::wire::VALUE_BYTES_MAX);
 const THREADS_MAX: usize = 256;
-const PORT: u16 = 11211;
-/// The AMQP library logs as errors what the transport expects, handles and reports itself.
-const LOG_DEFAULT: &str = "info,lapin=off";
+/// What the cache keeps beside a value: the longest key and its own bookkeeping, rounded up.
+const ENTRY_BYTES: u64 = 1024;
+const _: () = assert!(ENTRY_BYTES >= 2 * KEY_BYTES_MAX as u64);
 
 /// What a node is to do, complete and consistent.
 #[derive(Debug, Clone)]
@@ -124,11 +128,14 @@ impl Config {
     /// # Errors
     /// A [`ConfigError`] that names the setting, and the line if it is the file's.
     pub fn resolve(options: NodeOptions, host: Option<&str>) -> Result<Self, ConfigError> {
-        let settings = match &options.config {
-            Some(path) => options.settings.over(read(path)?),
-            None => options.settings,
-        };
-        Self::check(settings, host)
+        let Some(path) = &options.config else { return Self::check(options.settings, host) };
+        let (file, settings) = File::read(path)?;
+        let nearer = options.settings.clone();
+        Self::check(options.settings.over(settings), host).map_err(|error| match error {
+            // What the file alone has set is mended there.
+            ConfigError::Setting { setting, problem } if !nearer.has(setting) => file.place(setting, problem),
+            error => error,
+        })
     }
 
     fn check(settings: Settings, host: Option<&str>) -> Result<Self, ConfigError> {
@@ -144,9 +151,6 @@ impl Config {
             return Err(setting("--memory", "is under 1m; give at least that"));
         }
         let mut limits = Options::default();
-        if let Bound::Memory(memory) = bound {
-            limits.memory_bytes = memory;
-        }
         if let Some(connections) = settings.max_connections {
             if connections == 0 {
                 return Err(setting("--max-connections", "is 0; allow at least 1"));
@@ -158,6 +162,21 @@ impl Config {
                 return Err(setting("--max-value-bytes", format!("is {bytes}; use 1 to 7m")));
             }
             limits.value_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+        }
+        if let Bound::Memory(memory) = bound {
+            let least = limits.value_bytes_max as u64 + ENTRY_BYTES;
+            if memory < least {
+                return Err(setting(
+                    "--memory",
+                    format!(
+                        "is {memory} bytes, which hold no value of --max-value-bytes ({}) with its key; give at least \
+                         {least}, or lower --max-value-bytes",
+                        limits.value_bytes_max
+                    ),
+                ));
+            }
+            limits.memory_bytes = memory;
+            limits.request_bytes_max = limits.request_bytes_max.max(memory / 4);
         }
         if let Some(threads) = settings.threads {
             if !(1..=THREADS_MAX).contains(&threads) {
@@ -172,10 +191,13 @@ impl Config {
             }
             limits.write_timeout = Duration::from_secs(secs);
         }
+        if let Some(filter) = &settings.log {
+            log::check(filter).map_err(|problem| setting("--log", problem))?;
+        }
         Ok(Self {
             cache: settings.cache.as_ref().map_or("geocache", |name| name.as_str()).to_owned(),
             listen: settings.listen.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), |listen| listen.0),
-            log: settings.log.clone().unwrap_or_else(|| LOG_DEFAULT.to_owned()),
+            log: settings.log.clone().unwrap_or_else(|| log::NODE_DEFAULT.to_owned()),
             region: region(settings, host)?,
             bound,
             options: limits,
@@ -192,6 +214,9 @@ fn region(settings: Settings, host: Option<&str>) -> Result<Option<Region>, Conf
         }
         if settings.node.is_some() {
             return Err(setting("--node", "is set without --region; a standalone cache has no name"));
+        }
+        if settings.profile.is_some() {
+            return Err(setting("--profile", "is set without --region; a standalone cache has no broker"));
         }
         return Ok(None);
     };
@@ -220,6 +245,27 @@ pub fn node_name(host: &str) -> Option<String> {
 }
 
 impl Settings {
+    /// Whether the option of this name is set.
+    fn has(&self, option: &str) -> bool {
+        match option {
+            "--region" => self.region.is_some(),
+            "--amqp" => !self.amqp.is_empty(),
+            "--node" => self.node.is_some(),
+            "--cache" => self.cache.is_some(),
+            "--profile" => self.profile.is_some(),
+            "--listen" => self.listen.is_some(),
+            "--memory" => self.memory.is_some(),
+            "--capacity" => self.capacity.is_some(),
+            "--max-connections" => self.max_connections.is_some(),
+            "--max-value-bytes" => self.max_value_bytes.is_some(),
+            "--threads" => self.threads.is_some(),
+            "--idle-timeout-secs" => self.idle_timeout_secs.is_some(),
+            "--write-timeout-secs" => self.write_timeout_secs.is_some(),
+            "--log" => self.log.is_some(),
+            _ => false,
+        }
+    }
+
     /// These settings, and where one is left out, those of `under`.
     fn over(self, under: Self) -> Self {
         // Either bound replaces the other.
@@ -242,166 +288,5 @@ impl Settings {
             write_timeout_secs: self.write_timeout_secs.or(under.write_timeout_secs),
             log: self.log.or(under.log),
         }
-    }
-}
-
-fn read(path: &Path) -> Result<Settings, ConfigError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
-    toml::from_str(&text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let before = text.get(..at).unwrap_or_default();
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let whole = text[start..].lines().next().unwrap_or_default();
-        let field = whole.split_once('=').map(|(field, _)| field.trim().to_owned());
-        ConfigError::Line {
-            path: path.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before[start..].chars().count() + 1,
-            field,
-            message: without_passwords(error.message()),
-        }
-    })
-}
-
-/// What a TOML error says may quote the value it is about.
-fn without_passwords(message: &str) -> String {
-    match (message.find("://"), message.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => {
-            format!("{}://***{}", &message[..scheme], &message[at..])
-        }
-        _ => message.trim_end().to_owned(),
-    }
-}
-
-/// A broker's URI, which may hold a password: shown by nothing.
-///
-/// It is checked by the transport that uses it, whose messages do not repeat it either.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AmqpUri(String);
-
-impl AmqpUri {
-    /// The URI with its password, to connect with.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for AmqpUri {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AmqpUri(***)")
-    }
-}
-
-impl FromStr for AmqpUri {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// One URI or a list of them.
-pub(crate) fn amqp_uris<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AmqpUri>, D::Error> {
-    struct OneOrMany;
-
-    impl<'de> de::Visitor<'de> for OneOrMany {
-        type Value = Vec<AmqpUri>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a URI or a list of them")
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(vec![AmqpUri(text.to_owned())])
-        }
-
-        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let mut uris = Vec::new();
-            while let Some(uri) = seq.next_element()? {
-                uris.push(AmqpUri(uri));
-            }
-            Ok(uris)
-        }
-    }
-
-    deserializer.deserialize_any(OneOrMany)
-}
-
-/// A number of bytes, written as such or with `k`, `m` or `g` for the powers of 1024.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ByteSize(pub u64);
-
-impl FromStr for ByteSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let problem =
-            || format!("{text:?} is no number of bytes; use digits, followed by k, m or g if you like");
-        let shift = match text.as_bytes().last() {
-            Some(b'k' | b'K') => 10,
-            Some(b'm' | b'M') => 20,
-            Some(b'g' | b'G') => 30,
-            _ => 0,
-        };
-        let digits = if shift == 0 { text } else { &text[..text.len() - 1] };
-        let number: u64 = digits.parse().map_err(|_| problem())?;
-        number.checked_mul(1 << shift).map(Self).ok_or_else(problem)
-    }
-}
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberOrText;
-
-        impl de::Visitor<'_> for NumberOrText {
-            type Value = ByteSize;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of bytes, or a text such as \"64m\"")
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<ByteSize, E> {
-                u64::try_from(number)
-                    .map(ByteSize)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ByteSize, E> {
-                Ok(ByteSize(number))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(NumberOrText)
-    }
-}
-
-/// Where to listen: an address with a port, or a port alone for loopback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListenAddress(pub SocketAddr);
-
-impl FromStr for ListenAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(port) = text.parse() {
-            return Ok(Self(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
-        }
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(Self(SocketAddr::from((ip, PORT))));
-        }
-        text.parse().map(Self).map_err(|_| {
-            format!("{text:?} is no address to listen on; use one such as 127.0.0.1:11211, [::1]:11211 or 0.0.0.0:11211")
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for ListenAddress {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }

@@ -133,6 +133,139 @@ fn a_standalone_cache_serves_and_ends_at_sigterm() {
     drop(idle);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_it_while_the_broker_is_dialled() {
+    // It takes connections and never says a word.
+    let broker = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let amqp = format!("amqp://127.0.0.1:{}", broker.local_addr().unwrap().port());
+    for signal in ["TERM", "INT"] {
+        let node = geocached(&["--region", "us-east", "--amqp", &amqp, "--listen", "0"]).spawn();
+        let mut node = Running(node.unwrap());
+        let dialled = broker.accept().unwrap();
+        node.signal(signal);
+        assert_eq!(node.ended().code(), Some(0), "{signal}");
+        drop(dialled);
+    }
+}
+
+/// A node with this limit of open files, set by `ulimit`, and its log from the line after the port.
+#[cfg(target_os = "linux")]
+fn limited(ulimit: &str, connections: &str) -> (Running, u16, impl Iterator<Item = String>) {
+    let script =
+        format!("ulimit {ulimit}; exec \"$0\" --listen 0 --max-connections {connections} --threads 2");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_geocached")]);
+    let mut node = Running(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(node.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut before = Vec::new();
+    let serving = loop {
+        let line = log.next().unwrap();
+        if line.contains("serving") {
+            break line;
+        }
+        before.push(line);
+    };
+    let port = serving.rsplit(':').next().unwrap().trim().parse().unwrap();
+    (node, port, before.into_iter().chain(log))
+}
+
+#[cfg(target_os = "linux")]
+fn stat(client: &mut TcpStream, name: &str) -> u64 {
+    client.set_read_timeout(Some(BOUND)).unwrap();
+    client.write_all(b"stats\r\n").unwrap();
+    let mut found = None;
+    for line in BufReader::new(client).lines().map(Result::unwrap).take_while(|line| line != "END") {
+        found = line.strip_prefix(&format!("STAT {name} ")).map(|value| value.parse().unwrap()).or(found);
+    }
+    found.unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_low_soft_limit_of_files_is_raised_for_the_connections() {
+    let (_node, port, _log) = limited("-Sn 100", "200");
+    let mut clients: Vec<TcpStream> =
+        (0..200).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap()).collect();
+    assert_eq!(stat(&mut clients[199], "curr_connections"), 200);
+    assert_eq!(ask(port, ""), "ERROR Too many open connections\r\n");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_low_hard_limit_of_files_lowers_the_connections() {
+    let (_node, port, mut log) = limited("-n 100", "200");
+    assert!(log.any(|line| line.contains("WARN") && line.contains("allowed=36")), "it is told");
+    let mut clients: Vec<TcpStream> =
+        (0..36).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap()).collect();
+    assert_eq!(stat(&mut clients[35], "max_connections"), 36);
+    assert_eq!(ask(port, ""), "ERROR Too many open connections\r\n");
+    assert_eq!(stat(&mut clients[0], "rejected_connections"), 1);
+}
+
+/// It logged ten lines a second for as long as it lasted.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_system_without_files_is_told_of_once_and_counted() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+    let (mut node, port, log) = limited("-n 4096", "200");
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    assert_eq!(stat(&mut client, "listen_disabled_num"), 0);
+    let pid = Pid::from_child(&node.0);
+    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(4), maximum: Some(4096) }).unwrap();
+    let mut waiting = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let start = Instant::now();
+    while stat(&mut client, "listen_disabled_num") < 5 {
+        assert!(start.elapsed() < BOUND);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(4096), maximum: Some(4096) }).unwrap();
+    assert_eq!(stat(&mut waiting, "curr_connections"), 2, "who waited is taken");
+    node.signal("TERM");
+    assert!(node.ended().success());
+    assert_eq!(log.filter(|line| line.contains("cannot accept")).count(), 1);
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let run = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let output = geocached(arguments).envs(variables.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let names = ["AMQP", "NODE", "CONFIG", "THREADS", "LOG", "MEMORY"].map(|name| format!("GEOCACHE_{name}"));
+    let empty: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let (code, text) = run(&["--region", "us-east"], &empty);
+    assert!(code == Some(1) && text.contains("no broker is named"), "{text}");
+    // Without the empty region it would be refused for having one and no broker.
+    let (code, text) = run(&["--threads", "1000"], &[("GEOCACHE_REGION", "")]);
+    assert!(code == Some(1) && text.contains("--threads: is 1000"), "{text}");
+}
+
+#[test]
+fn what_is_no_node_does_not_look_at_a_nodes_variables() {
+    for arguments in [&["version"][..], &["demo", "--help"]] {
+        let output =
+            geocached(arguments).env("GEOCACHE_REGION", "BAD X").env("GEOCACHE_THREADS", "x").output();
+        assert!(output.unwrap().status.success(), "{arguments:?}");
+    }
+    let mut node = geocached(&[]);
+    let output = node.env("GEOCACHE_REGION", "BAD X").output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("only a-z"));
+}
+
+#[test]
+fn a_forgotten_option_does_not_print_the_password() {
+    for arguments in [
+        &["--region", "a", "--amqp", "amqp://u:hunter2@a", "amqp://u:hunter2@b"][..],
+        &["amqp://u:hunter2@b"],
+    ] {
+        let (output, text) = output(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text.contains("'amqp://***@b'") && !text.contains("hunter2"), "{text}");
+    }
+}
+
 #[test]
 fn listening_beyond_loopback_is_warned_of() {
     let mut node = Running(geocached(&["--listen", "0.0.0.0:0"]).spawn().unwrap());

@@ -48,6 +48,7 @@ fn half_of_a_region_is_refused() {
         (&["--region", "us-east"][..], "--region"),
         (&["--amqp", AMQP], "--amqp"),
         (&["--node", "a"], "--node"),
+        (&["--profile", "fast"], "--profile"),
     ] {
         let error = config(arguments).unwrap_err().to_string();
         assert!(error.starts_with(setting) && !error.contains("hunter2"), "{error}");
@@ -60,6 +61,8 @@ fn half_of_a_region_is_refused() {
 fn settings_out_of_range_are_refused_by_name() {
     for arguments in [
         ["--memory", "1k"],
+        ["--memory", "1m"],
+        ["--log", "infoo"],
         ["--capacity", "0"],
         ["--max-connections", "0"],
         ["--max-value-bytes", "8m"],
@@ -133,6 +136,58 @@ fn a_mistake_in_the_file_is_named_with_its_line() {
 }
 
 #[test]
+fn what_does_not_go_together_is_named_with_the_line_that_set_it() {
+    for (text, arguments, line, field, part) in [
+        ("\nthreads = 0\n", &[][..], 2, "threads", "is 0"),
+        ("memory = '1k'\n", &[], 1, "memory", "under 1m"),
+        ("memory = '1m'\n", &[], 1, "memory", "--max-value-bytes (1048576)"),
+        ("memory = '4m'\n", &["--max-value-bytes", "5m"], 1, "memory", "--max-value-bytes (5242880)"),
+        ("log = 'infoo'\n", &[], 1, "log", "no level"),
+        ("# a\nmax_value_bytes = '9m'\n", &[], 2, "max_value_bytes", "1 to 7m"),
+        ("capacity = 1\nmemory = '64m'\n", &[], 2, "memory", "--capacity"),
+        ("region = 'us-east'\n", &[], 1, "region", "no broker"),
+        ("profile = 'fast'\n", &[], 1, "profile", "without --region"),
+    ] {
+        match with_file(text, arguments).unwrap_err() {
+            ConfigError::Line { line: at, field: named, message, .. } => {
+                assert_eq!((at, named.as_deref()), (line, Some(field)), "{text:?}: {message}");
+                assert!(message.contains(part), "{text:?}: {message}");
+            }
+            other => panic!("{text:?}: {other}"),
+        }
+    }
+    let error = with_file("threads = 0\n", &["--threads", "1000"]).unwrap_err().to_string();
+    assert!(error.starts_with("--threads: is 1000"), "the option was mistaken, not the file: {error}");
+}
+
+#[test]
+fn every_option_is_known_to_be_set() {
+    let command = <Settings as clap::Args>::augment_args(clap::Command::new("settings"));
+    for argument in command.get_arguments() {
+        let option = format!("--{}", argument.get_long().unwrap());
+        let value = match argument.get_id().as_str() {
+            "region" | "amqp" | "node" | "cache" => "a",
+            "profile" => "fast",
+            "log" => "info",
+            _ => "100",
+        };
+        let cli = Cli::try_parse_from(["geocached", &option, value]).unwrap();
+        assert!(cli.node.settings.has(&option) && !Settings::default().has(&option), "{option}");
+    }
+}
+
+#[test]
+fn the_least_memory_for_a_value_limit_is_enough() {
+    let least = (5 << 20) + ENTRY_BYTES;
+    let config = config(&["--max-value-bytes", "5m", "--memory", &least.to_string()]).unwrap();
+    let builder = geocache::GeoCache::builder().value_bytes_max(config.options.value_bytes_max);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(crate::node::bounded(builder, config.bound).build()).unwrap();
+    let under = (least - 1).to_string();
+    assert!(self::config(&["--max-value-bytes", "5m", "--memory", &under]).is_err());
+}
+
+#[test]
 fn a_mistake_is_shown_with_file_line_and_setting() {
     let file = file("threads = 'many'\n");
     let path = file.path().to_str().unwrap();
@@ -158,6 +213,11 @@ fn no_password_is_shown_whatever_is_wrong() {
         format!("amqp = '{AMQP}' nonsense\n"),
         format!("capacity = '{AMQP}'\n"),
         format!("amqp = '{AMQP}\n"),
+        format!("amqp = [\n\"{AMQP}/?heartbeat=5\" \"x\"\n]\n"),
+        format!("amqp:\"{AMQP}?x=1\"\n"),
+        "amqp = \"\"\"\namqp://ann:\nhunter2=x@h \\q\"\"\"\n".to_owned(),
+        "amqp = \"\"\"\namqp://ann:\nhunter2 = x@h\"\"\" 5\n".to_owned(),
+        format!("'{AMQP}' = 5\n"),
     ] {
         let error = with_file(&text, &[]).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
