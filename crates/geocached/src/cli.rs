@@ -75,7 +75,10 @@ pub fn mistake(error: &clap::Error) -> Option<String> {
         return None;
     }
     let mut shown = without_passwords(&text);
-    if matches!(error.kind(), ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument) {
+    if matches!(
+        error.kind(),
+        ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict | ErrorKind::UnknownArgument
+    ) {
         shown.push_str("\n\n  tip: put --amqp before each broker's URI");
     }
     Some(shown)

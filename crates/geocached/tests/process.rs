@@ -149,6 +149,36 @@ fn a_signal_ends_it_while_the_broker_is_dialled() {
     }
 }
 
+/// AMQP's `connection.start`, which makes a client send its password.
+const START: &[u8] = b"\x01\0\0\0\0\0\x1c\0\x0a\0\x0a\0\x09\0\0\0\0\0\0\0\x05PLAIN\0\0\0\x05en_US\xce";
+
+/// The library writes the frame with the password into its log at `trace`.
+#[test]
+fn no_log_level_shows_the_brokers_password() {
+    let broker = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let amqp = format!("amqp://ann:hunter2@127.0.0.1:{}", broker.local_addr().unwrap().port());
+    for filter in ["trace", "lapin=trace,info"] {
+        let options = ["--region", "us-east", "--amqp", &amqp, "--listen", "0", "--log", filter];
+        let mut node = Running(geocached(&options).spawn().unwrap());
+        let (mut line, _) = broker.accept().unwrap();
+        line.set_read_timeout(Some(BOUND)).unwrap();
+        line.read_exact(&mut [0; 8]).unwrap();
+        line.write_all(START).unwrap();
+        let mut sent = Vec::new();
+        while !sent.windows(7).any(|bytes| bytes == b"hunter2") {
+            let mut bytes = [0; 1024];
+            let count = line.read(&mut bytes).unwrap();
+            assert!(count > 0, "closed before the password was sent");
+            sent.extend_from_slice(&bytes[..count]);
+        }
+        node.0.kill().unwrap();
+        let mut log = String::new();
+        node.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        let numbers = b"hunter2".map(|byte| byte.to_string()).join(", ");
+        assert!(!log.contains("hunter2") && !log.contains(&numbers), "{filter}: {log}");
+    }
+}
+
 /// A node with this limit of open files, set by `ulimit`, and its log from the line after the port.
 #[cfg(target_os = "linux")]
 fn limited(ulimit: &str, connections: &str) -> (Running, u16, impl Iterator<Item = String>) {
@@ -262,7 +292,12 @@ fn a_forgotten_option_does_not_print_the_password() {
     ] {
         let (output, text) = output(arguments);
         assert_eq!(output.status.code(), Some(2));
-        assert!(text.contains("'amqp://***@b'") && !text.contains("hunter2"), "{text}");
+        assert!(
+            text.contains("'amqp://***@b'")
+                && text.contains("put --amqp before")
+                && !text.contains("hunter2"),
+            "{text}"
+        );
     }
 }
 
