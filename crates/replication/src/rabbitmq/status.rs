@@ -126,7 +126,8 @@ mod tests {
         let health = status.health();
         assert_eq!(*health.borrow(), Health::Connecting { since: now, last_error: None });
         status.up(Role::Publishing);
-        assert!(matches!(*health.borrow(), Health::Connecting { .. }));
+        assert_eq!(*health.borrow(), Health::PublishOnly { since: now, last_error: None });
+        assert!(health.borrow().can_publish());
         assert_eq!(status.trouble(Role::Publishing), None);
         status.up(Role::Consuming);
         assert_eq!(*health.borrow(), Health::Connected);
@@ -141,13 +142,14 @@ mod tests {
         let later = |seconds| start + Duration::from_secs(seconds);
         status.down(Role::Consuming, later(1), "reset".to_owned());
         status.down(Role::Consuming, later(2), "refused".to_owned());
-        let expected = Health::Connecting { since: later(1), last_error: Some("refused".to_owned()) };
+        let expected = Health::PublishOnly { since: later(1), last_error: Some("refused".to_owned()) };
         assert_eq!(*status.health().borrow(), expected);
         assert_eq!(status.trouble(Role::Consuming).as_deref(), Some("refused"));
         status.up(Role::Consuming);
         status.down(Role::Publishing, later(9), "blocked".to_owned());
         let expected = Health::Connecting { since: later(9), last_error: Some("blocked".to_owned()) };
         assert_eq!(*status.health().borrow(), expected);
+        assert!(!status.health().borrow().can_publish());
     }
 
     #[test]
