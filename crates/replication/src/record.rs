@@ -54,7 +54,7 @@ pub struct Ttl {
 }
 
 impl Record {
-    /// About how many bytes it takes in memory, queued: what the outbox and the ring count. Beside key and value that is
+    /// About how many bytes it takes in memory, queued: what the outbox counts. Beside key and value that is
     /// its own size, its place in a queue that may be half empty, and an entry in an index.
     pub fn weight(&self) -> usize {
         const FIXED: usize = 320;

@@ -39,7 +39,7 @@ pub struct ReplicaConfig {
     pub page_tries_max: u32,
     /// About how many bytes of records a page carries. Default 128 KiB.
     pub page_bytes: usize,
-    /// Own records kept for peers that missed some: keys, values and 320 bytes a record. Default 16 MiB.
+    /// Own frames kept for peers that missed some, in bytes. Default 16 MiB.
     pub ring_bytes_max: usize,
     /// Frames of records that answer one pull; what is left is pulled again. Default 8.
     pub pull_frames_max: usize,

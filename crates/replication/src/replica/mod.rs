@@ -78,6 +78,13 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
+/// What waits to go to a single node: said when it goes, or a frame of the ring as it is.
+#[derive(Debug)]
+enum Outgoing {
+    Message(Message),
+    Encoded(Bytes),
+}
+
 /// One life of a node in the protocol.
 #[derive(Debug)]
 pub struct Replica<S> {
@@ -101,7 +108,7 @@ pub struct Replica<S> {
     job: Option<Job>,
     jobs: u64,
     beat_due_ms: u64,
-    control: VecDeque<(Destination, Message)>,
+    control: VecDeque<(Destination, Outgoing)>,
     /// The last beat heard from another process of this node's name, and how many in a row moved on.
     twin: Option<(u64, u32)>,
     /// Until then a starting node listens without a word: a live process of its name would be shut out by its first.
@@ -206,8 +213,12 @@ impl<S: Store> Replica<S> {
             let beat = Message::Beat(self.beat(now));
             return Some((Destination::Everyone, self.encode(beat)));
         }
-        if let Some((to, message)) = self.control.pop_front() {
-            return Some((to, self.encode(message)));
+        if let Some((to, outgoing)) = self.control.pop_front() {
+            let frame = match outgoing {
+                Outgoing::Message(message) => self.encode(message),
+                Outgoing::Encoded(frame) => frame,
+            };
+            return Some((to, frame));
         }
         self.next_records().map(|frame| (Destination::Everyone, frame))
     }
@@ -247,22 +258,20 @@ impl<S: Store> Replica<S> {
         }
     }
 
-    /// Takes records from the outbox, numbers them, keeps them in the ring and encodes them.
+    /// Takes records from the outbox, numbers and encodes them, and keeps the frame in the ring.
     fn next_records(&mut self) -> Option<Bytes> {
         let batch = self.outbox.take(wire::FRAME_RECORDS, wire::FRAME_BYTES);
         if batch.skipped > 0 {
             self.ring.skip(batch.skipped);
         }
-        let newest = batch.records.last()?.stamp.hlc;
+        self.numbered = batch.records.last()?.stamp.hlc;
         let mut frame =
             wire::RecordsEncoder::new(&self.config.node, self.epoch, self.cache, self.ring.next());
-        self.counters.records_sent += batch.records.len() as u64;
-        for record in batch.records {
-            frame.push(&record);
-            self.counters.ring_dropped += self.ring.push(record);
-        }
-        self.numbered = newest;
-        Some(frame.finish())
+        batch.records.iter().for_each(|record| frame.push(record));
+        let (count, frame) = (batch.records.len() as u64, frame.finish());
+        self.counters.records_sent += count;
+        self.counters.ring_dropped += self.ring.push(frame.clone(), count);
+        Some(frame)
     }
 
     fn beat(&self, now: Now) -> Beat {
@@ -312,13 +321,13 @@ impl<S: Store> Replica<S> {
         wire::encode(&frame)
     }
 
-    fn send(&mut self, to: Origin, message: Message) {
+    fn send(&mut self, to: Origin, outgoing: Outgoing) {
         let Some(peer) = self.peers.get(&to) else { return };
         if self.control.len() >= self.config.control_max {
             self.control.pop_front();
             self.counters.control_dropped += 1;
         }
-        self.control.push_back((Destination::Node(peer.node.clone()), message));
+        self.control.push_back((Destination::Node(peer.node.clone()), outgoing));
     }
 
     fn beat_soon(&mut self, now: Now) {

@@ -6,14 +6,13 @@
 //! Numbers are given when records leave. Past the bound in bytes the oldest record is *skipped*: it gets its number and
 //! is not sent, so that every peer finds the gap and repairs it by a sync; the writer never waits.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     node::Origin,
@@ -63,7 +62,8 @@ struct Queue {
     slots: VecDeque<Option<Record>>,
     /// The number of the first slot; slots count on from it.
     head: u64,
-    index: HashMap<Bytes, u64>,
+    /// The slot number of each key's record, clears apart. The keys themselves are in the slots.
+    index: HashTable<u64>,
     records: usize,
     bytes: usize,
     last_issued: Stamp,
@@ -152,7 +152,7 @@ impl Queue {
         self.last_issued = record.stamp;
         if matches!(record.op, Op::Clear) {
             self.drop_cleared(&record.key);
-        } else if let Some(slot) = self.index.insert(record.key.clone(), self.tail()) {
+        } else if let Some(slot) = self.index_tail(&record.key) {
             self.empty_slot(slot);
             self.coalesced += 1;
         }
@@ -162,8 +162,29 @@ impl Queue {
         self.drop_empty_slots();
     }
 
-    fn tail(&self) -> u64 {
-        self.head + self.slots.len() as u64
+    /// Notes that a key's record is the one about to be pushed; returns where the one before is.
+    fn index_tail(&mut self, key: &[u8]) -> Option<u64> {
+        let tail = self.head + self.slots.len() as u64;
+        let hash = xxh3_64(key);
+        let (slots, head) = (&self.slots, self.head);
+        match self.index.find_mut(hash, |&slot| key_of(slots, head, slot) == Some(key)) {
+            Some(slot) => Some(std::mem::replace(slot, tail)),
+            None => {
+                // A slot that is indexed holds a record, but for the one about to be pushed, which has this hash.
+                let rehash = |&slot: &u64| key_of(slots, head, slot).map_or(hash, xxh3_64);
+                self.index.insert_unique(hash, tail, rehash);
+                None
+            }
+        }
+    }
+
+    fn unindex(&mut self, record: &Record, slot: u64) {
+        if matches!(record.op, Op::Clear) {
+            return;
+        }
+        if let Ok(entry) = self.index.find_entry(xxh3_64(&record.key), |&held| held == slot) {
+            entry.remove();
+        }
     }
 
     fn empty_slot(&mut self, slot: u64) {
@@ -176,15 +197,13 @@ impl Queue {
 
     /// A clear supersedes what is queued of its namespace, older clears of it included.
     fn drop_cleared(&mut self, namespace: &[u8]) {
-        for slot in &mut self.slots {
-            if slot.as_ref().is_some_and(|record| record.key.starts_with(namespace)) {
-                let record = slot.take().expect("just seen");
+        for index in 0..self.slots.len() {
+            let superseded = self.slots[index].take_if(|record| record.key.starts_with(namespace));
+            if let Some(record) = superseded {
                 self.records -= 1;
                 self.bytes -= record.weight();
                 self.coalesced += 1;
-                if !matches!(record.op, Op::Clear) {
-                    self.index.remove(&record.key);
-                }
+                self.unindex(&record, self.head + index as u64);
             }
         }
     }
@@ -198,9 +217,11 @@ impl Queue {
         if self.slots.len() > 2 * self.records + 64 {
             self.slots.retain(Option::is_some);
             self.index.clear();
-            for (slot, record) in (self.head..).zip(&self.slots) {
+            let slots = &self.slots;
+            for (slot, record) in (self.head..).zip(slots) {
                 if let Some(record) = record.as_ref().filter(|record| !matches!(record.op, Op::Clear)) {
-                    self.index.insert(record.key.clone(), slot);
+                    let rehash = |&slot: &u64| key_of(slots, self.head, slot).map_or(0, xxh3_64);
+                    self.index.insert_unique(xxh3_64(&record.key), slot, rehash);
                 }
             }
         }
@@ -208,14 +229,12 @@ impl Queue {
 
     fn pop(&mut self) -> Option<Record> {
         loop {
-            let slot = self.slots.pop_front()?;
+            let record = self.slots.pop_front()?;
             self.head += 1;
-            if let Some(record) = slot {
+            if let Some(record) = record {
                 self.records -= 1;
                 self.bytes -= record.weight();
-                if !matches!(record.op, Op::Clear) {
-                    self.index.remove(&record.key);
-                }
+                self.unindex(&record, self.head - 1);
                 return Some(record);
             }
         }
@@ -242,6 +261,12 @@ impl Queue {
         }
         Batch { skipped, records }
     }
+}
+
+/// The key of the record in a slot, if there is one.
+fn key_of(slots: &VecDeque<Option<Record>>, head: u64, slot: u64) -> Option<&[u8]> {
+    let index = usize::try_from(slot.checked_sub(head)?).ok()?;
+    Some(&slots.get(index)?.as_ref()?.key)
 }
 
 #[cfg(test)]
@@ -313,5 +338,45 @@ mod tests {
         let queue = outbox.queue.as_ref().unwrap().lock();
         assert!(queue.slots.len() <= 2 * 2 + 64 + 1, "{}", queue.slots.len());
         assert_eq!(queue.records, 2);
+    }
+
+    #[test]
+    fn what_leaves_is_the_newest_change_of_each_key_in_the_order_of_stamps() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let outbox = Outbox::new(Origin(1), 1 << 20);
+            let mut wanted: Vec<(String, Stamp)> = Vec::new();
+            for _ in 0..random.usize(..600) {
+                let key = format!("{}:{}", random.u8(..3), random.u8(..40));
+                match random.u8(..40) {
+                    0 => {
+                        let namespace = key[..2].to_owned();
+                        wanted.retain(|(key, _)| !key.starts_with(&namespace));
+                        let stamp = outbox.issue(1_000, Bytes::from(namespace.clone()), Op::Clear, None);
+                        wanted.push((namespace, stamp));
+                    }
+                    1..4 => {
+                        let left = outbox.take(random.usize(1..20), 1 << 20).records;
+                        for (record, (key, stamp)) in left.iter().zip(wanted.drain(..left.len())) {
+                            assert_eq!(
+                                (&record.key[..], record.stamp),
+                                (key.as_bytes(), stamp),
+                                "seed {seed}"
+                            );
+                        }
+                    }
+                    _ => {
+                        let stamp = put(&outbox, &key, "v");
+                        wanted.retain(|(held, _)| *held != key);
+                        wanted.push((key, stamp));
+                    }
+                }
+            }
+            let left = outbox.take(usize::MAX, usize::MAX).records;
+            let left: Vec<_> = left.iter().map(|record| (record.key.clone(), record.stamp)).collect();
+            let wanted: Vec<_> = wanted.into_iter().map(|(key, stamp)| (Bytes::from(key), stamp)).collect();
+            assert_eq!(left, wanted, "seed {seed}");
+            assert!(outbox.queue.as_ref().unwrap().lock().index.is_empty(), "seed {seed}");
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! Gaps: asked of the origin while it lives, of anyone who has more when it does not.
 
-use super::{Now, Replica, Store, stream::GapPace};
+use super::{Now, Outgoing, Replica, Store, stream::GapPace};
 use crate::{
     message::Message,
     node::{Origin, Stream},
-    wire,
 };
 
 /// The random part of a gap's grace, in milliseconds, so that several nodes do not ask in one moment.
@@ -30,7 +29,7 @@ impl<S: Store> Replica<S> {
             match self.repair_of(now, stream) {
                 Some(Repair::Pull { from, to }) => {
                     self.counters.pulls_sent += 1;
-                    self.send(stream.origin, Message::Pull { stream, from, to });
+                    self.send(stream.origin, Outgoing::Message(Message::Pull { stream, from, to }));
                 }
                 Some(Repair::Sync(peer)) => self.begin_sync(now, peer, vec![stream]),
                 None => {}
@@ -72,29 +71,13 @@ impl<S: Store> Replica<S> {
         let oldest = self.ring.oldest();
         if from < oldest {
             self.counters.pulls_gone += 1;
-            self.send(asker, Message::Gone { stream, oldest });
+            self.send(asker, Outgoing::Message(Message::Gone { stream, oldest }));
             return;
         }
         self.counters.pulls_served += 1;
-        let mut first = from;
-        for _ in 0..self.config.pull_frames_max {
-            let mut bytes = 0;
-            let wanted = self.ring.from(first).zip(first..=to).map(|(record, _)| record);
-            let records: Vec<_> = wanted
-                .take(wire::FRAME_RECORDS)
-                .take_while(|record| {
-                    let is_first = bytes == 0;
-                    bytes += wire::record_bytes_max(record);
-                    is_first || bytes <= wire::FRAME_BYTES
-                })
-                .cloned()
-                .collect();
-            if records.is_empty() {
-                return;
-            }
-            let next = first + records.len() as u64;
-            self.send(asker, Message::Records { first, records });
-            first = next;
+        let frames: Vec<_> = self.ring.frames(from, to).take(self.config.pull_frames_max).cloned().collect();
+        for frame in frames {
+            self.send(asker, Outgoing::Encoded(frame));
         }
     }
 

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use super::{Now, Replica, Store};
+use super::{Now, Outgoing, Replica, Store};
 use crate::{
     message::{Bar, Grave, Message, StreamReport, SyncPage, SyncReq},
     node::{Origin, Stream},
@@ -110,7 +110,7 @@ impl<S: Store> Replica<S> {
             budget_bytes: u32::try_from(self.config.page_bytes).unwrap_or(u32::MAX),
         };
         let peer = job.peer;
-        self.send(peer, Message::SyncReq(request));
+        self.send(peer, Outgoing::Message(Message::SyncReq(request)));
     }
 
     /// Gives a transfer up. What it swept stays forgotten, so the floor must rise as if it had ended.
@@ -149,7 +149,7 @@ impl<S: Store> Replica<S> {
             floor: page.floor,
             cleared: self.store.cleared(),
         };
-        self.send(asker, Message::SyncPage(page));
+        self.send(asker, Outgoing::Message(Message::SyncPage(page)));
     }
 
     pub(super) fn on_sync_page(&mut self, now: Now, sender: Origin, page: SyncPage) {

@@ -89,7 +89,7 @@ fn the_loss_of_the_last_frame_is_found_by_beats_and_pulled() {
 #[test]
 fn what_the_ring_no_longer_has_comes_by_a_sync() {
     let mut world = World::bootstrapped(7, 2);
-    world.config(|config| config.ring_bytes_max = 1_700);
+    world.config(|config| config.ring_bytes_max = 300);
     world.restart_all();
     world.run(1_000);
     world.fault(Fault::Cut { from: 0, to: 1 });

@@ -294,7 +294,7 @@ impl World {
         world.capacity = if rng.bool() { 100_000 } else { 8 };
         world.graves_max = if rng.bool() { 100_000 } else { 6 };
         world.outbox_bytes = if rng.bool() { 1 << 20 } else { 2_600 };
-        let ring = if rng.bool() { 1 << 20 } else { 2_600 };
+        let ring = if rng.bool() { 1 << 20 } else { 500 };
         world.config(|config| {
             config.ring_bytes_max = ring;
             config.page_bytes = 700;
