@@ -220,7 +220,8 @@ fn leaks(sources: &[(PathBuf, String)]) -> Vec<String> {
 fn names(code: &str, name: &str) -> bool {
     let in_path = code.match_indices(name).any(|(at, _)| {
         let before = code[..at].chars().next_back();
-        let is_start = before.is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':'));
+        // Behind a quote it is the target of a log line, which is text.
+        let is_start = before.is_none_or(|c| !(c.is_alphanumeric() || ['_', ':', '"'].contains(&c)));
         is_start && code[at + name.len()..].trim_start().starts_with("::")
     });
     let imported = ["use ", "extern crate "].iter().any(|keyword| {

@@ -96,6 +96,7 @@ fn a_source_that_names_the_driver_outside_its_folder_is_told_with_its_line() {
         at("crates/replication/src/wire/mod.rs", "fn a() {}\nfn b(c: &lapin::Channel) {}"),
         at("crates/geocache/src/lib.rs", "pub use lapin as amqp;"),
         at("crates/geocache/src/node.rs", "let my_lapin::x = \"lapin\"; other::lapin::y();"),
+        at("crates/geocached/src/log.rs", "off(\"lapin::channels\");"),
     ]);
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("crates/replication/src/wire/mod.rs:2"), "{found:?}");
