@@ -290,7 +290,8 @@ impl<S: Store> Driver<S> {
     }
 
     fn is_drained(&self) -> bool {
-        self.publishing.is_empty() && self.again.is_empty() && !self.replica.has_unsent()
+        let sends_nothing_more = self.replica.failure().is_some() || !self.replica.has_unsent();
+        self.publishing.is_empty() && self.again.is_empty() && sends_nothing_more
     }
 
     /// Publishes while there is room: first what has to go again, then what the replica has.

@@ -191,6 +191,11 @@ async fn a_transport_that_cannot_work_fails_the_node_with_its_reason() {
     let here = run("us-east", Arc::new(link), |_| ()).await;
     let failure = Failure::Transport { reason: "no permission".into() };
     here.until("failed", |_, status| status.failure == Some(failure.clone())).await;
+    here.put("a");
+    let asked = Instant::now();
+    let closed = here.handle.close(Duration::from_secs(3_600)).await;
+    assert_eq!(closed.unsent_records, 1);
+    assert!(asked.elapsed() < Duration::from_secs(3_600), "what is never sent is not waited for");
 }
 
 #[tokio::test(start_paused = true)]

@@ -198,7 +198,7 @@ impl<S: Store> Replica<S> {
         } else {
             self.warm(now);
         }
-        self.note_drift(now);
+        self.note_drift();
     }
 
     /// The next frame to send, if there is one: a beat that is due, then messages to single nodes, then records. Call
@@ -332,6 +332,11 @@ impl<S: Store> Replica<S> {
 
     fn beat_soon(&mut self, now: Now) {
         self.beat_due_ms = self.beat_due_ms.min(now.mono_ms + self.config.beat_soon_ms);
+    }
+
+    /// Whether a peer has a state to give that is not refused here.
+    fn can_give(&self, peer: &Peer, now: Now) -> bool {
+        peer.ready && !peer.drifts && self.is_alive(peer, now)
     }
 
     fn is_alive(&self, peer: &Peer, now: Now) -> bool {

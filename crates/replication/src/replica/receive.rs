@@ -1,7 +1,5 @@
 //! What arrives: frames, records and beats.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::{EPOCHS_MAX, Failure, Merged, Now, Replica, Store, peer::Peer, stream::StreamState};
@@ -239,7 +237,6 @@ impl<S: Store> Replica<S> {
                 tracing::warn!(node = %frame.from, "the clock of a node is too far ahead; its writes are refused");
             }
             peer.drifts = true;
-            peer.ready = false;
             peer.heard_ms = now.mono_ms;
         } else if self.peers.len() < self.config.peers_max {
             let mut peer = Peer::new(frame.from.clone(), 0, now);
@@ -247,10 +244,14 @@ impl<S: Store> Replica<S> {
             tracing::warn!(node = %frame.from, "the clock of a node is too far ahead; it is not let in");
             self.peers.insert(frame.from.origin(), peer);
         }
+        if let (Message::Beat(beat), Some(peer)) = (&frame.message, self.peers.get_mut(&frame.from.origin()))
+        {
+            peer.ready = beat.ready;
+        }
     }
 
     /// Warns of peers whose clocks are ahead, each time one crosses the line.
-    pub(super) fn note_drift(&mut self, _now: Now) {
+    pub(super) fn note_drift(&mut self) {
         for peer in self.peers.values_mut() {
             let Some(clock) = peer.clock else { continue };
             let ahead_ms = -(clock.offset_ms - clock.rtt_ms as i64 / 2);
@@ -306,12 +307,11 @@ impl<S: Store> Replica<S> {
             }
             keep
         });
-        retain_fresh(&mut self.streams, |seen_ms| age_ms(seen_ms) < 2 * retire_ms);
+        self.streams.retain(|_, state| age_ms(state.seen_ms) < 2 * retire_ms);
+        for state in self.streams.values_mut() {
+            state.covered.retain(|peer, _| self.peers.contains_key(peer));
+        }
     }
-}
-
-fn retain_fresh(streams: &mut BTreeMap<Stream, StreamState>, is_fresh: impl Fn(u64) -> bool) {
-    streams.retain(|_, state| is_fresh(state.seen_ms));
 }
 
 /// Numbers and times beyond these were never given: numbers of records, and milliseconds, of which 48 bits are a stamp's.

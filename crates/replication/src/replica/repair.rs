@@ -44,7 +44,9 @@ impl<S: Store> Replica<S> {
         let origin = origin.filter(|peer| peer.epoch == stream.epoch && self.is_alive(peer, now));
         match origin {
             Some(_) if !state.gone => Some(Repair::Pull { from, to }),
-            Some(origin) if origin.ready && origin.clock.is_some() => Some(Repair::Sync(stream.origin)),
+            Some(origin) if self.can_give(origin, now) && origin.clock.is_some() => {
+                Some(Repair::Sync(stream.origin))
+            }
             _ => self.anyone_with_more(now, stream).map(Repair::Sync),
         }
     }
@@ -57,8 +59,7 @@ impl<S: Store> Replica<S> {
             let report = peer.reports.get(&stream)?;
             let has_more = report.max > state.watermark || report.watermark > state.watermark;
             let is_new = state.covered.get(&origin) != Some(&report.generation);
-            let clock =
-                peer.clock.filter(|_| has_more && is_new && peer.ready && self.is_alive(peer, now))?;
+            let clock = peer.clock.filter(|_| has_more && is_new && self.can_give(peer, now))?;
             Some((clock.rtt_ms, origin))
         });
         candidates.min().map(|(_, origin)| origin)

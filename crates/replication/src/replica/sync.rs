@@ -36,13 +36,13 @@ pub(super) struct Job {
 
 impl<S: Store> Replica<S> {
     /// A warming node asks the nearest ready peer for everything; where nobody is ready for long enough, the lowest
-    /// epoch among the live becomes ready by itself. A node that hears only nodes too far ahead of its clock goes on
-    /// warming: one of the clocks is wrong, and what it would serve by itself is nothing.
+    /// epoch among the live becomes ready by itself. A node that hears a ready one and only nodes too far ahead of
+    /// its clock goes on warming: its own clock may be the wrong one, and what it would serve by itself is nothing.
     pub(super) fn warm(&mut self, now: Now) {
         if self.job.is_some() {
             return;
         }
-        let ready = self.peers.iter().filter(|(_, peer)| peer.ready && self.is_alive(peer, now));
+        let ready = self.peers.iter().filter(|(_, peer)| self.can_give(peer, now));
         let nearest = ready.clone().filter_map(|(&origin, peer)| Some((peer.clock?.rtt_ms, origin))).min();
         if let Some((_, peer)) = nearest {
             self.begin_sync(now, peer, Vec::new());
@@ -56,8 +56,11 @@ impl<S: Store> Replica<S> {
     }
 
     fn is_first_of_the_live(&self, now: Now) -> bool {
-        let mut live = self.peers.iter().filter(|(_, peer)| self.is_alive(peer, now));
-        live.all(|(&origin, peer)| !peer.drifts && (self.epoch, self.origin) < (peer.epoch, origin))
+        let live = self.peers.iter().filter(|(_, peer)| self.is_alive(peer, now));
+        let (ahead, near): (Vec<_>, Vec<_>) = live.partition(|(_, peer)| peer.drifts);
+        let all_ready_are_ahead = near.is_empty() && ahead.iter().any(|(_, peer)| peer.ready);
+        !all_ready_are_ahead
+            && near.iter().all(|(origin, peer)| (self.epoch, self.origin) < (peer.epoch, **origin))
     }
 
     fn become_ready(&mut self, now: Now) {

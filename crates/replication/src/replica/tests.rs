@@ -262,6 +262,22 @@ fn a_node_whose_clock_is_too_far_behind_does_not_call_itself_ready() {
     assert!(world.is_ready(1) && world.value(1, "k").is_some());
 }
 
+/// One node whose clock is ahead must not keep the others from starting together.
+#[test]
+fn a_cold_start_goes_on_beside_a_node_whose_clock_is_too_far_ahead() {
+    for nodes in [2, 3] {
+        let mut world = World::warming(22, nodes);
+        world.crash(0);
+        world.skew(0, 6 * 60_000);
+        world.start(0);
+        world.run(15_000);
+        assert!((1..nodes).all(|node| world.is_ready(node)), "of {nodes}");
+        world.put(nodes - 1, "k", "v", None);
+        world.run(2_000);
+        assert!((1..nodes).all(|node| world.value(node, "k").is_some()), "of {nodes}");
+    }
+}
+
 /// A put with a life of 5 s was served for longer after its receiver's clock had gone back a minute, and one from a
 /// sender whose clock had gone forward was dead on arrival.
 #[test]
