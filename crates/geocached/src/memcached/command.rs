@@ -28,19 +28,11 @@ pub enum Command<'a> {
     Store(Store<'a>),
     /// A storage command whose value is over the limit; its data block is being swallowed.
     TooLarge {
-        /// Which storage command it was.
-        verb: Verb,
-        /// The key it was for.
-        key: &'a [u8],
         /// Whether to answer.
         quiet: bool,
     },
     /// A storage command for whose value there is no memory now; its data block is being swallowed.
     NoMemory {
-        /// Which storage command it was.
-        verb: Verb,
-        /// The key it was for.
-        key: &'a [u8],
         /// Whether to answer.
         quiet: bool,
     },

@@ -7,8 +7,8 @@
 //! **What replication means here.** Each command is atomic on its own node and replicates its result: `incr` and
 //! `append` send the value they made, so of two made at once in two regions the later one stays; `cas` fails as well
 //! when another region wrote since; `touch` is a write of the same value; `flush_all` is a stamped barrier that
-//! empties every region, its delay counted on the node that was told. A `set` refused because its value is too large
-//! removes the older value under that key, as in memcached: a client must not read what it believes replaced.
+//! empties every region, its delay counted on the node that was told. A refused command changes
+//! nothing: where a `set` is too large the older value under that key stays, which memcached would remove.
 
 mod buffers;
 mod command;

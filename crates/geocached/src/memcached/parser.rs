@@ -168,7 +168,7 @@ impl Parser {
         let Header { verb, key, flags, exptime, length, quiet } = header;
         if length > self.value_bytes_max {
             self.state = State::Swallow { left: length as u64 + 2 };
-            return self.found(Command::TooLarge { verb, key, quiet }, start);
+            return self.found(Command::TooLarge { quiet }, start);
         }
         let total = start + length + 2;
         let Some(block) = input.get(start..total) else {
@@ -176,7 +176,7 @@ impl Parser {
                 return Step::More { total: Some(total) };
             }
             self.state = State::Swallow { left: length as u64 + 2 };
-            return self.found(Command::NoMemory { verb, key, quiet }, start);
+            return self.found(Command::NoMemory { quiet }, start);
         };
         let command = match block.strip_suffix(b"\r\n") {
             Some(data) => Command::Store(Store { verb, key, flags, exptime, data, quiet }),

@@ -134,16 +134,14 @@ impl Session {
                 let answer = self.store(store);
                 say(out, store.quiet, answer);
             }
-            Command::TooLarge { verb, key, quiet } => {
+            Command::TooLarge { quiet } => {
                 self.tally.count(Counter::StoreTooLarge);
-                let answer = self.refuse(*verb, key, TOO_LARGE);
-                say(out, *quiet, answer);
+                say(out, *quiet, Ok(TOO_LARGE));
             }
-            Command::NoMemory { verb, key, quiet } => {
+            Command::NoMemory { quiet } => {
                 self.tally.count(Counter::StoreNoMemory);
                 self.tally.count(Counter::ReadBufOom);
-                let answer = self.refuse(*verb, key, NO_MEMORY);
-                say(out, *quiet, answer);
+                say(out, *quiet, Ok(NO_MEMORY));
             }
             Command::Arithmetic { key, direction, delta, quiet } => {
                 let start = out.len();
@@ -250,7 +248,7 @@ impl Session {
             Ok(outcome) => outcome,
             Err(Error::ValueTooLarge { .. }) => {
                 self.tally.count(Counter::StoreTooLarge);
-                return self.refuse(store.verb, store.key, TOO_LARGE);
+                return Ok(TOO_LARGE);
             }
             Err(error) => return Err(error),
         };
@@ -317,14 +315,6 @@ impl Session {
             }
         }
         Err(Error::Contended { tries: TRIES_MAX })
-    }
-
-    /// A `set` that cannot be must not leave the value that it was to replace.
-    fn refuse(&self, verb: Verb, key: &[u8], answer: &'static [u8]) -> Answer {
-        if verb == Verb::Set {
-            self.shared.cache.remove_if(key, Expect::Any)?;
-        }
-        Ok(answer)
     }
 
     fn arithmetic(&mut self, key: &[u8], direction: Direction, delta: u64, out: &mut Vec<u8>) {
