@@ -46,6 +46,8 @@ mod node;
 pub mod rabbitmq;
 mod record;
 pub mod replica;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod stamp;
 mod transport;
 mod wall;

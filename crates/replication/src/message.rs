@@ -159,6 +159,9 @@ pub struct SyncReq {
     pub since: Vec<(Stream, Hlc)>,
     /// About how many bytes of records the page may carry.
     pub budget_bytes: u32,
+    /// About how many bytes of the most recently used records to send as [`Message::State`] ahead of the page; 0 for
+    /// none.
+    pub preview_bytes: u32,
 }
 
 /// Everything known for the keys of a range of positions.

@@ -51,7 +51,11 @@ impl fmt::Display for Stamp {
 
 /// A node's hybrid logical clock. Shared by its threads; each operation is one atomic update.
 #[derive(Debug, Default)]
-pub struct Clock(AtomicU64);
+pub struct Clock {
+    last: AtomicU64,
+    /// Follows the wall clock alone: for a simulation of what happens then.
+    deaf: bool,
+}
 
 impl Clock {
     /// A clock that has seen nothing.
@@ -59,21 +63,29 @@ impl Clock {
         Self::default()
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn deaf() -> Self {
+        Self { deaf: true, ..Self::default() }
+    }
+
     /// The next reading: above everything given or observed, and not before the wall clock (ms since the Unix epoch).
     pub fn tick(&self, wall_ms: u64) -> Hlc {
         let next = |last: u64| Some((last + 1).max(wall_ms << 16));
-        let last = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).unwrap_or_else(|last| last);
+        let last =
+            self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).unwrap_or_else(|last| last);
         Hlc((last + 1).max(wall_ms << 16))
     }
 
     /// Takes note of a reading seen elsewhere.
     pub fn observe(&self, seen: Hlc) {
-        self.0.fetch_max(seen.0, Ordering::AcqRel);
+        if !self.deaf {
+            self.last.fetch_max(seen.0, Ordering::AcqRel);
+        }
     }
 
     /// The highest reading given or observed.
     pub fn last(&self) -> Hlc {
-        Hlc(self.0.load(Ordering::Acquire))
+        Hlc(self.last.load(Ordering::Acquire))
     }
 }
 

@@ -128,6 +128,17 @@ impl NodeStore {
         }
     }
 
+    /// Gives a live value a new stamp, with what is left of its life, if it is still the one stamped `stamp`.
+    pub(super) fn restamp(&self, key: &[u8], stamp: Stamp, wall_ms: u64) -> bool {
+        self.change(key, |store, slot, shard| {
+            let live = slot.value.filter(|live| live.stamp == stamp && store.is_visible(key, live));
+            let Some(live) = live else { return (Verdict::Keep, false) };
+            let payload = Payload { bytes: live.bytes.clone(), flags: live.flags, codec: live.codec };
+            let life = store.resolve(Life::Keep, slot.left, true);
+            (store.store(key, &slot, shard, payload, life, None, wall_ms).0, true)
+        })
+    }
+
     fn change<R>(
         &self,
         key: &[u8],

@@ -82,8 +82,10 @@ impl Sidecar<Bytes, Arc<Stored>> for Shard {
         if self.barriers.hides(key, value.stamp) {
             return; // The barrier says it already, for ever, and without taking a grave's place.
         }
-        let bar = if cause == Cause::Expired { Bar::above(value.stamp) } else { Bar::at(value.stamp) };
-        self.guard.bury(position, bar);
+        match cause {
+            Cause::Expired => self.guard.expired(position, value.stamp),
+            _ => self.guard.evicted(position, value.stamp),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use cache_core::{ScanPage, Verdict};
 use replication::{
     Op, Record, Stamp, Ttl, Value,
     message::{Bar, Grave},
-    replica::{Merged, Store, StorePage, judge},
+    replica::{Known, Merged, Samples, Store, StorePage, judge},
 };
 
 use super::{NodeStore, Shard, expiry, whole_ms};
@@ -106,6 +106,53 @@ impl Store for NodeStore {
         self.outbox.clock().observe(bar.stamp.hlc);
         self.cache.with_sidecars(|shard| shard.guard.raise_floor(bar));
     }
+
+    fn samples(&self, position: u64, limit: usize) -> Samples {
+        self.cache.scan(position, limit.clamp(1, PAGE_ENTRIES), |page, _| {
+            let visible = page.items.iter().filter(|item| self.is_visible(item.key, item.value));
+            let live = visible.map(|item| (item.position, item.value.stamp)).collect();
+            Samples { hi: page.next, live }
+        })
+    }
+
+    fn known(&self, position: u64) -> Known {
+        self.cache.scan(position, 1, |page, shard| {
+            let mut here = page.items.iter().take_while(|item| item.position == position).peekable();
+            if here.peek().is_none() {
+                let (grave, bar) = (shard.guard.grave(position), shard.guard.bar(position, None));
+                return Known { live: None, grave, bar };
+            }
+            let mut known = Known::default();
+            for item in here {
+                known.bar = known.bar.max(shard.bar(position, item.key, Some(item.value)));
+                if self.is_visible(item.key, item.value) {
+                    known.live = known.live.max(Some(item.value.stamp));
+                }
+            }
+            known
+        })
+    }
+
+    fn at(&self, position: u64, wall_ms: u64) -> Vec<Record> {
+        self.cache.scan(position, 1, |page, _| {
+            let here = page.items.iter().take_while(|item| item.position == position);
+            let visible = here.filter(|item| self.is_visible(item.key, item.value));
+            visible.map(|item| record(item.key, item.value, item.left, wall_ms)).collect()
+        })
+    }
+
+    fn hottest(&self, _budget_bytes: usize, _wall_ms: u64) -> Vec<Record> {
+        Vec::new()
+    }
+
+    fn record(&self, key: &[u8], wall_ms: u64) -> Option<Record> {
+        let (live, left) = self.peek(key)?;
+        Some(record(&Bytes::copy_from_slice(key), &live, left, wall_ms))
+    }
+
+    fn reissue(&self, key: &[u8], stamp: Stamp, wall_ms: u64) -> bool {
+        self.restamp(key, stamp, wall_ms)
+    }
 }
 
 impl NodeStore {
@@ -125,7 +172,7 @@ impl NodeStore {
     fn sweep_one(&self, key: &[u8], below: Bar) -> bool {
         self.cache.upsert(key, Bytes::copy_from_slice, |slot, shard| match slot.value {
             Some(live) if !below.admits(live.stamp) => {
-                shard.guard.bury(slot.position, Bar::at(live.stamp));
+                shard.guard.evicted(slot.position, live.stamp);
                 (Verdict::Remove, true)
             }
             _ => (Verdict::Keep, false),

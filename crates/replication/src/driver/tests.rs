@@ -10,7 +10,7 @@ use crate::{
     message::Message,
     node::NodeId,
     record::{Op, Value},
-    replica::map_store::MapStore,
+    sim::{MapStore, Rules, SimStore, StoreSettings},
     wire,
 };
 
@@ -64,17 +64,26 @@ fn silent(link: &mut MockLink) {
 async fn run(region: &str, transport: Arc<dyn Transport>, change: impl FnOnce(&mut NodeConfig)) -> Running {
     let mut config = NodeConfig::new(ReplicaConfig { bootstrap: true, ..ReplicaConfig::new(node(region)) });
     change(&mut config);
-    let store = Arc::new(MapStore::new(1_000, 1_000));
     let outbox = Arc::new(Outbox::new(config.replica.node.origin(), 1 << 20));
+    let store = store(&outbox);
     let handle = start(config, Arc::clone(&store), Arc::clone(&outbox), transport).await.unwrap();
     Running { store, outbox, handle }
 }
 
+fn store(outbox: &Arc<Outbox>) -> Arc<MapStore> {
+    let settings = StoreSettings { capacity: 1_000, graves_max: 1_000, rules: Rules::ALL };
+    MapStore::open(&settings, Arc::clone(outbox), now())
+}
+
+fn now() -> Now {
+    Now { mono_ms: 0, wall_ms: WallClock::shared().now_ms() }
+}
+
 impl Running {
     fn put(&self, key: &str) {
-        let wall_ms = WallClock::shared().now_ms();
         let value = Value { bytes: Bytes::from_static(b"v"), ..Value::default() };
-        self.store.write(&self.outbox, wall_ms, key, Op::Put(value));
+        self.store.set_now(now());
+        self.store.write(key.as_bytes(), Op::Put(value));
     }
 
     async fn until(&self, what: &str, mut is_so: impl FnMut(&Self, &Status) -> bool) {
@@ -110,7 +119,7 @@ async fn a_write_on_one_node_is_read_on_the_others() {
     let here = run("us-east", hub.join(node("us-east")), |_| ()).await;
     let there = run("ap-south", hub.join(node("ap-south")), |_| ()).await;
     here.put("k");
-    there.until("the write arrives", |there, _| there.store.get("k").is_some()).await;
+    there.until("the write arrives", |there, _| there.store.get(b"k").is_some()).await;
     let closed = here.handle.close(Duration::from_secs(1)).await;
     assert_eq!(closed, Closed::default());
 }
@@ -123,7 +132,7 @@ async fn a_node_that_starts_later_becomes_ready_with_what_was_written_before() {
     let late = run("ap-south", hub.join(node("ap-south")), |config| config.replica.bootstrap = false).await;
     assert!(!late.handle.status().borrow().ready);
     late.until("ready", |_, status| status.ready).await;
-    assert!(late.store.get("k").is_some());
+    assert!(late.store.get(b"k").is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,10 +146,10 @@ async fn what_was_written_while_disconnected_leaves_once_connected() {
         here.put("k");
     }
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert!(there.store.get("k").is_none());
+    assert!(there.store.get(b"k").is_none());
     assert_eq!(here.outbox.stats().records, 1, "a key written again coalesces");
     hub.reconnect(&node("us-east"));
-    there.until("the write arrives", |there, _| there.store.get("k").is_some()).await;
+    there.until("the write arrives", |there, _| there.store.get(b"k").is_some()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,7 +235,7 @@ async fn a_transport_of_another_node_is_refused() {
     let config = NodeConfig::new(ReplicaConfig::new(node("us-east")));
     let outbox = Arc::new(Outbox::new(config.replica.node.origin(), 1 << 20));
     let transport = hub.join(node("ap-south"));
-    let error = start(config, Arc::new(MapStore::new(1, 1)), outbox, transport).await.unwrap_err();
+    let error = start(config, store(&outbox), outbox, transport).await.unwrap_err();
     assert!(matches!(error, StartError::OtherNode { .. }), "{error}");
 }
 

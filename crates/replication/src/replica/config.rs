@@ -1,5 +1,6 @@
 //! The replica's timers and bounds, each with its default.
 
+use super::Rules;
 use crate::{node::NodeId, wire};
 
 /// How a replica paces itself and what it may hold. All times in milliseconds.
@@ -47,6 +48,15 @@ pub struct ReplicaConfig {
     pub control_max: usize,
     /// Other nodes known at a time; further ones are ignored. Default 256.
     pub peers_max: usize,
+    /// Between two probes of the scrub. Default 250.
+    pub scrub_wait_ms: u64,
+    /// Stamps compared by one probe. With the wait this is the scrub's rate: by default 2,048 stamps, or about 40 kB, a
+    /// second. Default 512; 0 switches the scrub off.
+    pub scrub_samples: usize,
+    /// Records that a starting node asks for ahead of a full sync, the most recently used first, in bytes; a hundredth
+    /// of what a node holds is a good size. Default 1 MiB; a peer sends at most four times that.
+    pub preview_bytes: usize,
+    pub(crate) rules: Rules,
 }
 
 impl ReplicaConfig {
@@ -72,6 +82,17 @@ impl ReplicaConfig {
             pull_frames_max: 8,
             control_max: 128,
             peers_max: 256,
+            scrub_wait_ms: 250,
+            scrub_samples: 512,
+            preview_bytes: 1 << 20,
+            rules: Rules::ALL,
         }
+    }
+
+    /// Follows only these rules.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 }

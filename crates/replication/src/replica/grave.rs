@@ -11,6 +11,7 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
+use super::Rules;
 use crate::{
     message::{Bar, Grave},
     stamp::Stamp,
@@ -27,6 +28,7 @@ pub struct Guard {
     floor: Bar,
     cover: Cover,
     forgotten: u64,
+    rules: Rules,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +56,33 @@ impl Guard {
             floor: Bar::NONE,
             cover: Cover::None,
             forgotten: 0,
+            rules: Rules::ALL,
+        }
+    }
+
+    /// A guard that follows only these rules.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// What is known of the key at `position`, which is not live here: its grave's bar.
+    pub fn grave(&self, position: u64) -> Option<Bar> {
+        self.graves.get(&position).map(|entry| entry.bar)
+    }
+
+    /// Remembers a live key that was evicted: that very record may come back, an older one may not.
+    pub fn evicted(&mut self, position: u64, stamp: Stamp) {
+        if self.rules.grave_on_eviction {
+            self.bury(position, Bar::at(stamp));
+        }
+    }
+
+    /// Remembers a live key whose life ended.
+    pub fn expired(&mut self, position: u64, stamp: Stamp) {
+        if self.rules.grave_on_expiry {
+            self.bury(position, Bar::above(stamp));
         }
     }
 
@@ -110,6 +139,9 @@ impl Guard {
     /// Adopts a peer's floor after a full sync: graves below it go, since the peer may have forgotten a newer one.
     pub fn raise_floor(&mut self, bar: Bar) {
         self.cover = Cover::None;
+        if !self.rules.floor_adopted {
+            return;
+        }
         if bar > self.floor {
             self.floor = bar;
         }
@@ -119,6 +151,9 @@ impl Guard {
 
     /// Until the floor is raised, keys not live at positions below `end` have at least this bar.
     pub fn cover(&mut self, end: u64, bar: Bar) {
+        if !self.rules.cover_while_syncing {
+            return;
+        }
         self.cover = Cover::Below(end, bar);
     }
 
@@ -149,7 +184,9 @@ impl Guard {
             let Some((position, number)) = self.order.pop_front() else { return };
             if let Some(entry) = self.graves.get(&position).copied().filter(|entry| entry.number == number) {
                 self.graves.remove(&position);
-                self.floor = self.floor.max(entry.bar);
+                if self.rules.floor_rises {
+                    self.floor = self.floor.max(entry.bar);
+                }
                 self.forgotten += 1;
             }
         }

@@ -27,13 +27,16 @@
 mod barrier;
 mod config;
 mod grave;
-#[cfg(test)]
-pub(crate) mod map_store;
 mod outbox;
 mod peer;
 mod receive;
 mod repair;
 mod ring;
+#[cfg_attr(
+    not(any(test, feature = "sim")),
+    expect(dead_code, unreachable_pub, reason = "rules are switched and named by simulations alone")
+)]
+mod rules;
 mod status;
 mod store;
 mod stream;
@@ -46,13 +49,17 @@ use std::{
 
 use bytes::Bytes;
 
+#[cfg(not(any(test, feature = "sim")))]
+use self::rules::Rules;
+#[cfg(any(test, feature = "sim"))]
+pub use self::rules::Rules;
 pub use self::{
     barrier::{Barriers, NAMESPACES_MAX},
     config::ReplicaConfig,
     grave::Guard,
     outbox::{OUTBOX_BYTES_MAX, Outbox, OutboxStats},
     status::{Counters, Failure, PeerStatus, Status},
-    store::{Merged, Store, StorePage, judge},
+    store::{Known, Merged, Samples, Store, StorePage, judge},
 };
 use self::{peer::Peer, ring::Ring, stream::StreamState, sync::Job};
 use crate::{

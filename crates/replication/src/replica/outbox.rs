@@ -84,6 +84,14 @@ impl Outbox {
         Self { origin, clock: Clock::new(), queue: None, bytes_max: 0, filled: Arc::default() }
     }
 
+    /// An outbox that follows only these rules.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn with_rules(self, rules: super::Rules) -> Self {
+        let clock = if rules.hybrid_clock { self.clock } else { Clock::deaf() };
+        Self { clock, ..self }
+    }
+
     /// Stamps a local change and queues it. Call it under the lock of the key's shard, so that the order of stamps is
     /// the order in which the shard sees them. `wall_ms` is the wall clock in milliseconds since the Unix epoch.
     pub fn issue(&self, wall_ms: u64, key: Bytes, op: Op, previous: Option<Stamp>) -> Stamp {

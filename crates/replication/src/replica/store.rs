@@ -48,6 +48,46 @@ pub trait Store: Send + Sync + 'static {
 
     /// Adopts a peer's floor everywhere, and ends a cover.
     fn raise_floor(&self, bar: Bar);
+
+    /// The live stamps from `position` on, at most `limit` positions of them, for a comparison with a peer's.
+    fn samples(&self, position: u64, limit: usize) -> Samples;
+
+    /// What is known at a position, for a comparison with a peer's.
+    fn known(&self, position: u64) -> Known;
+
+    /// The live record at a position, as in a page; more than one where keys share it.
+    fn at(&self, position: u64, wall_ms: u64) -> Vec<Record>;
+
+    /// The most recently used live records, hottest first, up to about `budget_bytes`, as in a page. Not more than a few
+    /// thousand are looked at under one lock.
+    fn hottest(&self, budget_bytes: usize, wall_ms: u64) -> Vec<Record>;
+
+    /// The live record of a key, as in a page; no use of it is counted.
+    fn record(&self, key: &[u8], wall_ms: u64) -> Option<Record>;
+
+    /// Gives a live record a new stamp from the outbox, as a local write of the same value with what is left of its
+    /// life, if it is still the one stamped `stamp`. Returns whether it was.
+    fn reissue(&self, key: &[u8], stamp: Stamp, wall_ms: u64) -> bool;
+}
+
+/// Live stamps of a range of positions, in position order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Samples {
+    /// The first position after the range; `None` at the end of the space.
+    pub hi: Option<u64>,
+    /// Position and stamp of what is live and visible in the range.
+    pub live: Vec<(u64, Stamp)>,
+}
+
+/// What a store knows at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The stamp of the record that is live and visible there; the highest where keys share the position.
+    pub live: Option<Stamp>,
+    /// The grave there, where none is live.
+    pub grave: Option<Bar>,
+    /// The bar of the key there, clear barriers aside where none is live.
+    pub bar: Bar,
 }
 
 /// What became of a record that was merged.

@@ -111,6 +111,7 @@ impl<S: Store> Replica<S> {
             needed: job.needed.clone(),
             since: job.since.clone(),
             budget_bytes: u32::try_from(self.config.page_bytes).unwrap_or(u32::MAX),
+            preview_bytes: 0,
         };
         let peer = job.peer;
         self.send(peer, Outgoing::Message(Message::SyncReq(request)));

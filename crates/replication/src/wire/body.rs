@@ -320,6 +320,7 @@ fn write_sync_req(buf: &mut BytesMut, req: &SyncReq) {
         buf.put_u64_le(hlc.0);
     });
     buf.put_u32_le(req.budget_bytes);
+    buf.put_u32_le(req.preview_bytes);
 }
 
 fn read_sync_req(r: &mut Reader<'_>) -> Result<SyncReq, DecodeError> {
@@ -331,6 +332,8 @@ fn read_sync_req(r: &mut Reader<'_>) -> Result<SyncReq, DecodeError> {
             Ok((read_stream(r)?, Hlc(r.u64("a clock since")?)))
         })?,
         budget_bytes: r.u32("the budget")?,
+        // The first version of this frame ended here.
+        preview_bytes: if r.is_at_end() { 0 } else { r.u32("the preview")? },
     })
 }
 

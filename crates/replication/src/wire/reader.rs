@@ -23,6 +23,11 @@ impl<'a> Reader<'a> {
         self.at
     }
 
+    /// Whether nothing is left: fields that a later version added begin here.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.left() == 0
+    }
+
     fn left(&self) -> usize {
         self.bytes.len() - self.at
     }

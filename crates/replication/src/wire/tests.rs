@@ -107,6 +107,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
         needed: vec![stream],
         since: vec![(stream, Hlc::from_ms(MS))],
         budget_bytes: 65_536,
+        preview_bytes: 1 << 20,
     };
     let keys = vec![Bytes::from_static(b"greeting"), Bytes::from_static(b"gone")];
     [

@@ -8,11 +8,12 @@ use std::{
 use bytes::Bytes;
 use fastrand::Rng;
 
-use super::super::{map_store::MapStore, *};
+use super::super::*;
 use crate::{
     message::Bar,
     node::NodeId,
     record::{Op, Ttl, Value},
+    sim::{MapStore, Rules, SimStore, StoreSettings},
     transport::Destination,
 };
 
@@ -94,7 +95,8 @@ impl World {
     fn add(&mut self, node: NodeId, bootstrap: bool) -> usize {
         let config = ReplicaConfig { bootstrap, ..ReplicaConfig::new(node) };
         let outbox = Arc::new(Outbox::standalone(config.node.origin()));
-        let store = Arc::new(MapStore::new(0, 0));
+        let settings = StoreSettings { capacity: 0, graves_max: 0, rules: Rules::ALL };
+        let store = MapStore::open(&settings, Arc::clone(&outbox), Now::default());
         self.nodes.push(Node { config, skew_ms: 0, store, outbox, replica: None, bars: BTreeMap::new() });
         let index = self.nodes.len() - 1;
         self.boot(index);
@@ -110,9 +112,10 @@ impl World {
         let now = self.now(index);
         let seed = self.rng.u64(..);
         let node = &mut self.nodes[index];
-        node.store = Arc::new(MapStore::new(self.capacity, self.graves_max));
-        node.store.set_now(now.mono_ms);
         node.outbox = Arc::new(Outbox::new(node.config.node.origin(), self.outbox_bytes));
+        let settings =
+            StoreSettings { capacity: self.capacity, graves_max: self.graves_max, rules: Rules::ALL };
+        node.store = MapStore::open(&settings, Arc::clone(&node.outbox), now);
         node.bars.clear();
         let (store, outbox) = (Arc::clone(&node.store), Arc::clone(&node.outbox));
         node.replica = Some(Replica::new(node.config.clone(), store, outbox, now, seed));
@@ -179,6 +182,10 @@ impl World {
         Now { mono_ms: self.now_ms, wall_ms: wall_ms as u64 }
     }
 
+    fn tell_time(&self, index: usize) {
+        self.nodes[index].store.set_now(self.now(index));
+    }
+
     fn wall_ms(&self, index: usize) -> u64 {
         self.now(index).wall_ms
     }
@@ -187,23 +194,23 @@ impl World {
         let wall_ms = self.wall_ms(index);
         let ttl = ttl_ms.map(|left_ms| Ttl { left_ms, born_ms: wall_ms });
         let value = Value { bytes: Bytes::copy_from_slice(value.as_bytes()), ttl, ..Value::default() };
-        let node = &self.nodes[index];
-        node.store.write(&node.outbox, wall_ms, key, Op::Put(value));
+        self.tell_time(index);
+        self.nodes[index].store.write(key.as_bytes(), Op::Put(value));
     }
 
     pub(super) fn remove(&mut self, index: usize, key: &str) {
-        let node = &self.nodes[index];
-        node.store.write(&node.outbox, self.wall_ms(index), key, Op::Remove);
+        self.tell_time(index);
+        self.nodes[index].store.write(key.as_bytes(), Op::Remove);
     }
 
     pub(super) fn clear(&mut self, index: usize) {
-        let node = &self.nodes[index];
-        node.store.clear_local(&node.outbox, self.wall_ms(index));
+        self.tell_time(index);
+        self.nodes[index].store.clear_local(b"");
     }
 
     pub(super) fn value(&self, index: usize, key: &str) -> Option<String> {
-        let (_, bytes) = self.nodes[index].store.get(key)?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        let held = self.nodes[index].store.get(key.as_bytes())?;
+        Some(String::from_utf8_lossy(&held.bytes).into_owned())
     }
 
     pub(super) fn is_ready(&self, index: usize) -> bool {
@@ -256,7 +263,7 @@ impl World {
     fn step(&mut self, index: usize) {
         let now = self.now(index);
         let node = &mut self.nodes[index];
-        node.store.set_now(now.mono_ms);
+        node.store.set_now(now);
         let Some(replica) = &mut node.replica else { return };
         if now.mono_ms % 25 == index as u64 {
             replica.tick(now);
@@ -357,7 +364,7 @@ impl World {
     fn check_bars(&mut self) {
         for (index, node) in self.nodes.iter_mut().enumerate().filter(|(_, node)| node.replica.is_some()) {
             for key in (0..KEYS).map(|n| format!("k{n}")) {
-                let bar = node.store.bar(&key);
+                let bar = node.store.bar(key.as_bytes());
                 let held = node.bars.entry(key.clone()).or_insert(Bar::NONE);
                 let seed = self.seed;
                 assert!(bar.stamp >= held.stamp, "seed {seed}, node {index}: the bar of {key} went down");

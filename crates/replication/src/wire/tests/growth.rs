@@ -14,6 +14,16 @@ fn fields_added_to_the_end_of_a_body_are_skipped() {
     }
 }
 
+/// The first version of a request had no preview.
+#[test]
+fn a_request_without_a_preview_asks_for_none() {
+    let request = SyncReq { id: 9, budget_bytes: 65_536, preview_bytes: 7, ..SyncReq::default() };
+    let bytes = encode(&frame(Message::SyncReq(request.clone())));
+    let body = body_of(&bytes);
+    let read = decode(framed(bytes[3], &body[..body.len() - 4])).unwrap();
+    assert_eq!(read.message, Message::SyncReq(SyncReq { preview_bytes: 0, ..request }));
+}
+
 #[test]
 fn fields_added_to_the_end_of_the_header_are_skipped() {
     for (name, sample) in samples() {

@@ -99,9 +99,9 @@ fn beat() -> impl Strategy<Value = Message> {
 
 fn sync_req() -> impl Strategy<Value = Message> {
     let since = vec((stream(), hlc()), 0..5);
-    (any::<u64>(), any::<u64>(), vec(stream(), 0..5), since, any::<u32>()).prop_map(
-        |(id, position, needed, since, budget_bytes)| {
-            Message::SyncReq(SyncReq { id, position, needed, since, budget_bytes })
+    (any::<u64>(), any::<u64>(), vec(stream(), 0..5), since, any::<[u32; 2]>()).prop_map(
+        |(id, position, needed, since, [budget_bytes, preview_bytes])| {
+            Message::SyncReq(SyncReq { id, position, needed, since, budget_bytes, preview_bytes })
         },
     )
 }

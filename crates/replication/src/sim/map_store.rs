@@ -1,0 +1,297 @@
+//! A plain store: one lock, exact LRU, simulated time.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Held, SimStore, StoreSettings};
+use crate::{
+    message::{Bar, Grave},
+    record::{Op, Record, Ttl, Value},
+    replica::{Barriers, Guard, Known, Merged, Now, Outbox, Samples, Store, StorePage, judge},
+    stamp::Stamp,
+    wire::{self, KeyHasher},
+};
+
+/// The store of a simulated node unless another is named: live records and graves behind one lock.
+#[derive(Debug)]
+pub struct MapStore {
+    positions: KeyHasher,
+    barriers: Barriers,
+    capacity: usize,
+    outbox: Arc<Outbox>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    now: Now,
+    live: BTreeMap<u64, Entry>,
+    guard: Guard,
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Bytes,
+    stamp: Stamp,
+    value: Value,
+    deadline_ms: Option<u64>,
+    used: u64,
+}
+
+impl SimStore for MapStore {
+    fn open(settings: &StoreSettings, outbox: Arc<Outbox>, now: Now) -> Arc<Self> {
+        let guard = Guard::new(settings.graves_max).with_rules(settings.rules);
+        Arc::new(Self {
+            positions: KeyHasher::new("geocache"),
+            barriers: Barriers::new(),
+            capacity: settings.capacity,
+            outbox,
+            inner: Mutex::new(Inner { now, live: BTreeMap::new(), guard, uses: 0 }),
+        })
+    }
+
+    fn set_now(&self, now: Now) {
+        let inner = &mut *self.inner.lock();
+        inner.now = now;
+        let is_over = |entry: &Entry| entry.deadline_ms.is_some_and(|deadline| deadline <= now.mono_ms);
+        let over = inner.live.iter().filter(|(_, entry)| is_over(entry)).map(|(position, _)| *position);
+        for position in over.collect::<Vec<u64>>() {
+            if let Some(entry) = inner.live.remove(&position) {
+                inner.guard.expired(position, entry.stamp);
+            }
+        }
+    }
+
+    fn write(&self, key: &[u8], op: Op) -> Stamp {
+        let mut inner = self.inner.lock();
+        self.write_locked(&mut inner, key, op)
+    }
+
+    fn clear_local(&self, namespace: &[u8]) -> Option<Stamp> {
+        let wall_ms = self.inner.lock().now.wall_ms;
+        let mut issued = None;
+        let issue = || {
+            let stamp = self.outbox.issue(wall_ms, Bytes::copy_from_slice(namespace), Op::Clear, None);
+            *issued.insert(stamp)
+        };
+        let is_news = self.barriers.raise_with(namespace, issue);
+        issued.filter(|_| is_news)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Held> {
+        let position = self.positions.position(key);
+        let inner = &mut *self.inner.lock();
+        inner.uses += 1;
+        let now_ms = inner.now.mono_ms;
+        let entry = inner.live.get_mut(&position)?;
+        entry.used = inner.uses;
+        let left_ms = entry.deadline_ms.map(|at| at.saturating_sub(now_ms));
+        let is_hidden = self.barriers.hides(key, entry.stamp);
+        (!is_hidden).then(|| Held { stamp: entry.stamp, bytes: entry.value.bytes.clone(), left_ms })
+    }
+
+    fn contents(&self) -> BTreeMap<Bytes, Stamp> {
+        let inner = self.inner.lock();
+        let visible = inner.live.values().filter(|entry| self.is_visible(entry));
+        visible.map(|entry| (entry.key.clone(), entry.stamp)).collect()
+    }
+
+    fn bar(&self, key: &[u8]) -> Bar {
+        let position = self.positions.position(key);
+        let inner = self.inner.lock();
+        let live = inner.live.get(&position).map(|entry| entry.stamp);
+        self.with_barrier(key, inner.guard.bar(position, live))
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.live.len(), inner.guard.len())
+    }
+}
+
+impl MapStore {
+    fn write_locked(&self, inner: &mut Inner, key: &[u8], op: Op) -> Stamp {
+        let key = Bytes::copy_from_slice(key);
+        let position = self.positions.position(&key);
+        let (left, op) = match op {
+            Op::Put(value) => {
+                let ttl = value.ttl.map(|ttl| Ttl { born_ms: inner.now.wall_ms, ..ttl });
+                (ttl.map(|ttl| Duration::from_millis(ttl.left_ms)), Op::Put(Value { ttl, ..value }))
+            }
+            other => (None, other),
+        };
+        let stamp = self.outbox.issue(inner.now.wall_ms, key.clone(), op.clone(), None);
+        let live = inner.live.get(&position).map(|entry| entry.stamp);
+        let bar = self.with_barrier(&key, inner.guard.bar(position, live));
+        assert!(bar.admits(stamp), "a local write is above every bar: {stamp} of {key:?} is below {bar:?}");
+        self.apply(inner, position, &Record { stamp, key, op, previous: None }, left);
+        stamp
+    }
+
+    fn is_visible(&self, entry: &Entry) -> bool {
+        !self.barriers.hides(&entry.key, entry.stamp)
+    }
+
+    fn with_barrier(&self, key: &[u8], bar: Bar) -> Bar {
+        self.barriers.over(key).map_or(bar, |stamp| bar.max(Bar::above(stamp)))
+    }
+
+    fn apply(&self, inner: &mut Inner, position: u64, record: &Record, left: Option<Duration>) {
+        inner.uses += 1;
+        match &record.op {
+            Op::Put(value) if left != Some(Duration::ZERO) => {
+                let deadline_ms = left.map(|left| inner.now.mono_ms.saturating_add(left.as_millis() as u64));
+                let entry = Entry {
+                    key: record.key.clone(),
+                    stamp: record.stamp,
+                    value: value.clone(),
+                    deadline_ms,
+                    used: inner.uses,
+                };
+                inner.live.insert(position, entry);
+                inner.guard.lift(position);
+            }
+            _ => {
+                inner.live.remove(&position);
+                inner.guard.bury(position, Bar::above(record.stamp));
+            }
+        }
+        while inner.live.len() > self.capacity {
+            let coldest =
+                inner.live.iter().min_by_key(|(_, entry)| entry.used).map(|(position, _)| *position);
+            let Some(position) = coldest else { break };
+            if let Some(entry) = inner.live.remove(&position) {
+                inner.guard.evicted(position, entry.stamp);
+            }
+        }
+    }
+
+    fn record_of(&self, inner: &Inner, entry: &Entry, wall_ms: u64) -> Record {
+        let ttl = entry
+            .deadline_ms
+            .map(|at| Ttl { left_ms: at.saturating_sub(inner.now.mono_ms), born_ms: wall_ms });
+        let op = Op::Put(Value { ttl, ..entry.value.clone() });
+        Record { stamp: entry.stamp, key: entry.key.clone(), op, previous: None }
+    }
+}
+
+impl Store for MapStore {
+    fn merge(&self, record: &Record, left: Option<Duration>) -> Merged {
+        let position = self.positions.position(&record.key);
+        let mut inner = self.inner.lock();
+        let live = inner.live.get(&position).map(|entry| (entry.stamp, &entry.value.bytes));
+        let bar = inner.guard.bar(position, live.map(|(stamp, _)| stamp));
+        if !judge(record, live, self.with_barrier(&record.key, bar)) {
+            return Merged::Older;
+        }
+        self.apply(&mut inner, position, record, left);
+        Merged::Applied
+    }
+
+    fn clear(&self, namespace: &[u8], stamp: Stamp) -> Merged {
+        if self.barriers.raise(namespace, stamp) { Merged::Applied } else { Merged::Older }
+    }
+
+    fn bury(&self, grave: Grave) {
+        let mut inner = self.inner.lock();
+        match inner.live.get(&grave.position).map(|entry| entry.stamp) {
+            Some(stamp) if grave.bar.admits(stamp) => {}
+            Some(_) => {
+                inner.live.remove(&grave.position);
+                inner.guard.bury(grave.position, grave.bar);
+            }
+            None => inner.guard.learn(grave.position, grave.bar),
+        }
+    }
+
+    fn page(&self, position: u64, budget_bytes: usize, wall_ms: u64) -> StorePage {
+        let inner = self.inner.lock();
+        let mut page = StorePage { graves: inner.guard.graves_in(position, None), ..StorePage::default() };
+        page.floor = inner.guard.floor(position);
+        for (&position, entry) in inner.live.range(position..) {
+            page.records.push(self.record_of(&inner, entry, wall_ms));
+            page.positions.push(position);
+        }
+        page.within(budget_bytes)
+    }
+
+    fn cleared(&self) -> Vec<(Bytes, Stamp)> {
+        self.barriers.all()
+    }
+
+    fn sweep(&self, lo: u64, hi: Option<u64>, below: Bar, keep: &dyn Fn(u64) -> bool) -> usize {
+        let inner = &mut *self.inner.lock();
+        let range = inner.live.range(lo..).take_while(|(position, _)| hi.is_none_or(|hi| **position < hi));
+        let unlisted = range.filter(|(position, entry)| !below.admits(entry.stamp) && !keep(**position));
+        let unlisted: Vec<u64> = unlisted.map(|(position, _)| *position).collect();
+        for &position in &unlisted {
+            if let Some(entry) = inner.live.remove(&position) {
+                inner.guard.evicted(position, entry.stamp);
+            }
+        }
+        unlisted.len()
+    }
+
+    fn cover(&self, end: u64, bar: Bar) {
+        self.inner.lock().guard.cover(end, bar);
+    }
+
+    fn raise_floor(&self, bar: Bar) {
+        self.inner.lock().guard.raise_floor(bar);
+    }
+
+    fn samples(&self, position: u64, limit: usize) -> Samples {
+        let inner = self.inner.lock();
+        let mut range = inner.live.range(position..);
+        let taken = range.by_ref().take(limit.max(1));
+        let live = taken.filter(|(_, entry)| self.is_visible(entry)).map(|(at, entry)| (*at, entry.stamp));
+        let live = live.collect();
+        Samples { hi: range.next().map(|(position, _)| *position), live }
+    }
+
+    fn known(&self, position: u64) -> Known {
+        let inner = self.inner.lock();
+        let entry = inner.live.get(&position);
+        let live = entry.filter(|entry| self.is_visible(entry)).map(|entry| entry.stamp);
+        let bar = inner.guard.bar(position, entry.map(|entry| entry.stamp));
+        let bar = entry.map_or(bar, |entry| self.with_barrier(&entry.key, bar));
+        Known { live, grave: inner.guard.grave(position).filter(|_| entry.is_none()), bar }
+    }
+
+    fn at(&self, position: u64, wall_ms: u64) -> Vec<Record> {
+        let inner = self.inner.lock();
+        let entry = inner.live.get(&position).filter(|entry| self.is_visible(entry));
+        entry.map(|entry| self.record_of(&inner, entry, wall_ms)).into_iter().collect()
+    }
+
+    fn hottest(&self, budget_bytes: usize, wall_ms: u64) -> Vec<Record> {
+        let inner = self.inner.lock();
+        let mut live: Vec<&Entry> = inner.live.values().filter(|entry| self.is_visible(entry)).collect();
+        live.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.used));
+        let mut bytes = 0;
+        let records = live.into_iter().map(|entry| self.record_of(&inner, entry, wall_ms));
+        let within = records.take_while(|record| {
+            bytes += wire::record_bytes_max(record);
+            bytes <= budget_bytes
+        });
+        within.collect()
+    }
+
+    fn record(&self, key: &[u8], wall_ms: u64) -> Option<Record> {
+        let inner = self.inner.lock();
+        let entry = inner.live.get(&self.positions.position(key)).filter(|entry| self.is_visible(entry))?;
+        Some(self.record_of(&inner, entry, wall_ms))
+    }
+
+    fn reissue(&self, key: &[u8], stamp: Stamp, wall_ms: u64) -> bool {
+        let position = self.positions.position(key);
+        let mut inner = self.inner.lock();
+        let entry = inner.live.get(&position).filter(|entry| entry.stamp == stamp && self.is_visible(entry));
+        let Some(record) = entry.map(|entry| self.record_of(&inner, entry, wall_ms)) else { return false };
+        self.write_locked(&mut inner, key, record.op);
+        true
+    }
+}
