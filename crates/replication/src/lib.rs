@@ -31,10 +31,10 @@
 //! - A write to a key of which nothing is known, older than what was forgotten ([`replica::Guard`]), is a miss.
 //! - A remote copy may expire up to one round trip early.
 //! - A node whose clock is more than five minutes ahead is left out, visibly, until its clock is mended and it starts
-//!   again. One whose clock went back behind the start of its last life has to be started again.
+//!   again. One whose clock went back behind the start of its last life begins again above that life by itself, and
+//!   issues anew what it wrote.
 //! - A write known only to nodes that died is gone.
-//! - Versions that two nodes hold differently for a reason other than a lost frame are not compared in the background
-//!   yet; loss, duplicates, reordering and restarts are repaired by pulls and syncs.
+//! - A full sync may drop entries that the node it came from can no longer confirm.
 
 #[cfg(feature = "contract")]
 pub mod contract;

@@ -26,6 +26,8 @@ pub struct Frame {
     pub epoch: u64,
     /// The cache it belongs to: the low half of the xxh3-64 of the cache's name.
     pub cache: u32,
+    /// Whether the sender waits for a receipt: the receiver's next beat is due at once.
+    pub wants_receipt: bool,
     /// What it says.
     pub message: Message,
 }
@@ -40,6 +42,9 @@ pub enum Message {
         first: u64,
         /// The records, in number order; their stamps strictly increase.
         records: Vec<Record>,
+        /// Where the sender still holds back the successor of a superseded change: the clock of the lowest such change.
+        /// Whoever has these records and all before them has every change below it, rather than up to the last record.
+        held_back: Option<Hlc>,
     },
     /// What the sender has, and what time it is there.
     Beat(Beat),
@@ -125,7 +130,8 @@ pub struct StreamReport {
     pub stream: Stream,
     /// The contiguous prefix of records that it applied.
     pub watermark: u64,
-    /// The clock of the record at the watermark.
+    /// Every change of the stream with a clock up to this one was applied: that of the record at the watermark, or less
+    /// where the origin held back a successor of a superseded change.
     pub watermark_hlc: Hlc,
     /// The highest number that it has seen.
     pub max: u64,

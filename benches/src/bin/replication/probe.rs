@@ -123,7 +123,9 @@ mod tests {
         let from = NodeId::new("eu-central".parse().unwrap(), "node-1").unwrap();
         let stamp = Stamp { hlc: Hlc(7), origin: from.origin() };
         let record = Record { stamp, key: Bytes::from_static(b"k"), op: Op::Remove, previous: None };
-        let frame = |message| wire::encode(&Frame { from: from.clone(), epoch: 1, cache: 2, message });
+        let frame = |message| {
+            wire::encode(&Frame { from: from.clone(), epoch: 1, cache: 2, wants_receipt: false, message })
+        };
         let records = frame(Message::Records { first: 1, records: vec![record; 3] });
         assert_eq!(records_in(&records), Some(3));
         assert_eq!(records_in(&frame(Message::Beat(Beat::default()))), None);

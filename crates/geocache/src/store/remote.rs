@@ -57,7 +57,7 @@ impl Store for NodeStore {
         Merged::Applied
     }
 
-    fn bury(&self, grave: Grave) {
+    fn bury(&self, grave: Grave) -> Merged {
         self.outbox.clock().observe(grave.bar.stamp.hlc);
         let dead: Vec<Bytes> = self.cache.scan(grave.position, 1, |page, shard| {
             let here = page.items.iter().take_while(|item| item.position == grave.position);
@@ -67,9 +67,8 @@ impl Store for NodeStore {
             }
             live.filter(|item| !grave.bar.admits(item.value.stamp)).map(|item| item.key.clone()).collect()
         });
-        for key in dead {
-            self.drop_below(&key, grave.bar, grave.bar);
-        }
+        let dropped = dead.iter().filter(|key| self.drop_below(key, grave.bar, grave.bar)).count();
+        if dropped > 0 { Merged::Applied } else { Merged::Older }
     }
 
     fn page(&self, position: u64, budget_bytes: usize, wall_ms: u64) -> StorePage {

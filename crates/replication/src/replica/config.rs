@@ -56,6 +56,8 @@ pub struct ReplicaConfig {
     /// Records that a starting node asks for ahead of a full sync, the most recently used first, in bytes; a hundredth
     /// of what a node holds is a good size. Default 1 MiB; a peer sends at most four times that.
     pub preview_bytes: usize,
+    /// The rate at which a sync asks for pages, in bytes a second; 0 for as fast as they come. Default 64 MiB.
+    pub sync_bytes_per_s: u64,
     pub(crate) rules: Rules,
 }
 
@@ -85,6 +87,7 @@ impl ReplicaConfig {
             scrub_wait_ms: 250,
             scrub_samples: 512,
             preview_bytes: 1 << 20,
+            sync_bytes_per_s: 64 << 20,
             rules: Rules::ALL,
         }
     }

@@ -26,6 +26,8 @@
 
 mod barrier;
 mod config;
+mod epoch;
+mod fetch;
 mod grave;
 mod outbox;
 mod peer;
@@ -37,6 +39,8 @@ mod ring;
     expect(dead_code, unreachable_pub, reason = "rules are switched and named by simulations alone")
 )]
 mod rules;
+mod scrub;
+mod session;
 mod status;
 mod store;
 mod stream;
@@ -56,12 +60,14 @@ pub use self::rules::Rules;
 pub use self::{
     barrier::{Barriers, NAMESPACES_MAX},
     config::ReplicaConfig,
+    fetch::Fetched,
     grave::Guard,
-    outbox::{OUTBOX_BYTES_MAX, Outbox, OutboxStats},
+    outbox::{OUTBOX_BYTES_MAX, Outbox, OutboxStats, ReceiptsWanted},
+    session::{Progress, Token, TokenError},
     status::{Counters, Failure, PeerStatus, Status},
     store::{Known, Merged, Samples, Store, StorePage, judge},
 };
-use self::{peer::Peer, ring::Ring, stream::StreamState, sync::Job};
+use self::{epoch::Reissue, peer::Peer, ring::Ring, scrub::Scrub, stream::StreamState, sync::Job};
 use crate::{
     message::{Beat, Echo, Frame, Message, StreamReport},
     node::{Origin, Stream},
@@ -110,6 +116,8 @@ pub struct Replica<S> {
     ring: Ring,
     /// The clock of the newest record that was numbered.
     numbered: Hlc,
+    /// Every own change with a clock up to this one was numbered, or superseded by one that was.
+    complete: Hlc,
     streams: BTreeMap<Stream, StreamState>,
     peers: BTreeMap<Origin, Peer>,
     job: Option<Job>,
@@ -120,6 +128,12 @@ pub struct Replica<S> {
     twin: Option<(u64, u32)>,
     /// Until then a starting node listens without a word: a live process of its name would be shut out by its first.
     quiet_until_ms: u64,
+    scrub: Scrub,
+    /// Own records of a life that was overtaken, on their way into this one.
+    reissue: Option<Reissue>,
+    re_epochs: u32,
+    fetches: u64,
+    fetched: VecDeque<Fetched>,
     counters: Counters,
 }
 
@@ -142,6 +156,7 @@ impl<S: Store> Replica<S> {
             failure: None,
             ring: Ring::new(config.ring_bytes_max),
             numbered: Hlc(0),
+            complete: Hlc(0),
             streams: BTreeMap::new(),
             peers: BTreeMap::new(),
             job: None,
@@ -150,6 +165,11 @@ impl<S: Store> Replica<S> {
             control: VecDeque::new(),
             twin: None,
             quiet_until_ms: now.mono_ms + if config.bootstrap { 0 } else { QUIET_BEATS * config.beat_ms },
+            scrub: Scrub::default(),
+            reissue: None,
+            re_epochs: 0,
+            fetches: 0,
+            fetched: VecDeque::new(),
             counters: Counters::default(),
             config,
         };
@@ -157,27 +177,11 @@ impl<S: Store> Replica<S> {
         replica
     }
 
-    /// Begins a life above everything that the clock has shown, with random low bits.
-    fn begin_epoch(&mut self, now: Now) {
-        let above = self.outbox.clock().tick(now.wall_ms);
-        // The next whole millisecond leaves the counter's bits to chance.
-        self.epoch = Hlc::from_ms(above.ms() + 1).0 | u64::from(self.random.u16(..));
-        self.outbox.clock().observe(Hlc(self.epoch));
-        self.own = wire::SenderMark::new(&self.config.node, self.epoch, self.cache);
-        self.numbered = Hlc(self.epoch);
-        self.twin = None;
-    }
-
     /// The node's own wall clock stepped: what was measured of the others' against it is void.
     pub fn forget_clocks(&mut self) {
         for peer in self.peers.values_mut() {
             peer.clock = None;
         }
-    }
-
-    /// This life's stream.
-    pub fn stream(&self) -> Stream {
-        Stream { origin: self.origin, epoch: self.epoch }
     }
 
     /// Whether the node is ready rather than warming.
@@ -200,8 +204,10 @@ impl<S: Store> Replica<S> {
     pub fn tick(&mut self, now: Now) {
         self.retire_peers(now);
         self.drive_sync(now);
+        self.drive_reissue(now);
         if self.ready {
             self.repair_gaps(now);
+            self.scrub(now);
         } else {
             self.warm(now);
         }
@@ -270,11 +276,20 @@ impl<S: Store> Replica<S> {
         let batch = self.outbox.take(wire::FRAME_RECORDS, wire::FRAME_BYTES);
         if batch.skipped > 0 {
             self.ring.skip(batch.skipped);
+            self.numbered = batch.skipped_through.hlc;
         }
         self.numbered = batch.records.last()?.stamp.hlc;
+        let held_back = batch.held_back.filter(|hlc| self.config.rules.hold_back && *hlc <= self.numbered);
+        self.complete = complete_to(self.numbered, held_back);
         let mut frame =
             wire::RecordsEncoder::new(&self.config.node, self.epoch, self.cache, self.ring.next());
         batch.records.iter().for_each(|record| frame.push(record));
+        if let Some(hlc) = held_back {
+            frame.hold_back(hlc);
+        }
+        if self.outbox.are_receipts_wanted() {
+            frame.ask_receipt();
+        }
         let (count, frame) = (batch.records.len() as u64, frame.finish());
         self.counters.records_sent += count;
         self.counters.ring_dropped += self.ring.push(frame.clone(), count);
@@ -307,7 +322,7 @@ impl<S: Store> Replica<S> {
         let own = StreamReport {
             stream: self.stream(),
             watermark: sent,
-            watermark_hlc: self.numbered,
+            watermark_hlc: self.complete,
             max: sent,
             generation: sent,
         };
@@ -324,7 +339,8 @@ impl<S: Store> Replica<S> {
     }
 
     fn encode(&self, message: Message) -> Bytes {
-        let frame = Frame { from: self.config.node.clone(), epoch: self.epoch, cache: self.cache, message };
+        let from = self.config.node.clone();
+        let frame = Frame { from, epoch: self.epoch, cache: self.cache, wants_receipt: false, message };
         wire::encode(&frame)
     }
 
@@ -349,6 +365,11 @@ impl<S: Store> Replica<S> {
     fn is_alive(&self, peer: &Peer, now: Now) -> bool {
         now.mono_ms.saturating_sub(peer.heard_ms) <= self.config.alive_ms
     }
+}
+
+/// The clock up to which all changes are there, for whoever has the records up to `last`.
+fn complete_to(last: Hlc, held_back: Option<Hlc>) -> Hlc {
+    held_back.map_or(last, |hlc| last.min(Hlc(hlc.0.saturating_sub(1))))
 }
 
 #[cfg(test)]

@@ -3,10 +3,17 @@
 //! A write takes its stamp and its place here under one short lock, so that within a stream stamps strictly increase
 //! with numbers; "what is newer than this stamp" is sound with many writers because of it. A key that is written again
 //! before it left moves to the tail with its newest stamp, so an outage costs what changed, not what was written.
-//! Numbers are given when records leave. Past the bound in bytes the oldest record is *skipped*: it gets its number and
+//! What a write superseded has no number of its own; as long as the newer one waits, the node does not claim to have sent
+//! everything up to the older stamp ([`Superseded`]). Numbers are given when records leave. Past the bound in bytes the oldest record is *skipped*: it gets its number and
 //! is not sent, so that every peer finds the gap and repairs it by a sync; the writer never waits.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use hashbrown::HashTable;
@@ -14,10 +21,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Token;
 use crate::{
-    node::Origin,
+    node::{Origin, Stream},
     record::{Op, Record},
-    stamp::{Clock, Stamp},
+    stamp::{Clock, Hlc, Stamp},
     wire,
 };
 
@@ -32,6 +40,20 @@ pub struct Outbox {
     queue: Option<Mutex<Queue>>,
     bytes_max: usize,
     filled: Arc<Notify>,
+    /// The epoch of the node's present life.
+    epoch: AtomicU64,
+    /// Writers that are about to wait for receipts.
+    receipts_wanted: Arc<AtomicUsize>,
+}
+
+/// While it lives, the records that leave ask their receivers to say at once that they have them.
+#[derive(Debug)]
+pub struct ReceiptsWanted(Arc<AtomicUsize>);
+
+impl Drop for ReceiptsWanted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What an outbox holds and what became of the rest.
@@ -53,7 +75,46 @@ pub struct OutboxStats {
 pub(crate) struct Batch {
     /// How many numbers to pass over before the first record: records skipped at the bound.
     pub(crate) skipped: u64,
+    /// The stamp of the newest of them.
+    pub(crate) skipped_through: Stamp,
     pub(crate) records: Vec<Record>,
+    /// The lowest stamp of a change that was superseded, and whose successor still waits after this batch.
+    pub(crate) held_back: Option<Hlc>,
+}
+
+/// The changes that were superseded before they left, by newer ones that still wait.
+///
+/// Whoever has all records up to a stamp has all changes up to it, but for these: their successors come later. Without
+/// this, a receipt for a superseded write would be given before anything of it had left.
+#[derive(Debug, Default)]
+struct Superseded {
+    /// For each waiting record that superseded others, by its stamp: the lowest of theirs.
+    first_of: BTreeMap<Hlc, Hlc>,
+    firsts: BTreeSet<Hlc>,
+}
+
+impl Superseded {
+    /// `newer` supersedes the waiting change `older`, and what that superseded.
+    fn add(&mut self, older: Hlc, newer: Hlc) {
+        let first = self.forget(older).unwrap_or(older);
+        let known = self.first_of.get(&newer).copied();
+        if known.is_none_or(|known| first < known) {
+            known.map(|known| self.firsts.remove(&known));
+            self.first_of.insert(newer, first);
+            self.firsts.insert(first);
+        }
+    }
+
+    /// The change of this stamp waits no longer. Returns the lowest stamp that it superseded.
+    fn forget(&mut self, stamp: Hlc) -> Option<Hlc> {
+        let first = self.first_of.remove(&stamp)?;
+        self.firsts.remove(&first);
+        Some(first)
+    }
+
+    fn lowest(&self) -> Option<Hlc> {
+        self.firsts.first().copied()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +128,9 @@ struct Queue {
     records: usize,
     bytes: usize,
     last_issued: Stamp,
+    superseded: Superseded,
     skipped_since_take: u64,
+    skipped_through: Stamp,
     coalesced: u64,
     skipped: u64,
 }
@@ -76,12 +139,20 @@ impl Outbox {
     /// An outbox of the node `origin` that holds at most `bytes_max` bytes of records (but always one record).
     pub fn new(origin: Origin, bytes_max: usize) -> Self {
         let queue = Some(Mutex::default());
-        Self { origin, clock: Clock::new(), queue, bytes_max, filled: Arc::default() }
+        Self { queue, bytes_max, ..Self::standalone(origin) }
     }
 
     /// An outbox of a node without peers: it stamps and keeps nothing.
     pub fn standalone(origin: Origin) -> Self {
-        Self { origin, clock: Clock::new(), queue: None, bytes_max: 0, filled: Arc::default() }
+        Self {
+            origin,
+            clock: Clock::new(),
+            queue: None,
+            bytes_max: 0,
+            filled: Arc::default(),
+            epoch: AtomicU64::new(0),
+            receipts_wanted: Arc::default(),
+        }
     }
 
     /// An outbox that follows only these rules.
@@ -127,6 +198,27 @@ impl Outbox {
         self.queue.as_ref().map_or(Stamp::ZERO, |queue| queue.lock().last_issued)
     }
 
+    /// Names a write of this node's present life for its receipt and its session.
+    pub fn token(&self, stamp: Stamp) -> Token {
+        let stream = Stream { origin: self.origin, epoch: self.epoch.load(Ordering::Acquire) };
+        Token { stream, hlc: stamp.hlc }
+    }
+
+    /// Call it before a write whose receipt is waited for, and keep what it returns while waiting: the others then
+    /// answer the record at once instead of with their next beat.
+    pub fn want_receipts(&self) -> ReceiptsWanted {
+        self.receipts_wanted.fetch_add(1, Ordering::AcqRel);
+        ReceiptsWanted(Arc::clone(&self.receipts_wanted))
+    }
+
+    pub(crate) fn are_receipts_wanted(&self) -> bool {
+        self.receipts_wanted.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
     /// What it holds, and what became of the rest.
     pub fn stats(&self) -> OutboxStats {
         let Some(queue) = &self.queue else { return OutboxStats::default() };
@@ -159,9 +251,9 @@ impl Queue {
     fn push(&mut self, record: Record) {
         self.last_issued = record.stamp;
         if matches!(record.op, Op::Clear) {
-            self.drop_cleared(&record.key);
+            self.drop_cleared(&record.key, record.stamp.hlc);
         } else if let Some(slot) = self.index_tail(&record.key) {
-            self.empty_slot(slot);
+            self.empty_slot(slot, record.stamp.hlc);
             self.coalesced += 1;
         }
         self.records += 1;
@@ -195,19 +287,21 @@ impl Queue {
         }
     }
 
-    fn empty_slot(&mut self, slot: u64) {
+    fn empty_slot(&mut self, slot: u64, newer: Hlc) {
         let index = usize::try_from(slot - self.head).expect("a slot of the queue fits its length");
         if let Some(record) = self.slots[index].take() {
+            self.superseded.add(record.stamp.hlc, newer);
             self.records -= 1;
             self.bytes -= record.weight();
         }
     }
 
     /// A clear supersedes what is queued of its namespace, older clears of it included.
-    fn drop_cleared(&mut self, namespace: &[u8]) {
+    fn drop_cleared(&mut self, namespace: &[u8], newer: Hlc) {
         for index in 0..self.slots.len() {
             let superseded = self.slots[index].take_if(|record| record.key.starts_with(namespace));
             if let Some(record) = superseded {
+                self.superseded.add(record.stamp.hlc, newer);
                 self.records -= 1;
                 self.bytes -= record.weight();
                 self.coalesced += 1;
@@ -243,13 +337,15 @@ impl Queue {
                 self.records -= 1;
                 self.bytes -= record.weight();
                 self.unindex(&record, self.head - 1);
+                self.superseded.forget(record.stamp.hlc);
                 return Some(record);
             }
         }
     }
 
     fn skip_oldest(&mut self) {
-        if self.pop().is_some() {
+        if let Some(record) = self.pop() {
+            self.skipped_through = record.stamp;
             self.skipped_since_take += 1;
             self.skipped += 1;
         }
@@ -267,7 +363,7 @@ impl Queue {
             }
             records.extend(self.pop());
         }
-        Batch { skipped, records }
+        Batch { skipped, skipped_through: self.skipped_through, records, held_back: self.superseded.lowest() }
     }
 }
 
@@ -302,6 +398,25 @@ mod tests {
         assert!(batch.records.is_sorted_by(|x, y| x.stamp < y.stamp));
         assert_eq!(outbox.stats().coalesced, 1);
         assert!(outbox.is_empty());
+    }
+
+    /// A receipt for the first write of a key was given when only what lay between its two writes had left.
+    #[test]
+    fn a_superseded_change_is_held_back_until_its_successor_left() {
+        let outbox = Outbox::new(Origin(1), 1 << 20);
+        let first = put(&outbox, "a", "1");
+        put(&outbox, "b", "1");
+        put(&outbox, "a", "2");
+        put(&outbox, "c", "1");
+        put(&outbox, "a", "3");
+        let held_back = |batch: &Batch| batch.held_back;
+        assert_eq!(held_back(&outbox.take(1, 1 << 20)), Some(first.hlc));
+        assert_eq!(held_back(&outbox.take(1, 1 << 20)), Some(first.hlc));
+        assert_eq!(held_back(&outbox.take(1, 1 << 20)), None);
+        let cleared = put(&outbox, "a", "4");
+        outbox.issue(1_000, Bytes::from_static(b"a"), Op::Clear, None);
+        put(&outbox, "d", "1");
+        assert_eq!(held_back(&outbox.take(1, 1)), None, "the clear left: {cleared}");
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 
-use super::{EPOCHS_MAX, Failure, Merged, Now, Replica, Store, peer::Peer, stream::StreamState};
+use super::{
+    EPOCHS_MAX, Failure, Merged, Now, Replica, Store, complete_to, peer::Peer, scrub::newest_of,
+    stream::StreamState,
+};
 use crate::{
     message::{Beat, Echo, Frame, Message, StreamReport},
     node::{NodeId, Origin, Stream},
-    record::{Op, Record, Value},
+    record::{Op, Record, Ttl, Value},
     stamp::Hlc,
     wire::{self, DecodeError},
 };
@@ -21,8 +24,9 @@ impl<S: Store> Replica<S> {
         if self.own.is_on(&frame) {
             return;
         }
+        let bytes = frame.len();
         match wire::decode(frame) {
-            Ok(frame) => self.handle_frame(now, frame),
+            Ok(frame) => self.handle_frame(now, frame, bytes),
             Err(DecodeError::UnknownKind { .. }) => self.counters.frames_unknown += 1,
             Err(error) => {
                 self.counters.frames_undecodable += 1;
@@ -31,7 +35,7 @@ impl<S: Store> Replica<S> {
         }
     }
 
-    fn handle_frame(&mut self, now: Now, frame: Frame) {
+    fn handle_frame(&mut self, now: Now, frame: Frame, bytes: usize) {
         if frame.cache != self.cache {
             self.counters.frames_foreign += 1;
             return;
@@ -53,20 +57,22 @@ impl<S: Store> Replica<S> {
         if !self.meet(now, &frame.from, frame.epoch) {
             return;
         }
+        if frame.wants_receipt {
+            self.beat_soon(now);
+        }
         match frame.message {
-            Message::Records { first, records } => self.on_records(now, origin, first, &records),
+            Message::Records { first, records, held_back } => {
+                self.on_records(now, origin, first, &records, held_back);
+            }
             Message::Beat(beat) => self.on_beat(now, origin, &beat),
             Message::Pull { stream, from, to } => self.on_pull(origin, stream, from, to),
             Message::Gone { stream, oldest } => self.on_gone(stream, oldest),
             Message::SyncReq(request) => self.on_sync_request(now, origin, &request),
-            Message::SyncPage(page) => self.on_sync_page(now, origin, page),
-            // This version neither scrubs nor fetches; it skips what newer ones send.
-            Message::Probe { .. }
-            | Message::State { .. }
-            | Message::Fetch { .. }
-            | Message::Fetched { .. } => {
-                self.counters.frames_unknown += 1;
-            }
+            Message::SyncPage(page) => self.on_sync_page(now, origin, page, bytes),
+            Message::Probe { samples } => self.on_probe(now, origin, &samples),
+            Message::State { records, graves } => self.on_state(now, origin, &records, &graves),
+            Message::Fetch { id, keys, at_least } => self.on_fetch(now, origin, id, &keys, at_least),
+            Message::Fetched { id, ready, records } => self.on_fetched(now, origin, id, ready, records),
         }
     }
 
@@ -123,17 +129,30 @@ impl<S: Store> Replica<S> {
         true
     }
 
-    fn on_records(&mut self, now: Now, origin: Origin, first: u64, records: &[Record]) {
+    fn on_records(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        first: u64,
+        records: &[Record],
+        held_back: Option<Hlc>,
+    ) {
         let Some(newest) = records.last().map(|record| record.stamp.hlc) else { return };
         let last = first + records.len() as u64 - 1;
         let Some(peer) = self.peers.get(&origin) else { return };
         let stream = Stream { origin, epoch: peer.epoch };
         let expires = |record: &Record| matches!(&record.op, Op::Put(value) if value.ttl.is_some());
-        let gated = !self.ready || (peer.clock.is_none() && records.iter().any(expires));
+        let rules = self.config.rules;
+        let is_clock_unknown = rules.gate_unknown_clock && peer.clock.is_none();
+        let gated =
+            (rules.gate_while_warming && !self.ready) || (is_clock_unknown && records.iter().any(expires));
         if gated {
             self.counters.frames_gated += 1;
             if let Some(state) = self.stream_mut(now, stream) {
                 state.see(last);
+                if !rules.note_only_applied {
+                    state.note(first, last, complete_to(newest, held_back));
+                }
             }
             return;
         }
@@ -149,28 +168,40 @@ impl<S: Store> Replica<S> {
         }
         if let Some(state) = self.streams.get_mut(&stream) {
             state.seen_ms = now.mono_ms;
-            if state.note(first, last, newest) {
+            if state.note(first, last, complete_to(newest, held_back)) {
                 self.counters.ranges_dropped += 1;
             }
         }
     }
 
     /// Merges one record that `sender` sent; its clock is known if the record expires.
-    pub(super) fn merge(&mut self, now: Now, sender: Origin, record: &Record) {
+    pub(super) fn merge(&mut self, now: Now, sender: Origin, record: &Record) -> Merged {
         let merged = match &record.op {
             Op::Clear => self.store.clear(&record.key, record.stamp),
             Op::Remove => self.store.merge(record, None),
             Op::Put(value) => {
-                let left_ms = value.ttl.map(|ttl| {
-                    let peer = self.peers.get(&sender);
-                    peer.and_then(|peer| peer.ttl_left_ms(now, ttl)).unwrap_or(0)
-                });
+                let left_ms = value.ttl.map(|ttl| self.left_ms(now, sender, ttl));
                 self.store.merge(record, left_ms.map(std::time::Duration::from_millis))
             }
         };
         match merged {
             Merged::Applied => self.counters.records_applied += 1,
             Merged::Older => self.counters.records_older += 1,
+        }
+        merged
+    }
+
+    /// What is left here of a life that `sender` sent.
+    fn left_ms(&self, now: Now, sender: Origin, ttl: Ttl) -> u64 {
+        let rules = self.config.rules;
+        if !rules.ttl_by_transit {
+            return ttl.left_ms;
+        }
+        let peer = self.peers.get(&sender).filter(|_| rules.ttl_by_offset);
+        match peer.and_then(|peer| peer.ttl_left_ms(now, ttl)) {
+            Some(left_ms) => left_ms,
+            None if rules.ttl_by_offset && rules.gate_unknown_clock => 0,
+            None => ttl.left_ms.saturating_sub(now.wall_ms.saturating_sub(ttl.born_ms)),
         }
     }
 
@@ -204,7 +235,7 @@ impl<S: Store> Replica<S> {
                 if report.stream.epoch > epoch {
                     self.notice_later_life(now, report.stream.epoch);
                     return;
-                } else if report.stream.epoch == epoch {
+                } else if report.stream.epoch == epoch || !self.config.rules.own_old_epochs {
                     continue;
                 }
             }
@@ -221,10 +252,15 @@ impl<S: Store> Replica<S> {
 
     /// Whether a frame is stamped, or its sender's life began, further ahead of our clock than is allowed.
     fn is_drifting(&self, now: Now, frame: &Frame) -> bool {
+        if !self.config.rules.drift_refused {
+            return false;
+        }
         let ahead_ms_max = now.wall_ms + self.config.drift_ms_max;
         let newest = match &frame.message {
-            Message::Records { records, .. } => records.iter().map(|record| record.stamp.hlc).max(),
+            Message::Records { records, .. } => newest_of(records, &[]),
             Message::Beat(beat) => Some(beat.hlc.max(Hlc::from_ms(beat.wall_ms))),
+            Message::State { records, graves } => newest_of(records, graves),
+            Message::Fetched { records, .. } => newest_of(records, &[]),
             _ => None,
         };
         Hlc(frame.epoch).ms() > ahead_ms_max || newest.is_some_and(|newest| newest.ms() > ahead_ms_max)
@@ -279,23 +315,6 @@ impl<S: Store> Replica<S> {
         }
     }
 
-    /// The others know a later life of this node: either that life is another process, or this machine's clock went
-    /// back since. What has numbered nothing yet begins again above that life; what has was ignored by the others, who
-    /// took it for a dead one.
-    fn notice_later_life(&mut self, now: Now, epoch: u64) {
-        let node = self.config.node.clone();
-        if self.twin.is_some() {
-            self.fail(Failure::Duplicate { node });
-        } else if self.ring.next() == 1 {
-            tracing::warn!(%node, "the clock of this machine went back since its last life; beginning above that");
-            self.outbox.clock().observe(Hlc(epoch));
-            self.begin_epoch(now);
-        } else {
-            let ahead_ms = Hlc(epoch).ms().saturating_sub(Hlc(self.epoch).ms());
-            self.fail(Failure::ClockWentBack { node, ahead_ms });
-        }
-    }
-
     /// Lets go of peers that were not heard for long, and later of their streams, which no node reports any more.
     pub(super) fn retire_peers(&mut self, now: Now) {
         let retire_ms = self.config.retire_ms;
@@ -328,7 +347,9 @@ fn is_plausible(frame: &Frame) -> bool {
         streams.iter().all(|report| report.watermark <= NUMBER_MAX && report.max <= NUMBER_MAX)
     };
     match &frame.message {
-        Message::Records { first, records } => (1..NUMBER_MAX).contains(first) && records.iter().all(lives),
+        Message::Records { first, records, .. } => {
+            (1..NUMBER_MAX).contains(first) && records.iter().all(lives)
+        }
         Message::Beat(beat) => {
             let echoes = |echo: &Echo| echo.mono_ms <= MS_MAX && echo.held_ms <= MS_MAX;
             beat.wall_ms.max(beat.mono_ms) <= MS_MAX

@@ -43,10 +43,11 @@ impl<S: Store> Replica<S> {
         let origin = self.peers.get(&stream.origin);
         let origin = origin.filter(|peer| peer.epoch == stream.epoch && self.is_alive(peer, now));
         match origin {
-            Some(_) if !state.gone => Some(Repair::Pull { from, to }),
+            Some(_) if !state.gone && self.config.rules.pull => Some(Repair::Pull { from, to }),
             Some(origin) if self.can_give(origin, now) && origin.clock.is_some() => {
                 Some(Repair::Sync(stream.origin))
             }
+            _ if !self.config.rules.dead_stream => None,
             _ => self.anyone_with_more(now, stream).map(Repair::Sync),
         }
     }

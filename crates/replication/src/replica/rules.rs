@@ -72,6 +72,8 @@ rules! {
     pull,
     /// What two nodes hold is compared in the background.
     scrub,
+    /// A superseded change is not claimed to be complete while its successor waits.
+    hold_back,
     /// A waiting session is answered by the stamp at the watermark, and only by it.
     session_by_watermark,
     /// A receipt counts the regions whose watermark passed the write, and no other.

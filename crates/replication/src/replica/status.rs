@@ -35,17 +35,6 @@ pub enum Failure {
         /// The node.
         node: NodeId,
     },
-    /// The other nodes know a later life of this node, so they ignore this one.
-    #[error(
-        "the other nodes know a life of {node} that began {ahead_ms} ms after this one: \
-         the clock of this machine went back while it ran; start the node again"
-    )]
-    ClockWentBack {
-        /// The node.
-        node: NodeId,
-        /// How much later, in milliseconds.
-        ahead_ms: u64,
-    },
     /// The transport cannot work as it is configured.
     #[error("{reason}")]
     Transport {
@@ -137,6 +126,30 @@ pub struct Counters {
     pub pages_sent: u64,
     /// Live records dropped by a full sync because the peer no longer confirmed them.
     pub records_swept: u64,
+    /// Records taken ahead of a full sync, the most recently used first.
+    pub previewed: u64,
+    /// Records sent ahead of the full syncs of others.
+    pub previews_sent: u64,
+    /// Whole passes of the scrub over what this node holds.
+    pub scrub_passes: u64,
+    /// Stamps that this node sent to a peer to be compared.
+    pub scrub_compared: u64,
+    /// Records and removes that a comparison brought here.
+    pub scrub_repaired: u64,
+    /// Stamps that were not compared, and records that were not sent, because a probe or its answer was full; the next
+    /// pass finds them again.
+    pub scrub_cut: u64,
+    /// The divergence meter: those of `scrub_repaired` that this node's watermarks claimed it had. Not zero means that a
+    /// write was lost on its way in spite of all rules.
+    pub divergence: u64,
+    /// Times that this node began again above a later life of its own, its machine's clock having gone back.
+    pub re_epochs: u64,
+    /// Own records that were stamped anew for that.
+    pub records_reissued: u64,
+    /// Reads asked of the nearest region.
+    pub fetches_sent: u64,
+    /// Reads of others answered.
+    pub fetches_served: u64,
     /// Messages to single nodes dropped at the bound.
     pub control_dropped: u64,
     /// Publishes that the transport refused, or that nobody was there to take.

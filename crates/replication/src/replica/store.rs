@@ -28,8 +28,9 @@ pub trait Store: Send + Sync + 'static {
     fn clear(&self, namespace: &[u8], stamp: Stamp) -> Merged;
 
     /// Merges a peer's grave. A live record that its bar does not admit goes and leaves that grave
-    /// ([`super::Guard::bury`]); where none lives the grave is kept if it is news ([`super::Guard::learn`]).
-    fn bury(&self, grave: Grave);
+    /// ([`super::Guard::bury`]); where none lives the grave is kept if it is news ([`super::Guard::learn`]). `Applied` if
+    /// a live record went.
+    fn bury(&self, grave: Grave) -> Merged;
 
     /// Everything known from `position` on, live records and graves side by side under one lock, up to about
     /// `budget_bytes` of both but at least one where there is one ([`StorePage::within`] cuts a page to size). Records carry what is left of their lives now,

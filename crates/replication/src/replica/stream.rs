@@ -15,7 +15,7 @@ pub(crate) const RANGES_AHEAD_MAX: usize = 8;
 pub(crate) struct StreamState {
     /// The contiguous prefix that was applied.
     pub(crate) watermark: u64,
-    /// The clock of the record at the watermark.
+    /// Every change of the stream with a clock up to this one was applied, or superseded by one that was.
     pub(crate) hlc: Hlc,
     /// The highest number that anyone is known to have given or seen.
     pub(crate) max: u64,
@@ -58,7 +58,7 @@ impl StreamState {
         Self { seen_ms, ..Self::default() }
     }
 
-    /// The records `first..=last` were applied; `hlc` is the clock of the last. Returns whether a range had to be
+    /// The records `first..=last` were applied; with all before them, every change up to the clock `hlc` was. Returns whether a range had to be
     /// dropped at the bound.
     pub(crate) fn note(&mut self, first: u64, last: u64, hlc: Hlc) -> bool {
         self.see(last);

@@ -16,6 +16,9 @@ use crate::{
     stamp::{Hlc, Stamp},
 };
 
+/// How far a transfer may be ahead of its rate, in milliseconds of it.
+const SYNC_BURST_MS: u64 = 100;
+
 /// A transfer under way, on the side that asked for it.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -32,6 +35,11 @@ pub(super) struct Job {
     floor: Option<Bar>,
     asked_ms: u64,
     tries: u32,
+    /// Whether the page at `position` was asked for, rather than put off to keep to the rate.
+    is_asked: bool,
+    begun_ms: u64,
+    /// The bytes of the pages that came.
+    bytes: u64,
 }
 
 impl<S: Store> Replica<S> {
@@ -74,6 +82,8 @@ impl<S: Store> Replica<S> {
         let peer_is_there = self.peers.get(&job.peer).is_some_and(|peer| peer.epoch == job.epoch);
         if !peer_is_there {
             self.abort_sync();
+        } else if !job.is_asked {
+            self.ask_page_in_time(now);
         } else if now.mono_ms.saturating_sub(job.asked_ms) >= self.config.page_wait_ms {
             if job.tries >= self.config.page_tries_max {
                 self.abort_sync();
@@ -96,8 +106,21 @@ impl<S: Store> Replica<S> {
         self.jobs += 1;
         self.counters.syncs_started += 1;
         let (id, position, promised, floor) = (self.jobs, 0, None, None);
-        self.job =
-            Some(Job { id, peer, epoch, needed, since, position, promised, floor, asked_ms: 0, tries: 0 });
+        self.job = Some(Job {
+            id,
+            peer,
+            epoch,
+            needed,
+            since,
+            position,
+            promised,
+            floor,
+            asked_ms: 0,
+            tries: 0,
+            is_asked: false,
+            begun_ms: now.mono_ms,
+            bytes: 0,
+        });
         self.ask_page(now);
     }
 
@@ -105,23 +128,39 @@ impl<S: Store> Replica<S> {
         let Some(job) = &mut self.job else { return };
         job.asked_ms = now.mono_ms;
         job.tries += 1;
+        job.is_asked = true;
+        // A preview is asked for once: what of it is lost comes with the pages.
+        let is_first = job.position == 0 && job.tries == 1;
+        let preview_bytes = u32::try_from(self.config.preview_bytes).unwrap_or(u32::MAX);
         let request = SyncReq {
             id: job.id,
             position: job.position,
             needed: job.needed.clone(),
             since: job.since.clone(),
             budget_bytes: u32::try_from(self.config.page_bytes).unwrap_or(u32::MAX),
-            preview_bytes: 0,
+            preview_bytes: if is_first { preview_bytes } else { 0 },
         };
         let peer = job.peer;
         self.send(peer, Outgoing::Message(Message::SyncReq(request)));
+    }
+
+    /// Asks for the next page unless the transfer is ahead of its rate; then a later tick does.
+    fn ask_page_in_time(&mut self, now: Now) {
+        let rate = self.config.sync_bytes_per_s;
+        let ahead = self.job.as_ref().is_some_and(|job| {
+            let since_ms = now.mono_ms.saturating_sub(job.begun_ms);
+            rate > 0 && job.bytes > rate.saturating_mul(since_ms + SYNC_BURST_MS) / 1_000
+        });
+        if !ahead {
+            self.ask_page(now);
+        }
     }
 
     /// Gives a transfer up. What it swept stays forgotten, so the floor must rise as if it had ended.
     fn abort_sync(&mut self) {
         let Some(job) = self.job.take() else { return };
         self.counters.syncs_aborted += 1;
-        if let Some(floor) = job.floor {
+        if let Some(floor) = job.floor.filter(|_| self.config.rules.floor_after_abort) {
             self.store.raise_floor(floor);
         }
     }
@@ -134,11 +173,21 @@ impl<S: Store> Replica<S> {
         let page = self.store.page(request.position, budget, now.wall_ms);
         let since = Since::new(&request.since, &request.needed);
         let forgot = |stream: &Stream| since.at(*stream).is_none_or(|hlc| page.floor.stamp.hlc > hlc);
-        let full = request.since.is_empty() || request.needed.iter().any(forgot);
-        let (mut records, mut graves) = (page.records, page.graves);
-        if !full {
-            records.retain(|record| since.may_lack(record.stamp));
+        let has_forgotten = self.config.rules.full_past_floor && request.needed.iter().any(forgot);
+        let full = request.since.is_empty() || has_forgotten;
+        let (mut records, mut graves, mut keep) = (page.records, page.graves, Vec::new());
+        if !request.since.is_empty() {
+            let mut positions = page.positions.iter();
+            records.retain(|record| {
+                let position = positions.next();
+                let is_sent = since.may_lack(record.stamp);
+                keep.extend(position.filter(|_| !is_sent && full));
+                is_sent
+            });
             graves.retain(|grave| since.may_lack(grave.bar.stamp));
+        }
+        if request.position == 0 && request.since.is_empty() && request.preview_bytes > 0 {
+            self.send_preview(now, asker, request.preview_bytes as usize);
         }
         self.counters.pages_sent += 1;
         let page = SyncPage {
@@ -149,14 +198,14 @@ impl<S: Store> Replica<S> {
             streams: self.reports(now),
             records,
             graves,
-            keep: Vec::new(),
+            keep,
             floor: page.floor,
             cleared: self.store.cleared(),
         };
         self.send(asker, Outgoing::Message(Message::SyncPage(page)));
     }
 
-    pub(super) fn on_sync_page(&mut self, now: Now, sender: Origin, page: SyncPage) {
+    pub(super) fn on_sync_page(&mut self, now: Now, sender: Origin, page: SyncPage, bytes: usize) {
         let Some(job) = &self.job else { return };
         let is_expected = job.peer == sender && job.id == page.id && job.position == page.lo;
         // A range must move on, or the transfer would never end.
@@ -166,7 +215,8 @@ impl<S: Store> Replica<S> {
         if self.peers.get(&sender).is_none_or(|peer| peer.epoch != job.epoch || peer.clock.is_none()) {
             return self.abort_sync();
         }
-        if newest_hlc(&page).ms() > now.wall_ms + self.config.drift_ms_max {
+        let is_ahead = newest_hlc(&page).ms() > now.wall_ms + self.config.drift_ms_max;
+        if is_ahead && self.config.rules.drift_refused {
             self.counters.frames_drifting += 1;
             return self.abort_sync();
         }
@@ -174,11 +224,13 @@ impl<S: Store> Replica<S> {
         self.merge_page(now, sender, &page);
         let Some(job) = &mut self.job else { return };
         job.tries = 0;
+        job.bytes += bytes as u64;
         let promised = job.promised.get_or_insert(page.streams);
         match page.hi {
             Some(hi) => {
                 job.position = hi;
-                self.ask_page(now);
+                job.is_asked = false;
+                self.ask_page_in_time(now);
             }
             None => {
                 let promised = std::mem::take(promised);
@@ -199,7 +251,7 @@ impl<S: Store> Replica<S> {
         for &grave in &page.graves {
             self.store.bury(grave);
         }
-        if page.full {
+        if page.full && self.config.rules.sweep_unlisted {
             self.forget_unlisted(page);
         }
     }

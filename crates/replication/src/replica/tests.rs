@@ -234,15 +234,24 @@ fn a_restart_under_a_clock_that_went_back_begins_above_the_last_life() {
 }
 
 #[test]
-fn a_life_that_was_overtaken_after_it_wrote_is_told_so() {
+fn a_life_that_was_overtaken_after_it_wrote_brings_what_it_wrote_along() {
     let mut world = World::bootstrapped(15, 2);
+    world.put(0, "removed", "by the overtaken life", None);
     world.run(1_000);
     world.crash(0);
     world.skew(0, -60_000);
     world.start_bootstrapped(0);
-    world.put(0, "k", "ignored by the others", None);
+    let overtaken = world.stream(0);
+    world.put(0, "k", "ignored by the others at first", None);
+    world.put(0, "short", "keeps what is left of its life", Some(6_000));
     world.run(2_000);
-    assert!(matches!(world.status(0).failure, Some(Failure::ClockWentBack { .. })));
+    assert_eq!(world.status(0).failure, None);
+    assert_eq!(world.counters(0).re_epochs, 1);
+    assert!(world.stream(0).epoch > overtaken.epoch);
+    world.run(2_000);
+    assert!(world.value(1, "k").is_some() && world.value(1, "short").is_some());
+    world.run(2_001);
+    assert_eq!((world.value(0, "short"), world.value(1, "short")), (None, None));
 }
 
 #[test]
@@ -304,6 +313,7 @@ fn frames_that_are_not_ours_are_counted_and_change_nothing() {
         from: NodeId::new("eu-central".parse().unwrap(), "other").unwrap(),
         epoch: 5,
         cache: wire::cache_id("another"),
+        wants_receipt: false,
         message: Message::Beat(Beat::default()),
     };
     world.deliver(0, Bytes::from_static(b"not a frame at all"));
@@ -326,9 +336,14 @@ fn a_frame_with_the_last_possible_number_does_not_panic() {
             op: Op::Put(value.clone()),
             previous: None,
         };
-        let message = Message::Records { first, records: vec![record(1), record(2)] };
-        let frame =
-            Frame { from: peer.node.clone(), epoch: peer.epoch, cache: wire::cache_id("geocache"), message };
+        let message = Message::Records { first, records: vec![record(1), record(2)], held_back: None };
+        let frame = Frame {
+            from: peer.node.clone(),
+            epoch: peer.epoch,
+            cache: wire::cache_id("geocache"),
+            wants_receipt: false,
+            message,
+        };
         world.deliver(0, wire::encode(&frame));
     }
     world.run(1_000);
@@ -365,7 +380,11 @@ fn frames_with_absurd_numbers_are_refused_or_harmless() {
             let stamp = Stamp { hlc: Hlc(number()), origin: peer.origin };
             let record = Record { stamp, key: Bytes::from_static(b"k"), op, previous: None };
             let message = match kind {
-                0 => Message::Records { first: number(), records: vec![record.clone(), record] },
+                0 => Message::Records {
+                    first: number(),
+                    records: vec![record.clone(), record],
+                    held_back: Some(Hlc(number())),
+                },
                 1 => Message::Beat(Beat {
                     ready: true,
                     hlc: Hlc(number()),
@@ -401,7 +420,13 @@ fn frames_with_absurd_numbers_are_refused_or_harmless() {
             let cache = wire::cache_id("geocache");
             world.deliver(
                 0,
-                wire::encode(&Frame { from: peer.node.clone(), epoch: peer.epoch, cache, message }),
+                wire::encode(&Frame {
+                    from: peer.node.clone(),
+                    epoch: peer.epoch,
+                    cache,
+                    wants_receipt: false,
+                    message,
+                }),
             );
             world.run(30);
         }
@@ -409,16 +434,19 @@ fn frames_with_absurd_numbers_are_refused_or_harmless() {
 }
 
 #[test]
-fn nothing_but_beats_is_sent_once_all_is_settled() {
+fn nothing_but_beats_and_the_scrub_is_sent_once_all_is_settled() {
     let mut world = World::bootstrapped(18, 3);
     for n in 0..50 {
         world.put(n % 3, &format!("k{n}"), "v", None);
     }
     world.run(5_000);
+    let but_scrub = |counters: Counters| Counters { scrub_passes: 0, scrub_compared: 0, ..counters };
     let before: Vec<Counters> = (0..3).map(|node| world.counters(node)).collect();
     world.run(5_000);
     for (node, before) in before.into_iter().enumerate() {
-        assert_eq!(world.counters(node), before);
+        let after = world.counters(node);
+        assert_eq!(but_scrub(after), but_scrub(before));
+        assert!(after.scrub_passes > before.scrub_passes);
     }
 }
 

@@ -195,15 +195,19 @@ impl Store for MapStore {
         if self.barriers.raise(namespace, stamp) { Merged::Applied } else { Merged::Older }
     }
 
-    fn bury(&self, grave: Grave) {
+    fn bury(&self, grave: Grave) -> Merged {
         let mut inner = self.inner.lock();
         match inner.live.get(&grave.position).map(|entry| entry.stamp) {
-            Some(stamp) if grave.bar.admits(stamp) => {}
+            Some(stamp) if grave.bar.admits(stamp) => Merged::Older,
             Some(_) => {
                 inner.live.remove(&grave.position);
                 inner.guard.bury(grave.position, grave.bar);
+                Merged::Applied
             }
-            None => inner.guard.learn(grave.position, grave.bar),
+            None => {
+                inner.guard.learn(grave.position, grave.bar);
+                Merged::Older
+            }
         }
     }
 

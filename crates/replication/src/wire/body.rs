@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     message::{Bar, Beat, Echo, Frame, Grave, Message, StreamReport, SyncPage, SyncReq},
-    node::{NodeId, Origin, Stream},
+    node::{Origin, Stream},
     record::Record,
     stamp::{Hlc, Stamp},
 };
@@ -77,15 +77,32 @@ impl Origins {
 }
 
 pub(super) fn encode(frame: &Frame) -> Bytes {
-    let Frame { from, epoch, cache, message } = frame;
-    let open = |kind, body_bytes| Open::new(kind, from, *epoch, *cache, body_bytes);
+    let Frame { from, epoch, cache, wants_receipt, message } = frame;
+    let open = |kind, body_bytes| {
+        let mut open = Open::new(kind, from, *epoch, *cache, body_bytes);
+        if *wants_receipt {
+            open.ask_receipt();
+        }
+        open
+    };
     let with = |kind, body_bytes, write: &dyn Fn(&mut BytesMut)| {
         let mut open = open(kind, body_bytes);
         write(&mut open.buf);
         open.close()
     };
     match message {
-        Message::Records { first, records } => encode_records(from, *epoch, *cache, *first, records),
+        Message::Records { first, records, held_back } => {
+            let room = records_bytes(records);
+            let mut encoder = RecordsEncoder::with_room(from, *epoch, *cache, *first, room);
+            records.iter().for_each(|record| encoder.push(record));
+            if *wants_receipt {
+                encoder.ask_receipt();
+            }
+            if let Some(hlc) = held_back {
+                encoder.hold_back(*hlc);
+            }
+            encoder.finish()
+        }
         Message::Beat(beat) => with(KIND_BEAT, beat_bytes(beat), &|buf| write_beat(buf, beat)),
         Message::Pull { stream, from, to } => with(KIND_PULL, 36, &|buf| {
             write_stream(buf, stream);
@@ -139,7 +156,9 @@ pub(super) fn decode(frame: &Bytes) -> Result<Frame, DecodeError> {
     let message = match header.kind {
         KIND_RECORDS => {
             let first = r.u64("the first number")?;
-            Message::Records { first, records: record::read_all(r, Source::Sender(header.from.origin()))? }
+            let records = record::read_all(r, Source::Sender(header.from.origin()))?;
+            let held_back = header.holds_back.then(|| r.u64("the clock held back")).transpose()?.map(Hlc);
+            Message::Records { first, records, held_back }
         }
         KIND_BEAT => Message::Beat(read_beat(r)?),
         KIND_PULL => Message::Pull {
@@ -176,15 +195,8 @@ pub(super) fn decode(frame: &Bytes) -> Result<Frame, DecodeError> {
         }
         kind => return Err(DecodeError::UnknownKind { kind }),
     };
-    Ok(Frame { from: header.from, epoch: header.epoch, cache: header.cache, message })
-}
-
-fn encode_records(from: &NodeId, epoch: u64, cache: u32, first: u64, records: &[Record]) -> Bytes {
-    let mut encoder = RecordsEncoder::with_room(from, epoch, cache, first, records_bytes(records));
-    for record in records {
-        encoder.push(record);
-    }
-    encoder.finish()
+    let header::Header { from, epoch, cache, wants_receipt, .. } = header;
+    Ok(Frame { from, epoch, cache, wants_receipt, message })
 }
 
 /// Room for a list of records and what is around it.

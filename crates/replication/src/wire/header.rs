@@ -23,12 +23,23 @@ pub(super) const CHECKSUM_BYTES: usize = 4;
 /// Flags that change how the body is read. None is known to this version; 0x01 is reserved for compression.
 const BODY_FLAGS: u8 = 0x0f;
 
+/// A flag that older readers ignore: the sender waits for a receipt.
+const WANTS_RECEIPT: u8 = 0x10;
+
+/// A flag that older readers ignore: behind the records stands the clock that is held back.
+const HOLDS_BACK: u8 = 0x20;
+
+/// Where the flags are.
+const FLAGS_AT: usize = 4;
+
 /// A header that was read, and where its body is.
 pub(super) struct Header {
     pub(super) kind: u8,
     pub(super) from: NodeId,
     pub(super) epoch: u64,
     pub(super) cache: u32,
+    pub(super) wants_receipt: bool,
+    pub(super) holds_back: bool,
     /// The first byte of the body.
     pub(super) body: usize,
     /// The first byte after the body.
@@ -66,6 +77,16 @@ impl Open {
         self.buf.len() + CHECKSUM_BYTES
     }
 
+    pub(super) fn ask_receipt(&mut self) {
+        self.buf[FLAGS_AT] |= WANTS_RECEIPT;
+    }
+
+    /// Writes the clock that is held back, behind the records.
+    pub(super) fn hold_back(&mut self, clock: u64) {
+        self.buf[FLAGS_AT] |= HOLDS_BACK;
+        self.buf.put_u64_le(clock);
+    }
+
     /// Overwrites four bytes of the body.
     pub(super) fn set_u32(&mut self, offset: usize, value: u32) {
         self.buf[self.body + offset..][..4].copy_from_slice(&value.to_le_bytes());
@@ -90,7 +111,7 @@ impl Open {
 /// ```
 /// # use replication::{NodeId, message::{Beat, Frame, Message}, wire};
 /// let node = |name| NodeId::new("eu-central".parse()?, name);
-/// let frame = |from| wire::encode(&Frame { from, epoch: 7, cache: 1, message: Message::Beat(Beat::default()) });
+/// let frame = |from| wire::encode(&Frame { from, epoch: 7, cache: 1, wants_receipt: false, message: Message::Beat(Beat::default()) });
 /// let mark = wire::SenderMark::new(&node("a")?, 7, 1);
 /// assert!(mark.is_on(&frame(node("a")?)));
 /// assert!(!mark.is_on(&frame(node("b")?)));
@@ -153,7 +174,9 @@ pub(super) fn read(frame: &Bytes) -> Result<Header, DecodeError> {
             what: "the body has another length than the header says",
         });
     }
-    Ok(Header { kind, from, epoch, cache, body: header_end, end })
+    let wants_receipt = flags & WANTS_RECEIPT != 0;
+    let holds_back = flags & HOLDS_BACK != 0;
+    Ok(Header { kind, from, epoch, cache, wants_receipt, holds_back, body: header_end, end })
 }
 
 /// Compares the checksum; gives where it begins.

@@ -107,6 +107,16 @@ impl RecordsEncoder {
         self.open.len()
     }
 
+    /// Asks the receivers to say at once that they have the records.
+    pub fn ask_receipt(&mut self) {
+        self.open.ask_receipt();
+    }
+
+    /// Says that the successor of a change with this clock is still to come; call it after the last record.
+    pub fn hold_back(&mut self, hlc: Hlc) {
+        self.open.hold_back(hlc.0);
+    }
+
     /// The frame.
     pub fn finish(mut self) -> Bytes {
         self.open.set_u32(COUNT_OFFSET, self.count);

@@ -27,7 +27,13 @@ fn node() -> NodeId {
 }
 
 fn frame(message: Message) -> Frame {
-    Frame { from: node(), epoch: 0x0102_0304_0506_0708, cache: cache_id("geocache"), message }
+    Frame {
+        from: node(),
+        epoch: 0x0102_0304_0506_0708,
+        cache: cache_id("geocache"),
+        wants_receipt: false,
+        message,
+    }
 }
 
 fn stamp(ms: u64, origin: u64) -> Stamp {
@@ -111,7 +117,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
     };
     let keys = vec![Bytes::from_static(b"greeting"), Bytes::from_static(b"gone")];
     [
-        ("records", Message::Records { first: 41, records: own_records }),
+        ("records", Message::Records { first: 41, records: own_records, held_back: None }),
         ("beat", Message::Beat(beat)),
         ("pull", Message::Pull { stream, from: 17, to: 400 }),
         ("gone", Message::Gone { stream, oldest: 301 }),
@@ -170,7 +176,11 @@ fn held_bytes(frame: &Frame) -> usize {
 #[test]
 fn keys_and_values_are_slices_of_the_frame() {
     let stamp = stamp(0, node().origin().0);
-    let bytes = encode(&frame(Message::Records { first: 1, records: vec![put(stamp, "greeting", "hello")] }));
+    let bytes = encode(&frame(Message::Records {
+        first: 1,
+        records: vec![put(stamp, "greeting", "hello")],
+        held_back: None,
+    }));
     let Message::Records { records, .. } = decode(bytes.clone()).unwrap().message else { panic!("records") };
     let within = |part: &Bytes| bytes.as_ptr_range().contains(&part.as_ptr());
     let Op::Put(value) = &records[0].op else { panic!("a put") };
@@ -188,7 +198,7 @@ fn a_small_record_costs_seven_bytes_beside_key_and_value() {
             record
         })
         .collect();
-    let bytes = encode(&frame(Message::Records { first: 1, records }));
+    let bytes = encode(&frame(Message::Records { first: 1, records, held_back: None }));
     let overhead = (bytes.len() - 64 * (16 + 32)) as f64 / 64.0;
     assert!(overhead <= 7.0, "{overhead} bytes a record, the header's share included");
 }
@@ -196,7 +206,7 @@ fn a_small_record_costs_seven_bytes_beside_key_and_value() {
 #[test]
 fn an_encoder_makes_the_bytes_of_encode_and_knows_its_length() {
     for (_, sample) in samples() {
-        let Message::Records { first, records } = &sample.message else { continue };
+        let Message::Records { first, records, .. } = &sample.message else { continue };
         let mut encoder = RecordsEncoder::new(&sample.from, sample.epoch, sample.cache, *first);
         assert!(encoder.is_empty());
         for record in records {
@@ -210,6 +220,24 @@ fn an_encoder_makes_the_bytes_of_encode_and_knows_its_length() {
         assert_eq!(bytes.len(), len);
         assert_eq!(bytes, encode(&sample));
     }
+}
+
+#[test]
+fn what_is_held_back_and_a_wish_for_receipts_travel_with_the_records() {
+    let records = vec![remove(stamp(0, node().origin().0), "gone")];
+    let plain = frame(Message::Records { first: 1, records: records.clone(), held_back: None });
+    let held_back = Some(Hlc::from_ms(MS));
+    let told = Frame {
+        wants_receipt: true,
+        ..frame(Message::Records { first: 1, records: records.clone(), held_back })
+    };
+    assert_eq!(decode(encode(&told)).unwrap(), told);
+    assert_eq!(encode(&told).len(), encode(&plain).len() + 8, "eight bytes, and only where there is one");
+    let mut encoder = RecordsEncoder::new(&node(), told.epoch, told.cache, 1);
+    records.iter().for_each(|record| encoder.push(record));
+    encoder.ask_receipt();
+    encoder.hold_back(Hlc::from_ms(MS));
+    assert_eq!(encoder.finish(), encode(&told));
 }
 
 #[test]

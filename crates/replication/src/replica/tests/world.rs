@@ -221,6 +221,10 @@ impl World {
         self.nodes[index].replica.as_ref().unwrap().status(self.now(index))
     }
 
+    pub(super) fn stream(&self, index: usize) -> crate::node::Stream {
+        self.nodes[index].replica.as_ref().unwrap().stream()
+    }
+
     pub(super) fn counters(&self, index: usize) -> Counters {
         self.status(index).counters
     }

@@ -70,12 +70,14 @@ fn grave() -> impl Strategy<Value = Grave> {
 }
 
 fn own_records() -> impl Strategy<Value = Message> {
-    (any::<u64>(), vec(record(), 0..20)).prop_map(|(first, mut records)| {
-        for record in &mut records {
-            record.stamp.origin = node().origin();
-        }
-        Message::Records { first, records }
-    })
+    (any::<u64>(), vec(record(), 0..20), proptest::option::of(hlc())).prop_map(
+        |(first, mut records, held_back)| {
+            for record in &mut records {
+                record.stamp.origin = node().origin();
+            }
+            Message::Records { first, records, held_back }
+        },
+    )
 }
 
 fn beat() -> impl Strategy<Value = Message> {
@@ -143,12 +145,9 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
-    (any::<u64>(), any::<u32>(), message()).prop_map(|(epoch, cache, message)| Frame {
-        from: node(),
-        epoch,
-        cache,
-        message,
-    })
+    (any::<u64>(), any::<u32>(), any::<bool>(), message()).prop_map(
+        |(epoch, cache, wants_receipt, message)| Frame { wants_receipt, from: node(), epoch, cache, message },
+    )
 }
 
 /// Decodes within the stated memory; whether it reads is the caller's to judge.
@@ -217,6 +216,7 @@ fn the_densest_lists_stay_within_the_stated_memory() {
         Message::Records {
             first: 1,
             records: vec![remove(Stamp { hlc: Hlc(0), origin: node().origin() }, ""); RECORDS_MAX],
+            held_back: None,
         },
         Message::Beat(Beat {
             streams: vec![StreamReport::default(); count],

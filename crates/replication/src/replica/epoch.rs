@@ -1,0 +1,111 @@
+//! The lives of a node: each begins above everything its clock has shown.
+//!
+//! A node's streams are told apart by their epochs, and of two epochs of one node the later counts. So a node whose
+//! machine's clock went back since its last life, and that was not told before it began to write, is taken for a dead
+//! one by all others. Their beats name the later life; the node then begins again above that. What it wrote meanwhile
+//! is not lost: the overtaken life stays in its reports as a stream that it holds whole, so that the others sync what
+//! they miss of it, removes and clears included; and the values among it that are still current are issued anew, with
+//! what is left of their lives, since their stamps of a clock gone back may lie below what others have forgotten.
+//!
+//! # Bounds
+//! A life begins again at most [`RE_EPOCHS_MAX`] times: beyond that another process of the same name does the same, and
+//! the node stops with [`Failure::Duplicate`]. Re-issuing looks at a page of records a tick.
+
+use super::{Failure, Now, Replica, Ring, Store, wire};
+use crate::{
+    node::Stream,
+    stamp::{Hlc, Stamp},
+};
+
+/// How often a node begins again before it concludes that another process has its name.
+pub(super) const RE_EPOCHS_MAX: u32 = 16;
+
+/// The bytes of records that a tick looks at for those to be issued anew.
+const REISSUE_BYTES: usize = 256 * 1024;
+
+/// A walk over what is live here, for what an overtaken life wrote.
+#[derive(Debug)]
+pub(super) struct Reissue {
+    position: u64,
+    /// The overtaken life's stamps: above its epoch, below the next one.
+    above: u64,
+    below: u64,
+}
+
+impl<S: Store> Replica<S> {
+    /// Begins a life above everything that the clock has shown, with random low bits: two lives under one backward clock
+    /// must differ.
+    pub(super) fn begin_epoch(&mut self, now: Now) {
+        let above = self.outbox.clock().tick(now.wall_ms);
+        // The next whole millisecond leaves the counter's bits to chance.
+        self.epoch = Hlc::from_ms(above.ms() + 1).0 | u64::from(self.random.u16(..));
+        self.outbox.clock().observe(Hlc(self.epoch));
+        self.outbox.set_epoch(self.epoch);
+        self.own = wire::SenderMark::new(&self.config.node, self.epoch, self.cache);
+        self.numbered = Hlc(self.epoch);
+        self.complete = self.numbered;
+        self.ring = Ring::new(self.config.ring_bytes_max);
+        self.twin = None;
+    }
+
+    /// The others know a later life of this node: either that life is another process, or this machine's clock went
+    /// back since.
+    pub(super) fn notice_later_life(&mut self, now: Now, later: u64) {
+        let node = self.config.node.clone();
+        if !self.config.rules.re_epoch {
+            return;
+        }
+        if self.twin.is_some() || self.re_epochs >= RE_EPOCHS_MAX {
+            return self.fail(Failure::Duplicate { node });
+        }
+        tracing::warn!(%node, "the clock of this machine went back since its last life; beginning above that");
+        self.re_epochs += 1;
+        self.counters.re_epochs += 1;
+        self.outbox.clock().observe(Hlc(later));
+        let above = self.reissue.as_ref().map_or(self.epoch, |walk| walk.above);
+        self.close_epoch(now);
+        self.begin_epoch(now);
+        self.reissue = Some(Reissue { position: 0, above, below: self.epoch });
+        self.beat_soon(now);
+    }
+
+    /// Keeps the life that ends as a stream that this node holds whole. What has not left is numbered in it.
+    fn close_epoch(&mut self, now: Now) {
+        let stream = self.stream();
+        let mut last = self.ring.next() - 1;
+        let mut hlc = self.numbered;
+        loop {
+            let batch = self.outbox.take(wire::RECORDS_MAX, usize::MAX);
+            last += batch.skipped + batch.records.len() as u64;
+            let Some(newest) = batch.records.last() else { break };
+            hlc = newest.stamp.hlc;
+        }
+        if last > 0
+            && let Some(state) = self.stream_mut(now, stream)
+        {
+            state.adopt(last, hlc);
+            state.seen_ms = now.mono_ms;
+        }
+    }
+
+    /// Issues anew what an overtaken life wrote and is still current, a page at a time.
+    pub(super) fn drive_reissue(&mut self, now: Now) {
+        let Some(walk) = &mut self.reissue else { return };
+        let page = self.store.page(walk.position, REISSUE_BYTES, now.wall_ms);
+        let (origin, above, below) = (self.origin, walk.above, walk.below);
+        let is_own = |stamp: Stamp| stamp.origin == origin && (above..below).contains(&stamp.hlc.0);
+        for record in page.records.iter().filter(|record| is_own(record.stamp)) {
+            let is_current = self.store.reissue(&record.key, record.stamp, now.wall_ms);
+            self.counters.records_reissued += u64::from(is_current);
+        }
+        match page.hi {
+            Some(hi) => walk.position = hi,
+            None => self.reissue = None,
+        }
+    }
+
+    /// This life's stream.
+    pub fn stream(&self) -> Stream {
+        Stream { origin: self.origin, epoch: self.epoch }
+    }
+}
