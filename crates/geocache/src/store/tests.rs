@@ -503,7 +503,9 @@ proptest! {
             for record in &page.records {
                 to.merge(record, FOREVER);
             }
-            page.graves.iter().for_each(|grave| to.bury(*grave));
+            for grave in page.graves {
+                to.bury(grave);
+            }
         }
         prop_assert_eq!(held(&to), held(&from));
         // What the one refuses, the other refuses.
