@@ -63,28 +63,26 @@ impl<S: Store> Replica<S> {
         self.counters.re_epochs += 1;
         self.outbox.clock().observe(Hlc(later));
         let above = self.reissue.as_ref().map_or(self.epoch, |walk| walk.above);
-        self.close_epoch(now);
+        let (overtaken, last, hlc) = self.close_epoch();
         self.begin_epoch(now);
+        if let Some(state) = self.stream_mut(now, overtaken).filter(|_| last > 0) {
+            state.adopt(last, hlc);
+            state.seen_ms = now.mono_ms;
+        }
         self.reissue = Some(Reissue { position: 0, above, below: self.epoch });
         self.beat_soon(now);
     }
 
-    /// Keeps the life that ends as a stream that this node holds whole. What has not left is numbered in it.
-    fn close_epoch(&mut self, now: Now) {
-        let stream = self.stream();
+    /// Numbers what has not left in the life that ends. Returns that life's stream, its last number and clock: this node
+    /// holds the whole of it.
+    fn close_epoch(&mut self) -> (Stream, u64, Hlc) {
         let mut last = self.ring.next() - 1;
         let mut hlc = self.numbered;
         loop {
             let batch = self.outbox.take(wire::RECORDS_MAX, usize::MAX);
             last += batch.skipped + batch.records.len() as u64;
-            let Some(newest) = batch.records.last() else { break };
+            let Some(newest) = batch.records.last() else { return (self.stream(), last, hlc) };
             hlc = newest.stamp.hlc;
-        }
-        if last > 0
-            && let Some(state) = self.stream_mut(now, stream)
-        {
-            state.adopt(last, hlc);
-            state.seen_ms = now.mono_ms;
         }
     }
 

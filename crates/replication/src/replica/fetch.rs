@@ -94,3 +94,6 @@ impl<S: Store> Replica<S> {
         self.fetched.push_back(Fetched { id, ready, records });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ mod config;
 mod epoch;
 mod fetch;
 mod grave;
+#[cfg(test)]
+mod one;
 mod outbox;
 mod peer;
 mod receive;

@@ -154,9 +154,12 @@ impl<S: Store> Replica<S> {
 
     /// Whether this node's watermarks say that it has what bears this stamp.
     fn claims(&self, stamp: Stamp) -> bool {
+        if stamp.origin == self.origin && stamp.hlc.0 >= self.epoch {
+            return true;
+        }
         let lives = self.streams.iter().rev().filter(|(stream, _)| stream.origin == stamp.origin);
         let life = lives.into_iter().find(|(stream, _)| stream.epoch <= stamp.hlc.0);
-        life.is_some_and(|(_, state)| state.hlc >= stamp.hlc) || stamp.origin == self.origin
+        life.is_some_and(|(_, state)| state.hlc >= stamp.hlc)
     }
 
     /// The most recently used records, ahead of a full sync, in frames of their own.
@@ -211,3 +214,6 @@ pub(super) fn newest_of(records: &[Record], graves: &[Grave]) -> Option<Hlc> {
     let records = records.iter().map(|record| record.stamp.hlc);
     records.chain(graves.iter().map(|grave| grave.bar.stamp.hlc)).max()
 }
+
+#[cfg(test)]
+mod tests;

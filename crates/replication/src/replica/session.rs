@@ -137,3 +137,6 @@ impl<S: Store> Replica<S> {
             .any(|report| report.watermark_hlc >= token.hlc)
     }
 }
+
+#[cfg(test)]
+mod tests;

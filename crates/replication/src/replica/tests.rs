@@ -254,6 +254,31 @@ fn a_life_that_was_overtaken_after_it_wrote_brings_what_it_wrote_along() {
     assert_eq!((world.value(0, "short"), world.value(1, "short")), (None, None));
 }
 
+/// What an overtaken life removed is told by its stream, since a grave has no key to issue anew.
+#[test]
+fn a_life_that_was_overtaken_brings_its_removes_and_clears_along() {
+    let mut world = World::bootstrapped(23, 2);
+    world.put(1, "removed", "v", None);
+    world.run(1_000);
+    world.clear(1);
+    world.put(1, "cleared", "v", None);
+    world.put(1, "removed", "v", None);
+    world.run(120_000);
+    world.config(|config| config.scrub_samples = 0);
+    world.crash(0);
+    world.start_bootstrapped(0);
+    world.run(200);
+    world.crash(0);
+    world.skew(0, -60_000);
+    world.start_bootstrapped(0);
+    world.remove(0, "removed");
+    world.put(0, "kept", "v", None);
+    world.run(10_000);
+    assert_eq!(world.counters(0).re_epochs, 1);
+    assert_eq!(world.value(1, "removed"), None);
+    assert!(world.value(1, "kept").is_some());
+}
+
 #[test]
 fn a_node_whose_clock_is_too_far_behind_does_not_call_itself_ready() {
     let mut world = World::bootstrapped(19, 2);
