@@ -3,10 +3,11 @@
 //! | message | to | when |
 //! |---|---|---|
 //! | [`Message::Records`] | everyone, or one node | writes in batches; the answer to a pull |
-//! | [`Message::Beat`] | everyone | at a steady pace, and at once when a new peer is heard |
+//! | [`Message::Beat`] | everyone | at a steady pace; at once when a new peer is heard or a receipt is waited for |
 //! | [`Message::Pull`], [`Message::Gone`] | one node | a gap in a stream; the ring starts later than asked |
 //! | [`Message::SyncReq`], [`Message::SyncPage`] | one node | state transfer, pulled page by page |
-//! | [`Message::Probe`], [`Message::State`] | one node | scrub: what two nodes hold, compared |
+//! | [`Message::Probe`] | one node | the scrub: stamps to be compared |
+//! | [`Message::State`] | one node | what a comparison found newer; the hottest records ahead of a full sync |
 //! | [`Message::Fetch`], [`Message::Fetched`] | one node | a read of the nearest region |
 
 use bytes::Bytes;

@@ -17,12 +17,19 @@
 //! - The bar of a key never goes down in one life of a node: no resurrection, no regress.
 //! - A number at or below a stream's watermark means that the key's bar is at least that record's stamp. So a record is
 //!   noted only after it was merged, and a frame that is refused is not noted at all.
+//! - The clock at a watermark ([`crate::message::StreamReport::watermark_hlc`]) means that the bar of each key that the
+//!   stream's node wrote is at least the stamp of each such write up to that clock, superseded ones included. Receipts
+//!   and sessions rest on it.
+//! - A life of a node begins above every clock that it has shown; of two lives the later counts.
 //! - A received record is never published again.
 //! - Every queue, ring and list is bounded; what happens at a bound is counted in [`Counters`] and [`OutboxStats`].
 //!
 //! # Parts
 //! The per-key merge happens in the [`Store`], inside the lock of the key's shard, in parallel with local writes, which
-//! take their stamps from the shared [`Outbox`]. Streams, peers, sync and timers are in [`Replica`], owned by one task.
+//! take their stamps from the shared [`Outbox`]. Streams, peers, sync and timers are in [`Replica`], owned by one task:
+//! what arrives (`receive.rs`), gaps (`repair.rs`), state transfer (`sync.rs`), the comparison in the background
+//! (`scrub.rs`), the lives of this node (`epoch.rs`), who has a write (`session.rs`), reads of the nearest region
+//! (`fetch.rs`).
 
 mod barrier;
 mod config;
