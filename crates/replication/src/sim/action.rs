@@ -9,9 +9,9 @@ use super::Link;
 /// Something that happens in a [`World`](super::World) at a moment: a line of a schedule.
 ///
 /// It names nodes by the numbers that [`World::add`](super::World::add) gave. An action that does not apply, such as a
-/// put on a node that is down or a cut of a link that is not there, does nothing: so lines can be taken out of a schedule
-/// one by one while it is being shrunk. A schedule is a list of `(virtual ms, Action)`; it is printed by [`fmt::Display`] and
-/// kept by `serde`.
+/// put on a node that is down or a cut of a link that is not there, does nothing: so lines can be taken out of a
+/// schedule one by one while it is being shrunk. A schedule is a list of `(virtual ms, Action)`; it is printed by
+/// [`fmt::Display`] and kept by `serde`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

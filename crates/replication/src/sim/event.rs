@@ -95,6 +95,11 @@ pub enum Event<'a> {
         /// What it gave.
         held: Option<&'a Held>,
     },
+    /// A method of a node's replica was called ([`World::call`](super::World::call)).
+    Called {
+        /// The node.
+        node: usize,
+    },
     /// The tick of a node, which comes every 25 ms.
     Ticked {
         /// The node.
@@ -130,6 +135,23 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
+    /// The node whose state it changed or that it came from; `None` for a scripted action, which is told of by the
+    /// events that it makes happen.
+    pub fn node(&self) -> Option<usize> {
+        match *self {
+            Self::Started { node, .. }
+            | Self::Crashed { node, .. }
+            | Self::Wrote { node, .. }
+            | Self::Cleared { node, .. }
+            | Self::Read { node, .. }
+            | Self::Called { node }
+            | Self::Ticked { node }
+            | Self::Handled { node, .. } => Some(node),
+            Self::Sent { from, .. } => Some(from),
+            Self::Acted { .. } => None,
+        }
+    }
+
     /// The kind of the frame that was sent or handled.
     pub fn kind(&self) -> Option<FrameKind> {
         self.frame().map(|frame| FrameKind::of(frame))

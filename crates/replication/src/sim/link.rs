@@ -169,7 +169,7 @@ impl Way {
             self.order_ms
         };
         let copy_at_ms = (duplicate < link.duplicate).then(|| due_ms + within(copy_by, link.late_ms_max));
-        let corrupt = (corrupt < link.corrupt).then(|| (place * bytes as f64) as u64);
+        let corrupt = (corrupt < link.corrupt).then_some((place * bytes as f64) as u64);
         Fate::Arrives { at_ms, copy_at_ms, corrupt }
     }
 }

@@ -13,7 +13,8 @@ pub const INBOX_FRAMES_MAX: usize = 10_000;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NodeSetup {
-    /// The replica's timers and bounds. Its rules are replaced by [`Self::rules`].
+    /// The replica's timers and bounds. Its rules are replaced by [`Self::rules`], and whether it is ready at once
+    /// (`bootstrap`) counts for the life that begins next only.
     pub config: ReplicaConfig,
     /// The most entries its store holds. Default 100,000.
     pub capacity: usize,
@@ -28,8 +29,8 @@ pub struct NodeSetup {
     pub window: usize,
     /// How long its transport takes to confirm a publish, in milliseconds. Default 1.
     pub confirm_ms: u64,
-    /// How far its wall clock is ahead of the world's from the start, in milliseconds. Default 0. To move the clock later,
-    /// see [`World::step_clock`](super::World::step_clock).
+    /// How far its wall clock is ahead of the world's from the start, in milliseconds. Default 0. To move the clock
+    /// later, see [`World::step_clock`](super::World::step_clock).
     pub skew_ms: i64,
     /// The rules that it follows. Default all.
     pub rules: Rules,
@@ -63,7 +64,7 @@ impl NodeSetup {
         }
     }
 
-    /// Ready in its first life at once instead of warming. Later lives warm all the same.
+    /// Ready at once instead of warming, in the life that it begins next; those after it warm all the same.
     #[must_use]
     pub fn bootstrapped(mut self) -> Self {
         self.config.bootstrap = true;

@@ -61,6 +61,7 @@ fn numbers(event: &Event<'_>) -> [u64; 2] {
         Event::Handled { node, from, frame } => [place(7, *node, *from), xxh3_64(frame)],
         Event::Sent { from, to, frame, fate: _ } => [place(8, *from, *to), frame.len() as u64],
         Event::Acted { applied, .. } => [place(9, 0, 0), u64::from(*applied)],
+        Event::Called { node } => [place(10, *node, 0), 0],
     }
 }
 
@@ -86,6 +87,7 @@ fn line(now_ms: u64, event: &Event<'_>) -> String {
             let held = held.map(|held| held.stamp.to_string());
             write!(line, "node {node} reads {}: {held:?}", key.escape_ascii())
         }
+        Event::Called { node } => write!(line, "node {node} is called"),
         Event::Ticked { node } => write!(line, "node {node} ticks"),
         Event::Handled { node, from, frame } => {
             write!(line, "node {node} handles {:?} of {from}, {} bytes", FrameKind::of(frame), frame.len())

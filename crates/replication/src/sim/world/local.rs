@@ -21,7 +21,8 @@ impl<S: SimStore> World<S> {
         self.put_value(node, key.as_ref(), value.as_ref(), None)
     }
 
-    /// Writes a value that expires after `ttl_ms` on a node. Returns its stamp; `None` if the process is down or paused.
+    /// Writes a value that expires after `ttl_ms` on a node. Returns its stamp; `None` if the process is down or
+    /// paused.
     ///
     /// # Panics
     /// If there is no such node.
@@ -45,7 +46,7 @@ impl<S: SimStore> World<S> {
         let born_ms = self.now(node).wall_ms;
         let ttl = ttl_ms.map(|left_ms| Ttl { left_ms, born_ms });
         let value = Value { bytes: Bytes::copy_from_slice(bytes), ttl, ..Value::default() };
-        self.write(node, key, Op::Put(value))
+        self.write(node, key, &Op::Put(value))
     }
 
     /// Removes a key on a node. Returns the stamp; `None` if the process is down or paused.
@@ -53,13 +54,13 @@ impl<S: SimStore> World<S> {
     /// # Panics
     /// If there is no such node.
     pub fn remove(&mut self, node: usize, key: impl AsRef<[u8]>) -> Option<Stamp> {
-        self.write(node, key.as_ref(), Op::Remove)
+        self.write(node, key.as_ref(), &Op::Remove)
     }
 
-    fn write(&mut self, node: usize, key: &[u8], op: Op) -> Option<Stamp> {
+    fn write(&mut self, node: usize, key: &[u8], op: &Op) -> Option<Stamp> {
         let store = self.store_now(node)?;
         let stamp = store.write(key, op.clone());
-        self.emit(&Event::Wrote { node, key, op: &op, stamp });
+        self.emit(&Event::Wrote { node, key, op, stamp });
         self.wake(node, self.now_ms);
         Some(stamp)
     }
@@ -105,6 +106,7 @@ impl<S: SimStore> World<S> {
         self.store_now(node)?;
         let now = self.now(node);
         let result = self.nodes[node].replica.as_mut().map(|replica| call(replica, now));
+        self.emit(&Event::Called { node });
         self.wake(node, self.now_ms);
         result
     }

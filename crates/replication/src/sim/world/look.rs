@@ -120,8 +120,8 @@ impl<S: SimStore> World<S> {
         up.all(|node| self.is_ready(node) && self.store(node).contents() == first)
     }
 
-    /// The keys that the processes that are up do not all hold with one stamp. Where stores are too small for all keys, a
-    /// key that some lack is no fault; one that [`Difference::is_conflict`] is.
+    /// The keys that the processes that are up do not all hold with one stamp. Where stores are too small for all keys,
+    /// a key that some lack is no fault; one that [`Difference::is_conflict`] is.
     pub fn differences(&self) -> Vec<Difference> {
         let up: Vec<usize> = (0..self.len()).filter(|node| self.is_up(*node)).collect();
         let contents: Vec<BTreeMap<Bytes, Stamp>> =

@@ -48,7 +48,8 @@ impl World {
         Self::with_stores(seed)
     }
 
-    /// A world with one node, named `n1`, in each of these regions; all are ready from the start. They are numbered in this order from 0.
+    /// A world with one node, named `n1`, in each of these regions, numbered in this order from 0. All are ready from
+    /// the start.
     ///
     /// # Panics
     /// If a region's name is not 1 to 63 bytes of `[a-z0-9-]`.
@@ -122,8 +123,8 @@ impl<S: SimStore> World<S> {
         self.observers.push(Box::new(observer));
     }
 
-    /// Ends the run that is going on after the event at hand, and every later one at once: for an observer that has seen
-    /// enough.
+    /// Ends the run that is going on after the event at hand, and every later one at once: for an observer that has
+    /// seen enough.
     pub fn stop(&self) {
         self.stopped.set(true);
     }

@@ -126,9 +126,9 @@ impl<S: SimStore> World<S> {
         node.started_ms = now_ms;
         node.tick_ms = now_ms + 1 + index as u64 % TICK_MS;
         let now = node.now(now_ms);
-        let setup = &node.setup;
-        let mut config = setup.config.clone().with_rules(setup.rules);
-        config.bootstrap &= node.life == 1;
+        let setup = &mut node.setup;
+        let config = setup.config.clone().with_rules(setup.rules);
+        setup.config.bootstrap = false;
         let outbox = Outbox::new(config.node.origin(), setup.outbox_bytes_max).with_rules(setup.rules);
         node.outbox = Arc::new(outbox);
         node.store = S::open(&setup.store_settings(), Arc::clone(&node.outbox), now);
