@@ -290,26 +290,28 @@ fn a_life_that_was_overtaken_after_it_wrote_brings_what_it_wrote_along() {
 /// What an overtaken life removed is told by its stream, since a grave has no key to issue anew.
 #[test]
 fn a_life_that_was_overtaken_brings_its_removes_and_clears_along() {
-    let mut world = World::bootstrapped(23, 2);
-    world.put(1, "removed", "v", None);
-    world.run(1_000);
-    world.clear(1);
-    world.put(1, "cleared", "v", None);
-    world.put(1, "removed", "v", None);
-    world.run(120_000);
-    world.config(|config| config.scrub_samples = 0);
+    let mut world = bootstrapped(23, 2);
+    world.put(1, "removed", "v");
+    world.run_ms(1_000);
+    world.clear(1, "");
+    world.put(1, "cleared", "v");
+    world.put(1, "removed", "v");
+    world.run_ms(120_000);
+    world.setup(0).config.scrub_samples = 0;
     world.crash(0);
-    world.start_bootstrapped(0);
-    world.run(200);
+    world.setup(0).config.bootstrap = true;
+    world.start(0);
+    world.run_ms(200);
     world.crash(0);
-    world.skew(0, -60_000);
-    world.start_bootstrapped(0);
+    world.step_clock(0, -60_000);
+    world.setup(0).config.bootstrap = true;
+    world.start(0);
     world.remove(0, "removed");
-    world.put(0, "kept", "v", None);
-    world.run(10_000);
-    assert_eq!(world.counters(0).re_epochs, 1);
-    assert_eq!(world.value(1, "removed"), None);
-    assert!(world.value(1, "kept").is_some());
+    world.put(0, "kept", "v");
+    world.run_ms(10_000);
+    assert_eq!(counters(&world, 0).re_epochs, 1);
+    assert_eq!(world.text(1, "removed"), None);
+    assert!(world.text(1, "kept").is_some());
 }
 
 #[test]
