@@ -1,6 +1,10 @@
 //! A plain store: one lock, exact LRU, simulated time.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -28,6 +32,10 @@ pub struct MapStore {
 struct Inner {
     now: Now,
     live: BTreeMap<u64, Entry>,
+    /// When lives end, with the position of each.
+    deadlines: BTreeSet<(u64, u64)>,
+    /// The positions by the number of their last use, the coldest first.
+    recency: BTreeMap<u64, u64>,
     guard: Guard,
     uses: u64,
 }
@@ -41,25 +49,52 @@ struct Entry {
     used: u64,
 }
 
+impl Inner {
+    fn insert(&mut self, position: u64, record: &Record, value: &Value, deadline_ms: Option<u64>) {
+        self.take(position);
+        self.uses += 1;
+        self.recency.insert(self.uses, position);
+        self.deadlines.extend(deadline_ms.map(|deadline_ms| (deadline_ms, position)));
+        let (key, stamp) = (record.key.clone(), record.stamp);
+        let entry = Entry { key, stamp, value: value.clone(), deadline_ms, used: self.uses };
+        self.live.insert(position, entry);
+        self.guard.lift(position);
+    }
+
+    fn take(&mut self, position: u64) -> Option<Entry> {
+        let entry = self.live.remove(&position)?;
+        self.recency.remove(&entry.used);
+        if let Some(deadline_ms) = entry.deadline_ms {
+            self.deadlines.remove(&(deadline_ms, position));
+        }
+        Some(entry)
+    }
+
+    fn evict(&mut self, position: u64) {
+        if let Some(entry) = self.take(position) {
+            self.guard.evicted(position, entry.stamp);
+        }
+    }
+}
+
 impl SimStore for MapStore {
     fn open(settings: &StoreSettings, outbox: Arc<Outbox>, now: Now) -> Arc<Self> {
         let guard = Guard::new(settings.graves_max).with_rules(settings.rules);
+        let (live, deadlines, recency, uses) = Default::default();
         Arc::new(Self {
             positions: KeyHasher::new("geocache"),
             barriers: Barriers::new(),
             capacity: settings.capacity,
             outbox,
-            inner: Mutex::new(Inner { now, live: BTreeMap::new(), guard, uses: 0 }),
+            inner: Mutex::new(Inner { now, live, deadlines, recency, guard, uses }),
         })
     }
 
     fn set_now(&self, now: Now) {
         let inner = &mut *self.inner.lock();
         inner.now = now;
-        let is_over = |entry: &Entry| entry.deadline_ms.is_some_and(|deadline| deadline <= now.mono_ms);
-        let over = inner.live.iter().filter(|(_, entry)| is_over(entry)).map(|(position, _)| *position);
-        for position in over.collect::<Vec<u64>>() {
-            if let Some(entry) = inner.live.remove(&position) {
+        while let Some(&(_, position)) = inner.deadlines.first().filter(|(at_ms, _)| *at_ms <= now.mono_ms) {
+            if let Some(entry) = inner.take(position) {
                 inner.guard.expired(position, entry.stamp);
             }
         }
@@ -87,6 +122,8 @@ impl SimStore for MapStore {
         inner.uses += 1;
         let now_ms = inner.now.mono_ms;
         let entry = inner.live.get_mut(&position)?;
+        inner.recency.remove(&entry.used);
+        inner.recency.insert(inner.uses, position);
         entry.used = inner.uses;
         let left_ms = entry.deadline_ms.map(|at| at.saturating_sub(now_ms));
         let is_hidden = self.barriers.hides(key, entry.stamp);
@@ -140,32 +177,19 @@ impl MapStore {
     }
 
     fn apply(&self, inner: &mut Inner, position: u64, record: &Record, left: Option<Duration>) {
-        inner.uses += 1;
         match &record.op {
             Op::Put(value) if left != Some(Duration::ZERO) => {
                 let deadline_ms = left.map(|left| inner.now.mono_ms.saturating_add(left.as_millis() as u64));
-                let entry = Entry {
-                    key: record.key.clone(),
-                    stamp: record.stamp,
-                    value: value.clone(),
-                    deadline_ms,
-                    used: inner.uses,
-                };
-                inner.live.insert(position, entry);
-                inner.guard.lift(position);
+                inner.insert(position, record, value, deadline_ms);
             }
             _ => {
-                inner.live.remove(&position);
+                inner.take(position);
                 inner.guard.bury(position, Bar::above(record.stamp));
             }
         }
         while inner.live.len() > self.capacity {
-            let coldest =
-                inner.live.iter().min_by_key(|(_, entry)| entry.used).map(|(position, _)| *position);
-            let Some(position) = coldest else { break };
-            if let Some(entry) = inner.live.remove(&position) {
-                inner.guard.evicted(position, entry.stamp);
-            }
+            let Some((_, &coldest)) = inner.recency.first_key_value() else { break };
+            inner.evict(coldest);
         }
     }
 
@@ -200,7 +224,7 @@ impl Store for MapStore {
         match inner.live.get(&grave.position).map(|entry| entry.stamp) {
             Some(stamp) if grave.bar.admits(stamp) => Merged::Older,
             Some(_) => {
-                inner.live.remove(&grave.position);
+                inner.take(grave.position);
                 inner.guard.bury(grave.position, grave.bar);
                 Merged::Applied
             }
@@ -215,8 +239,17 @@ impl Store for MapStore {
         let inner = self.inner.lock();
         let mut page = StorePage { graves: inner.guard.graves_in(position, None), ..StorePage::default() };
         page.floor = inner.guard.floor(position);
+        let mut bytes = 0;
         for (&position, entry) in inner.live.range(position..) {
-            page.records.push(self.record_of(&inner, entry, wall_ms));
+            // Past the budget one more would be cut away again.
+            if bytes > budget_bytes && page.records.len() > 1 {
+                page.graves.retain(|grave| grave.position < position);
+                page.hi = Some(position);
+                break;
+            }
+            let record = self.record_of(&inner, entry, wall_ms);
+            bytes += wire::record_bytes_max(&record);
+            page.records.push(record);
             page.positions.push(position);
         }
         page.within(budget_bytes)
@@ -232,9 +265,7 @@ impl Store for MapStore {
         let unlisted = range.filter(|(position, entry)| !below.admits(entry.stamp) && !keep(**position));
         let unlisted: Vec<u64> = unlisted.map(|(position, _)| *position).collect();
         for &position in &unlisted {
-            if let Some(entry) = inner.live.remove(&position) {
-                inner.guard.evicted(position, entry.stamp);
-            }
+            inner.evict(position);
         }
         unlisted.len()
     }
@@ -273,10 +304,10 @@ impl Store for MapStore {
 
     fn hottest(&self, budget_bytes: usize, wall_ms: u64) -> Vec<Record> {
         let inner = self.inner.lock();
-        let mut live: Vec<&Entry> = inner.live.values().filter(|entry| self.is_visible(entry)).collect();
-        live.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.used));
+        let live = inner.recency.values().rev().filter_map(|position| inner.live.get(position));
+        let visible = live.filter(|entry| self.is_visible(entry));
         let mut bytes = 0;
-        let records = live.into_iter().map(|entry| self.record_of(&inner, entry, wall_ms));
+        let records = visible.map(|entry| self.record_of(&inner, entry, wall_ms));
         let within = records.take_while(|record| {
             bytes += wire::record_bytes_max(record);
             bytes <= budget_bytes
