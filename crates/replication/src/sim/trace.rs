@@ -22,7 +22,7 @@ impl Trace {
 
     pub(super) fn keep(&mut self, lines_max: usize) {
         self.lines_max = lines_max;
-        self.lines.truncate(lines_max);
+        self.lines.drain(..self.lines.len().saturating_sub(lines_max));
     }
 
     pub(super) fn lines(&self) -> impl Iterator<Item = &str> {

@@ -33,6 +33,13 @@ impl Due {
     }
 }
 
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Tick(usize),
+    Planned,
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     order: Reverse<(u64, u8, u64)>,
@@ -74,40 +81,37 @@ impl<S: SimStore> World<S> {
         }
     }
 
-    pub(super) fn next_due_ms(&self) -> Option<u64> {
-        let planned = self.due.peek().map(|entry| entry.order.0.0);
-        [planned, self.next_tick().map(|(tick_ms, _)| tick_ms)].into_iter().flatten().min()
-    }
-
-    fn next_tick(&self) -> Option<(u64, usize)> {
+    /// What is due next, and when: the tick of a node, or what was planned. At one moment, ticks come last.
+    pub(super) fn next(&self) -> Option<(u64, Next)> {
         let running = self.nodes.iter().enumerate().filter(|(_, node)| node.is_running());
-        running.map(|(index, node)| (node.tick_ms, index)).min()
+        let tick = running.map(|(index, node)| (node.tick_ms, Next::Tick(index))).min_by_key(|tick| tick.0);
+        match (tick, self.due.peek().map(|entry| entry.order.0.0)) {
+            (Some(tick), Some(planned_ms)) if tick.0 < planned_ms => Some(tick),
+            (_, Some(planned_ms)) => Some((planned_ms, Next::Planned)),
+            (tick, None) => tick,
+        }
     }
 
     /// Does what is due next.
-    pub(super) fn do_next(&mut self) {
-        let planned_ms = self.due.peek().map(|entry| entry.order.0.0);
-        let tick = self.next_tick();
-        if let Some((tick_ms, node)) =
-            tick.filter(|tick| planned_ms.is_none_or(|planned_ms| tick.0 < planned_ms))
-        {
-            self.now_ms = tick_ms;
-            self.nodes[node].tick_ms += TICK_MS;
-            self.tick(node);
-        } else if let Some(entry) = self.due.pop() {
-            self.now_ms = entry.order.0.0;
-            match entry.due {
-                Due::Action(action) => {
+    pub(super) fn take(&mut self, (at_ms, next): (u64, Next)) {
+        self.now_ms = at_ms;
+        match next {
+            Next::Tick(node) => {
+                self.nodes[node].tick_ms += TICK_MS;
+                self.tick(node);
+            }
+            Next::Planned => match self.due.pop().map(|entry| entry.due) {
+                Some(Due::Action(action)) => {
                     self.apply(&action);
                 }
-                Due::Arrival { from, to, frame } => self.arrive(from, to, frame),
-                Due::Wake { node } => {
-                    if self.nodes[node].wake_ms == Some(self.now_ms) {
-                        self.nodes[node].wake_ms = None;
-                        self.go_on(node);
-                    }
+                Some(Due::Arrival { from, to, frame }) => self.arrive(from, to, frame),
+                Some(Due::Wake { node }) if self.nodes[node].wake_ms == Some(at_ms) => {
+                    self.nodes[node].wake_ms = None;
+                    self.go_on(node);
                 }
-            }
+                // It went on before.
+                Some(Due::Wake { .. }) | None => {}
+            },
         }
     }
 }

@@ -156,8 +156,9 @@ impl<S: SimStore> World<S> {
 
     /// Lets time pass up to this moment, with everything that is due until then. A moment that is past is now.
     pub fn run_until(&mut self, at_ms: u64) {
-        while !self.stopped.get() && self.next_due_ms().is_some_and(|due_ms| due_ms <= at_ms) {
-            self.do_next();
+        while !self.stopped.get() {
+            let Some(next) = self.next().filter(|(due_ms, _)| *due_ms <= at_ms) else { break };
+            self.take(next);
         }
         if !self.stopped.get() {
             self.now_ms = self.now_ms.max(at_ms);
@@ -174,9 +175,9 @@ impl<S: SimStore> World<S> {
             if wanted(self) {
                 return Some(self.now_ms - began_ms);
             }
-            let next_ms = self.next_due_ms().filter(|next_ms| *next_ms <= began_ms + ms_max);
-            let Some(next_ms) = next_ms.filter(|_| !self.stopped.get()) else { break };
-            self.run_until(next_ms);
+            let next = self.next().filter(|(due_ms, _)| *due_ms <= began_ms + ms_max);
+            let Some((due_ms, _)) = next.filter(|_| !self.stopped.get()) else { break };
+            self.run_until(due_ms);
         }
         self.run_until(began_ms + ms_max);
         (!self.stopped.get() && wanted(self)).then_some(ms_max)

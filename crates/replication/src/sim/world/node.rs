@@ -124,6 +124,7 @@ impl<S: SimStore> World<S> {
         let node = &mut self.nodes[index];
         node.life += 1;
         node.started_ms = now_ms;
+        node.busy_until_ms = now_ms;
         node.tick_ms = now_ms + 1 + index as u64 % TICK_MS;
         let now = node.now(now_ms);
         let setup = &mut node.setup;
