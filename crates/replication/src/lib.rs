@@ -69,7 +69,7 @@
 //! - A compare-and-set is atomic on its own node only; counters across regions are not exact.
 //! - A clear also removes writes made elsewhere at the same time with an older stamp.
 //! - A write to a key of which nothing is known, older than what was forgotten ([`replica::Guard`]), is a miss.
-//! - A remote copy may expire up to one round trip early.
+//! - A remote copy may expire up to two round trips early.
 //! - A node whose clock is more than five minutes ahead is left out, visibly, until its clock is mended and it starts
 //!   again. One whose clock went back behind the start of its last life begins again above that life by itself and issues
 //!   anew what it wrote, so that those writes win over what others wrote to the same keys before they heard of them.

@@ -116,7 +116,7 @@ pub struct Beat {
     pub hlc: Hlc,
     /// The sender's wall clock, in milliseconds since the Unix epoch.
     pub wall_ms: u64,
-    /// The sender's monotonic clock, in milliseconds since a moment of its own.
+    /// The sender's monotonic clock, in milliseconds since a moment of its own: the clock of its lives.
     pub mono_ms: u64,
     /// What the sender knows of each stream, its own included.
     pub streams: Vec<StreamReport>,

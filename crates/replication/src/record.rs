@@ -44,12 +44,12 @@ pub struct Value {
     pub ttl: Option<Ttl>,
 }
 
-/// A time to live as it travels: what was left at a moment of the sender's wall clock.
+/// A time to live as it travels: what was left at a moment of the sender's monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ttl {
-    /// What was left, in milliseconds, when the sender's wall clock showed `born_ms`.
+    /// What was left, in milliseconds, when the sender's monotonic clock showed `born_ms`.
     pub left_ms: u64,
-    /// The sender's wall clock, in milliseconds since the Unix epoch. A relay sets its own here and what is left now.
+    /// The sender's monotonic clock, that of its beats, in milliseconds. A relay sets its own here and what is left now.
     pub born_ms: u64,
 }
 

@@ -1,10 +1,9 @@
 //! The process's wall clock: anchored once, carried on by the monotonic clock, slewed.
 //!
-//! Lives and clock offsets are differences of wall clocks, so a wall clock that steps would lengthen some lives and end
-//! others. This one does not: it reads the system's clock at the start and goes on with the monotonic one, nearing the
-//! system's by at most one millisecond a second. It never goes back. Forward it steps only when the system's clock has
-//! been ahead by more than a second for ten seconds on end, as after a machine was suspended; one bad reading passes.
-//! Who keeps offsets of other clocks to this one forgets them then ([`WallClock::steps`]).
+//! Stamps follow it, so it must not jump with every correction of the system's clock: it reads that at the start and
+//! goes on with the monotonic one, nearing the system's by at most one millisecond a second. It never goes back. Forward
+//! it steps only when the system's clock has been ahead by more than a second for ten seconds on end, as after a machine
+//! was suspended; one bad reading passes. Lives are measured by [`WallClock::mono_ms`], which never steps at all.
 
 use std::{
     sync::{
@@ -27,6 +26,8 @@ const STEP_AFTER_MS: u64 = 10_000;
 #[derive(Debug)]
 pub struct WallClock {
     started: Instant,
+    mono_started: tokio::time::Instant,
+    mono_began_ms: u64,
     /// What is added to the monotonic clock.
     anchor_ms: AtomicU64,
     looked_ms: AtomicU64,
@@ -39,9 +40,17 @@ impl WallClock {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<WallClock> = OnceLock::new();
         SHARED.get_or_init(|| {
-            let anchor_ms = AtomicU64::new(system_ms());
+            let mono_began_ms = system_ms();
             let (looked_ms, steps, slew) = Default::default();
-            Self { started: Instant::now(), anchor_ms, looked_ms, steps, slew }
+            Self {
+                started: Instant::now(),
+                mono_started: tokio::time::Instant::now(),
+                mono_began_ms,
+                anchor_ms: AtomicU64::new(mono_began_ms),
+                looked_ms,
+                steps,
+                slew,
+            }
         })
     }
 
@@ -53,6 +62,14 @@ impl WallClock {
             self.look(mono_ms);
         }
         self.anchor_ms.load(Ordering::Relaxed) + mono_ms
+    }
+
+    /// A monotonic clock that showed the wall clock's time when the process first asked: the clock of lives
+    /// ([`Ttl::born_ms`](crate::Ttl::born_ms), [`Now::mono_ms`](crate::replica::Now::mono_ms)), in milliseconds. It is
+    /// tokio's, which a test can pause.
+    pub fn mono_ms(&self) -> u64 {
+        let since = tokio::time::Instant::now().saturating_duration_since(self.mono_started);
+        self.mono_began_ms + u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// How often it stepped forward.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cache_core::{Expiry, Slot, Verdict};
 use replication::{Op, Stamp, Ttl, Value, message::Bar};
 
-use super::{NodeStore, Outcome, Shard, expiry, wall_ms, whole_ms};
+use super::{NodeStore, Outcome, Shard, expiry, mono_ms, wall_ms, whole_ms};
 use crate::value::{Codec, Stored};
 
 /// What must hold for a change to be made.
@@ -184,7 +184,7 @@ impl NodeStore {
             flags: payload.flags,
             codec: payload.codec.number(),
             cas: None,
-            ttl: left_ms.map(|left_ms| Ttl { left_ms, born_ms: wall_ms }),
+            ttl: left_ms.map(|left_ms| Ttl { left_ms, born_ms: mono_ms() }),
         };
         let key = Bytes::copy_from_slice(key);
         let live = slot.value.map(|live| &**live);

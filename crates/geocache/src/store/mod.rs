@@ -225,3 +225,8 @@ fn whole_ms(life: Duration) -> u64 {
 pub(crate) fn wall_ms() -> u64 {
     WallClock::shared().now_ms()
 }
+
+/// The clock of lives that the process shares, in milliseconds.
+pub(crate) fn mono_ms() -> u64 {
+    WallClock::shared().mono_ms()
+}

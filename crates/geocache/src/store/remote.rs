@@ -7,7 +7,7 @@ use cache_core::{ScanPage, Verdict};
 use replication::{
     Op, Record, Stamp, Ttl, Value,
     message::{Bar, Grave},
-    replica::{Known, Merged, Samples, Store, StorePage, judge},
+    replica::{Known, Merged, Now, Samples, Store, StorePage, judge},
 };
 
 use super::{NodeStore, Shard, expiry, whole_ms};
@@ -71,9 +71,9 @@ impl Store for NodeStore {
         if dropped > 0 { Merged::Applied } else { Merged::Older }
     }
 
-    fn page(&self, position: u64, budget_bytes: usize, wall_ms: u64) -> StorePage {
+    fn page(&self, position: u64, budget_bytes: usize, mono_ms: u64) -> StorePage {
         let entries = (budget_bytes / RECORD_BYTES).clamp(1, PAGE_ENTRIES);
-        self.cache.scan(position, entries, |page, shard| self.lay_page(&page, shard, budget_bytes, wall_ms))
+        self.cache.scan(position, entries, |page, shard| self.lay_page(&page, shard, budget_bytes, mono_ms))
     }
 
     fn cleared(&self) -> Vec<(Bytes, Stamp)> {
@@ -132,25 +132,25 @@ impl Store for NodeStore {
         })
     }
 
-    fn at(&self, position: u64, wall_ms: u64) -> Vec<Record> {
+    fn at(&self, position: u64, mono_ms: u64) -> Vec<Record> {
         self.cache.scan(position, 1, |page, _| {
             let here = page.items.iter().take_while(|item| item.position == position);
             let visible = here.filter(|item| self.is_visible(item.key, item.value));
-            visible.map(|item| record(item.key, item.value, item.left, wall_ms)).collect()
+            visible.map(|item| record(item.key, item.value, item.left, mono_ms)).collect()
         })
     }
 
-    fn hottest(&self, _budget_bytes: usize, _wall_ms: u64) -> Vec<Record> {
+    fn hottest(&self, _budget_bytes: usize, _mono_ms: u64) -> Vec<Record> {
         Vec::new()
     }
 
-    fn record(&self, key: &[u8], wall_ms: u64) -> Option<Record> {
+    fn record(&self, key: &[u8], mono_ms: u64) -> Option<Record> {
         let (live, left) = self.peek(key)?;
-        Some(record(&Bytes::copy_from_slice(key), &live, left, wall_ms))
+        Some(record(&Bytes::copy_from_slice(key), &live, left, mono_ms))
     }
 
-    fn reissue(&self, key: &[u8], stamp: Stamp, wall_ms: u64) -> bool {
-        self.restamp(key, stamp, wall_ms)
+    fn reissue(&self, key: &[u8], stamp: Stamp, now: Now) -> bool {
+        self.restamp(key, stamp, now.wall_ms)
     }
 }
 
@@ -185,7 +185,7 @@ impl NodeStore {
         page: &ScanPage<'_, Bytes, Arc<Stored>>,
         shard: &Shard,
         budget_bytes: usize,
-        wall_ms: u64,
+        mono_ms: u64,
     ) -> StorePage {
         let mut buried = shard.guard.graves_in(page.lo, page.next);
         buried.sort_unstable_by_key(|grave| grave.position);
@@ -206,7 +206,7 @@ impl NodeStore {
             while let Some(item) = items.next_if(|item| item.position == position) {
                 if self.is_visible(item.key, item.value) {
                     bytes += RECORD_BYTES + item.key.len() + item.value.bytes.len();
-                    laid.records.push(record(item.key, item.value, item.left, wall_ms));
+                    laid.records.push(record(item.key, item.value, item.left, mono_ms));
                     laid.positions.push(position);
                 }
             }
@@ -219,13 +219,13 @@ impl NodeStore {
 }
 
 /// A live value as it travels: with what is left of its life.
-fn record(key: &Bytes, stored: &Stored, left: Option<Duration>, wall_ms: u64) -> Record {
+fn record(key: &Bytes, stored: &Stored, left: Option<Duration>, mono_ms: u64) -> Record {
     let value = Value {
         bytes: stored.bytes.clone(),
         flags: stored.flags,
         codec: stored.codec.number(),
         cas: Some(stored.cas).filter(|cas| *cas != stored.stamp.hlc.0),
-        ttl: left.map(|left| Ttl { left_ms: whole_ms(left), born_ms: wall_ms }),
+        ttl: left.map(|left| Ttl { left_ms: whole_ms(left), born_ms: mono_ms }),
     };
     Record { stamp: stored.stamp, key: key.clone(), op: Op::Put(value), previous: None }
 }

@@ -117,22 +117,18 @@ pub async fn start<S: Store>(
     let subscribing = tokio::time::timeout(SUBSCRIBE_WAIT, transport.subscribe()).await;
     let subscription =
         subscribing.map_err(|_| StartError::NoAnswer(SUBSCRIBE_WAIT))?.map_err(StartError::Subscribe)?;
-    let clock = ClockSource { started: Instant::now() };
-    let replica =
-        Replica::new(config.replica.clone(), store, Arc::clone(&outbox), clock.now(), fastrand::u64(..));
-    let (status_sender, status) = watch::channel(replica.status(clock.now()));
+    let replica = Replica::new(config.replica.clone(), store, Arc::clone(&outbox), now(), fastrand::u64(..));
+    let (status_sender, status) = watch::channel(replica.status(now()));
     let (commands, commands_receiver) = mpsc::channel(1);
     let driver = Driver {
         replica,
         outbox,
         health: transport.health(),
         transport,
-        clock,
         publish_wait: config.publish_wait,
         publishing: FuturesUnordered::new(),
         again: BTreeMap::new(),
         paused_until: Instant::now(),
-        clock_steps: WallClock::shared().steps(),
         published: 0,
         refused: 0,
         retried: 0,
@@ -165,16 +161,10 @@ impl Handle {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct ClockSource {
-    started: Instant,
-}
-
-impl ClockSource {
-    fn now(self) -> Now {
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Now { mono_ms: ms(self.started.elapsed()), wall_ms: WallClock::shared().now_ms() }
-    }
+/// What time it is for a node of this process.
+fn now() -> Now {
+    let clock = WallClock::shared();
+    Now { mono_ms: clock.mono_ms(), wall_ms: clock.now_ms() }
 }
 
 /// A publish that has an answer.
@@ -190,14 +180,12 @@ struct Driver<S> {
     outbox: Arc<Outbox>,
     transport: Arc<dyn Transport>,
     health: watch::Receiver<Health>,
-    clock: ClockSource,
     publish_wait: Duration,
     publishing: FuturesUnordered<BoxFuture<'static, Published>>,
     /// Frames to publish again, by the order in which they were made.
     again: BTreeMap<u64, (Destination, Bytes)>,
     /// A transport that refuses at once while it calls itself connected is not asked in a tight loop.
     paused_until: Instant,
-    clock_steps: u64,
     published: u64,
     refused: u64,
     retried: u64,
@@ -260,7 +248,7 @@ impl<S: Store> Driver<S> {
             match event {
                 Event::Delivered(Some(delivery)) => {
                     backoff.reset();
-                    self.replica.handle(self.clock.now(), delivery.frame);
+                    self.replica.handle(now(), delivery.frame);
                     delivery.ack.done();
                 }
                 Event::Delivered(None) => receiving = self.reopen(&mut backoff),
@@ -271,8 +259,7 @@ impl<S: Store> Driver<S> {
                 }
                 Event::Published(published) => self.on_published(published),
                 Event::Ticked => {
-                    self.note_clock_steps();
-                    self.replica.tick(self.clock.now());
+                    self.replica.tick(now());
                     self.show_status();
                 }
                 Event::Written | Event::HealthChanged => {}
@@ -299,7 +286,7 @@ impl<S: Store> Driver<S> {
         while self.has_room() {
             let next = match self.again.pop_first() {
                 Some((number, (to, frame))) => Some((number, to, frame)),
-                None => self.replica.poll(self.clock.now()).map(|(to, frame)| {
+                None => self.replica.poll(now()).map(|(to, frame)| {
                     self.published += 1;
                     (self.published, to, frame)
                 }),
@@ -353,13 +340,6 @@ impl<S: Store> Driver<S> {
         }))
     }
 
-    fn note_clock_steps(&mut self) {
-        let steps = WallClock::shared().steps();
-        if std::mem::replace(&mut self.clock_steps, steps) != steps {
-            self.replica.forget_clocks();
-        }
-    }
-
     fn note_fatal(&mut self, error: &TransportError) {
         if let TransportError::Fatal { reason } = error {
             self.replica.fail(Failure::Transport { reason: reason.clone() });
@@ -367,7 +347,7 @@ impl<S: Store> Driver<S> {
     }
 
     fn show_status(&self) {
-        let mut status = self.replica.status(self.clock.now());
+        let mut status = self.replica.status(now());
         status.counters.publishes_refused = self.refused;
         status.counters.publishes_retried = self.retried;
         self.status.send_replace(status);

@@ -75,10 +75,6 @@ fn store(outbox: &Arc<Outbox>) -> Arc<MapStore> {
     MapStore::open(&settings, Arc::clone(outbox), now())
 }
 
-fn now() -> Now {
-    Now { mono_ms: 0, wall_ms: WallClock::shared().now_ms() }
-}
-
 impl Running {
     fn put(&self, key: &str) {
         let value = Value { bytes: Bytes::from_static(b"v"), ..Value::default() };

@@ -89,11 +89,11 @@ impl<S: Store> Replica<S> {
     /// Issues anew what an overtaken life wrote and is still current, a page at a time.
     pub(super) fn drive_reissue(&mut self, now: Now) {
         let Some(walk) = &mut self.reissue else { return };
-        let page = self.store.page(walk.position, REISSUE_BYTES, now.wall_ms);
+        let page = self.store.page(walk.position, REISSUE_BYTES, now.mono_ms);
         let (origin, above, below) = (self.origin, walk.above, walk.below);
         let is_own = |stamp: Stamp| stamp.origin == origin && (above..below).contains(&stamp.hlc.0);
         for record in page.records.iter().filter(|record| is_own(record.stamp)) {
-            let is_current = self.store.reissue(&record.key, record.stamp, now.wall_ms);
+            let is_current = self.store.reissue(&record.key, record.stamp, now);
             self.counters.records_reissued += u64::from(is_current);
         }
         match page.hi {

@@ -49,7 +49,7 @@ impl<S: Store> Replica<S> {
     }
 
     pub(super) fn on_fetch(&mut self, now: Now, asker: Origin, id: u64, keys: &[Bytes], at_least: Hlc) {
-        let found = keys.iter().filter_map(|key| self.store.record(key, now.wall_ms));
+        let found = keys.iter().filter_map(|key| self.store.record(key, now.mono_ms));
         let mut bytes = 0;
         let mut records: Vec<Record> = Vec::new();
         for record in found.filter(|record| record.stamp.hlc >= at_least) {
@@ -84,7 +84,7 @@ impl<S: Store> Replica<S> {
                 && let Some(ttl) = &mut value.ttl
             {
                 ttl.left_ms = peer.ttl_left_ms(now, *ttl).unwrap_or(0);
-                ttl.born_ms = now.wall_ms;
+                ttl.born_ms = now.mono_ms;
             }
         }
         if self.fetched.len() >= self.config.control_max {

@@ -94,7 +94,9 @@ const QUIET_BEATS: u64 = 3;
 /// What time it is: given to every entry of the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
-    /// A monotonic clock, in milliseconds since a moment of the node's own.
+    /// A monotonic clock, in milliseconds since a moment of the node's own, by which lives are measured: the
+    /// [`Ttl::born_ms`](crate::Ttl::born_ms) of local writes is a reading of it. If that moment is near the Unix epoch by
+    /// the node's wall clock, as with [`WallClock::mono_ms`](crate::WallClock::mono_ms), lives are short on the wire.
     pub mono_ms: u64,
     /// The wall clock, in milliseconds since the Unix epoch.
     pub wall_ms: u64,
@@ -105,6 +107,26 @@ pub struct Now {
 enum Outgoing {
     Message(Message),
     Encoded(Bytes),
+}
+
+/// What may leave next.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Beat,
+    Control,
+    Records,
+}
+
+impl Turn {
+    const COUNT: usize = 3;
+
+    fn next(self) -> Self {
+        match self {
+            Self::Beat => Self::Control,
+            Self::Control => Self::Records,
+            Self::Records => Self::Beat,
+        }
+    }
 }
 
 /// One life of a node in the protocol.
@@ -133,6 +155,7 @@ pub struct Replica<S> {
     jobs: u64,
     beat_due_ms: u64,
     control: VecDeque<(Destination, Outgoing)>,
+    turn: Turn,
     /// The last beat heard from another process of this node's name, and how many in a row moved on.
     twin: Option<(u64, u32)>,
     /// Until then a starting node listens without a word: a live process of its name would be shut out by its first.
@@ -172,6 +195,7 @@ impl<S: Store> Replica<S> {
             jobs: 0,
             beat_due_ms: now.mono_ms,
             control: VecDeque::new(),
+            turn: Turn::Beat,
             twin: None,
             quiet_until_ms: now.mono_ms + if config.bootstrap { 0 } else { QUIET_BEATS * config.beat_ms },
             scrub: Scrub::default(),
@@ -184,13 +208,6 @@ impl<S: Store> Replica<S> {
         };
         replica.begin_epoch(now);
         replica
-    }
-
-    /// The node's own wall clock stepped: what was measured of the others' against it is void.
-    pub fn forget_clocks(&mut self) {
-        for peer in self.peers.values_mut() {
-            peer.clock = None;
-        }
     }
 
     /// Whether the node is ready rather than warming.
@@ -223,26 +240,45 @@ impl<S: Store> Replica<S> {
         self.note_drift();
     }
 
-    /// The next frame to send, if there is one: a beat that is due, then messages to single nodes, then records. Call
-    /// it while the transport has room, until it returns `None`. A node that has to stop, and one that just started and
-    /// listens for a live process of its name, sends nothing.
+    /// The next frame to send, if there is one: a beat that is due, a message to a single node, or records. Where
+    /// several wait they take turns, so that on a transport slower than the beats neither of them keeps the others from
+    /// leaving. Call it while the transport has room, until it returns `None`. A node that has to stop, and one that just
+    /// started and listens for a live process of its name, sends nothing.
     pub fn poll(&mut self, now: Now) -> Option<(Destination, Bytes)> {
         if now.mono_ms < self.quiet_until_ms || self.failure.is_some() {
             return None;
         }
-        if now.mono_ms >= self.beat_due_ms {
-            self.beat_due_ms = now.mono_ms + self.config.beat_ms;
-            let beat = Message::Beat(self.beat(now));
-            return Some((Destination::Everyone, self.encode(beat)));
-        }
-        if let Some((to, outgoing)) = self.control.pop_front() {
-            let frame = match outgoing {
-                Outgoing::Message(message) => self.encode(message),
-                Outgoing::Encoded(frame) => frame,
+        for _ in 0..Turn::COUNT {
+            let turn = self.turn;
+            self.turn = turn.next();
+            let frame = match turn {
+                Turn::Beat => self.next_beat(now),
+                Turn::Control => self.next_control(),
+                Turn::Records => self.next_records().map(|frame| (Destination::Everyone, frame)),
             };
-            return Some((to, frame));
+            if frame.is_some() {
+                return frame;
+            }
         }
-        self.next_records().map(|frame| (Destination::Everyone, frame))
+        None
+    }
+
+    fn next_beat(&mut self, now: Now) -> Option<(Destination, Bytes)> {
+        if now.mono_ms < self.beat_due_ms {
+            return None;
+        }
+        self.beat_due_ms = now.mono_ms + self.config.beat_ms;
+        let beat = Message::Beat(self.beat(now));
+        Some((Destination::Everyone, self.encode(beat)))
+    }
+
+    fn next_control(&mut self) -> Option<(Destination, Bytes)> {
+        let (to, outgoing) = self.control.pop_front()?;
+        let frame = match outgoing {
+            Outgoing::Message(message) => self.encode(message),
+            Outgoing::Encoded(frame) => frame,
+        };
+        Some((to, frame))
     }
 
     /// Whether [`Self::poll`] would return a frame of records or a message, beats aside.

@@ -47,7 +47,7 @@ pub(super) fn put(key: &'static str, value: &'static str, stamp: Stamp) -> Recor
     Record { stamp, key: Bytes::from_static(key.as_bytes()), op: Op::Put(value), previous: None }
 }
 
-/// With a life of which `left_ms` was left when the sender's wall clock showed `born_ms`.
+/// With a life of which `left_ms` was left when the sender's monotonic clock showed `born_ms`.
 pub(super) fn living(record: Record, left_ms: u64, born_ms: u64) -> Record {
     let Op::Put(value) = record.op else { panic!("a put") };
     let ttl = Some(Ttl { left_ms, born_ms });

@@ -201,7 +201,7 @@ impl<S: Store> Replica<S> {
         match peer.and_then(|peer| peer.ttl_left_ms(now, ttl)) {
             Some(left_ms) => left_ms,
             None if rules.ttl_by_offset && rules.gate_unknown_clock => 0,
-            None => ttl.left_ms.saturating_sub(now.wall_ms.saturating_sub(ttl.born_ms)),
+            None => ttl.left_ms.saturating_sub(now.mono_ms.saturating_sub(ttl.born_ms)),
         }
     }
 
@@ -214,7 +214,6 @@ impl<S: Store> Replica<S> {
         let is_news = peer.beat.is_none_or(|(mono_ms, _)| beat.mono_ms >= mono_ms);
         if is_news {
             peer.beat = Some((beat.mono_ms, now.mono_ms));
-            peer.note_step(beat);
         }
         let echo = beat.echoes.iter().find(|echo| echo.peer == me && echo.epoch == epoch);
         if let Some(echo) = echo {
@@ -290,7 +289,7 @@ impl<S: Store> Replica<S> {
     pub(super) fn note_drift(&mut self) {
         for peer in self.peers.values_mut() {
             let Some(clock) = peer.clock else { continue };
-            let ahead_ms = -(clock.offset_ms - clock.rtt_ms as i64 / 2);
+            let ahead_ms = -clock.wall_offset_ms;
             let is_ahead = ahead_ms > self.config.drift_warn_ms as i64;
             if is_ahead && !peer.warned {
                 tracing::warn!(node = %peer.node, ahead_ms, "the clock of a node is ahead of this one's");

@@ -95,7 +95,7 @@ impl<S: Store> Replica<S> {
         for &(position, theirs) in &samples[..samples.len() - over] {
             let known = self.store.known(position);
             match (known.live, known.grave) {
-                (Some(mine), _) if mine > theirs => answer.give(self.store.at(position, now.wall_ms)),
+                (Some(mine), _) if mine > theirs => answer.give(self.store.at(position, now.mono_ms)),
                 (Some(mine), _) if mine < theirs => lacking.push((position, mine)),
                 (None, _) if theirs == Stamp::ZERO => {}
                 (None, Some(bar)) if !bar.admits(theirs) => answer.graves.push(Grave { position, bar }),
@@ -167,7 +167,7 @@ impl<S: Store> Replica<S> {
         let bytes = bytes.min(4 * self.config.preview_bytes);
         let mut answer = Answer::default();
         let mut frames = Vec::new();
-        for record in self.store.hottest(bytes, now.wall_ms) {
+        for record in self.store.hottest(bytes, now.mono_ms) {
             if !answer.has_room_for(&record) {
                 frames.push(std::mem::take(&mut answer));
             }

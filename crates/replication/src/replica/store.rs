@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Now;
 use crate::{
     message::{Bar, Grave},
     record::{Op, Record},
@@ -34,8 +35,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Everything known from `position` on, live records and graves side by side under one lock, up to about
     /// `budget_bytes` of both but at least one where there is one ([`StorePage::within`] cuts a page to size). Records carry what is left of their lives now,
-    /// born at `wall_ms`.
-    fn page(&self, position: u64, budget_bytes: usize, wall_ms: u64) -> StorePage;
+    /// born at `mono_ms`, the node's monotonic clock.
+    fn page(&self, position: u64, budget_bytes: usize, mono_ms: u64) -> StorePage;
 
     /// The clear barriers.
     fn cleared(&self) -> Vec<(Bytes, Stamp)>;
@@ -57,18 +58,18 @@ pub trait Store: Send + Sync + 'static {
     fn known(&self, position: u64) -> Known;
 
     /// The live record at a position, as in a page; more than one where keys share it.
-    fn at(&self, position: u64, wall_ms: u64) -> Vec<Record>;
+    fn at(&self, position: u64, mono_ms: u64) -> Vec<Record>;
 
     /// The most recently used live records, hottest first, up to about `budget_bytes`, as in a page. Not more than a few
     /// thousand are looked at under one lock.
-    fn hottest(&self, budget_bytes: usize, wall_ms: u64) -> Vec<Record>;
+    fn hottest(&self, budget_bytes: usize, mono_ms: u64) -> Vec<Record>;
 
     /// The live record of a key, as in a page; no use of it is counted.
-    fn record(&self, key: &[u8], wall_ms: u64) -> Option<Record>;
+    fn record(&self, key: &[u8], mono_ms: u64) -> Option<Record>;
 
     /// Gives a live record a new stamp from the outbox, as a local write of the same value with what is left of its
     /// life, if it is still the one stamped `stamp`. Returns whether it was.
-    fn reissue(&self, key: &[u8], stamp: Stamp, wall_ms: u64) -> bool;
+    fn reissue(&self, key: &[u8], stamp: Stamp, now: Now) -> bool;
 }
 
 /// Live stamps of a range of positions, in position order.

@@ -170,7 +170,7 @@ impl<S: Store> Replica<S> {
             return;
         }
         let budget = (request.budget_bytes as usize).clamp(1, self.config.page_bytes);
-        let page = self.store.page(request.position, budget, now.wall_ms);
+        let page = self.store.page(request.position, budget, now.mono_ms);
         let since = Since::new(&request.since, &request.needed);
         let forgot = |stream: &Stream| since.at(*stream).is_none_or(|hlc| page.floor.stamp.hlc > hlc);
         let has_forgotten = self.config.rules.full_past_floor && request.needed.iter().any(forgot);

@@ -364,6 +364,41 @@ fn a_clock_that_steps_neither_lengthens_lives_nor_kills_what_is_new() {
     }
 }
 
+/// A transport that confirms as slowly as beats fall due carried nothing but beats.
+#[test]
+fn beats_and_probes_do_not_keep_records_from_leaving_a_slow_transport() {
+    let mut world = World::new(24);
+    for region in ["us-east", "eu-central", "ap-south"] {
+        let mut setup = NodeSetup::new(region, "n1").bootstrapped();
+        (setup.window, setup.confirm_ms) = (1, 400);
+        world.add(setup);
+    }
+    world.put(1, "compared", "all the time");
+    world.run_ms(5_000);
+    world.put(0, "k", "v");
+    world.run_ms(3_000);
+    assert_eq!(world.text(1, "k").as_deref(), Some("v"));
+}
+
+/// A record written right after its node's clock had been set forward, and pulled a while later, was served by another
+/// for as much longer.
+#[test]
+fn a_life_is_right_between_a_clock_step_and_the_beat_that_shows_it() {
+    for by_ms in [40_000, -40_000] {
+        let mut world = bootstrapped(25, 2);
+        world.run_ms(2_000);
+        world.step_clock(1, by_ms);
+        world.cut(1, 0);
+        world.put_for(5_000, 1, "k", "v");
+        world.run_ms(2_000);
+        world.mend(1, 0);
+        world.run_ms(2_900);
+        assert!(world.get(0, "k").is_some(), "stepped by {by_ms}");
+        world.run_ms(100);
+        assert_eq!(world.text(0, "k"), None, "stepped by {by_ms}");
+    }
+}
+
 #[test]
 fn frames_that_are_not_ours_are_counted_and_change_nothing() {
     let mut world = bootstrapped(16, 2);

@@ -155,7 +155,7 @@ impl MapStore {
         let position = self.positions.position(&key);
         let (left, op) = match op {
             Op::Put(value) => {
-                let ttl = value.ttl.map(|ttl| Ttl { born_ms: inner.now.wall_ms, ..ttl });
+                let ttl = value.ttl.map(|ttl| Ttl { born_ms: inner.now.mono_ms, ..ttl });
                 (ttl.map(|ttl| Duration::from_millis(ttl.left_ms)), Op::Put(Value { ttl, ..value }))
             }
             other => (None, other),
@@ -193,10 +193,10 @@ impl MapStore {
         }
     }
 
-    fn record_of(&self, inner: &Inner, entry: &Entry, wall_ms: u64) -> Record {
+    fn record_of(&self, inner: &Inner, entry: &Entry, mono_ms: u64) -> Record {
         let ttl = entry
             .deadline_ms
-            .map(|at| Ttl { left_ms: at.saturating_sub(inner.now.mono_ms), born_ms: wall_ms });
+            .map(|at| Ttl { left_ms: at.saturating_sub(inner.now.mono_ms), born_ms: mono_ms });
         let op = Op::Put(Value { ttl, ..entry.value.clone() });
         Record { stamp: entry.stamp, key: entry.key.clone(), op, previous: None }
     }
@@ -235,7 +235,7 @@ impl Store for MapStore {
         }
     }
 
-    fn page(&self, position: u64, budget_bytes: usize, wall_ms: u64) -> StorePage {
+    fn page(&self, position: u64, budget_bytes: usize, mono_ms: u64) -> StorePage {
         let inner = self.inner.lock();
         let mut page = StorePage { graves: inner.guard.graves_in(position, None), ..StorePage::default() };
         page.floor = inner.guard.floor(position);
@@ -247,7 +247,7 @@ impl Store for MapStore {
                 page.hi = Some(position);
                 break;
             }
-            let record = self.record_of(&inner, entry, wall_ms);
+            let record = self.record_of(&inner, entry, mono_ms);
             bytes += wire::record_bytes_max(&record);
             page.records.push(record);
             page.positions.push(position);
@@ -296,18 +296,18 @@ impl Store for MapStore {
         Known { live, grave: inner.guard.grave(position).filter(|_| entry.is_none()), bar }
     }
 
-    fn at(&self, position: u64, wall_ms: u64) -> Vec<Record> {
+    fn at(&self, position: u64, mono_ms: u64) -> Vec<Record> {
         let inner = self.inner.lock();
         let entry = inner.live.get(&position).filter(|entry| self.is_visible(entry));
-        entry.map(|entry| self.record_of(&inner, entry, wall_ms)).into_iter().collect()
+        entry.map(|entry| self.record_of(&inner, entry, mono_ms)).into_iter().collect()
     }
 
-    fn hottest(&self, budget_bytes: usize, wall_ms: u64) -> Vec<Record> {
+    fn hottest(&self, budget_bytes: usize, mono_ms: u64) -> Vec<Record> {
         let inner = self.inner.lock();
         let live = inner.recency.values().rev().filter_map(|position| inner.live.get(position));
         let visible = live.filter(|entry| self.is_visible(entry));
         let mut bytes = 0;
-        let records = visible.map(|entry| self.record_of(&inner, entry, wall_ms));
+        let records = visible.map(|entry| self.record_of(&inner, entry, mono_ms));
         let within = records.take_while(|record| {
             bytes += wire::record_bytes_max(record);
             bytes <= budget_bytes
@@ -315,17 +315,19 @@ impl Store for MapStore {
         within.collect()
     }
 
-    fn record(&self, key: &[u8], wall_ms: u64) -> Option<Record> {
+    fn record(&self, key: &[u8], mono_ms: u64) -> Option<Record> {
         let inner = self.inner.lock();
         let entry = inner.live.get(&self.positions.position(key)).filter(|entry| self.is_visible(entry))?;
-        Some(self.record_of(&inner, entry, wall_ms))
+        Some(self.record_of(&inner, entry, mono_ms))
     }
 
-    fn reissue(&self, key: &[u8], stamp: Stamp, wall_ms: u64) -> bool {
+    fn reissue(&self, key: &[u8], stamp: Stamp, now: Now) -> bool {
         let position = self.positions.position(key);
         let mut inner = self.inner.lock();
         let entry = inner.live.get(&position).filter(|entry| entry.stamp == stamp && self.is_visible(entry));
-        let Some(record) = entry.map(|entry| self.record_of(&inner, entry, wall_ms)) else { return false };
+        let Some(record) = entry.map(|entry| self.record_of(&inner, entry, now.mono_ms)) else {
+            return false;
+        };
         self.write_locked(&mut inner, key, record.op);
         true
     }

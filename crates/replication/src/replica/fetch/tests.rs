@@ -30,7 +30,7 @@ fn an_answer_is_kept_here_with_what_is_left_of_its_life() {
     let there = peer("ap-south");
     one.hear_beat(&there, 20, Vec::new());
     let id = one.replica.fetch(one.now, keys(&["k", "never-held"]), Hlc(0)).unwrap();
-    let found = living(put("k", "v", stamp(&there, 1)), 1_000, one.now.wall_ms);
+    let found = living(put("k", "v", stamp(&there, 1)), 1_000, one.now.mono_ms);
     one.pass(300);
     one.hear(&there, Message::Fetched { id, ready: true, records: vec![found] });
     let answers: Vec<Fetched> = one.replica.take_fetched().collect();

@@ -131,7 +131,7 @@ fn an_answer_fits_a_frame_and_what_does_not_is_counted() {
 fn an_expiring_record_of_a_peer_whose_clock_is_unknown_is_left_alone() {
     let mut one = One::new(true);
     let there = peer("ap-south");
-    let record = living(put("k", "v", stamp(&there, 1)), 5_000, one.now.wall_ms);
+    let record = living(put("k", "v", stamp(&there, 1)), 5_000, one.now.mono_ms);
     one.hear(&there, Message::State { records: vec![record.clone()], graves: Vec::new() });
     assert_eq!(one.value("k"), None);
     one.hear_beat(&there, 20, Vec::new());

@@ -115,19 +115,6 @@ fn wall_clocks_are_skewed_stepped_and_drift_and_outlive_the_process() {
     assert_eq!(world.now(ahead), Now { mono_ms: 3_000, wall_ms: START_WALL_MS + 23_000 - 60_000 });
 }
 
-/// What the driver does when the process's own wall clock stepped.
-#[test]
-fn a_process_whose_clock_steps_forgets_what_it_measured_of_the_others() {
-    let mut world = world(7, 2);
-    world.run_ms(1_000);
-    let rtt = |world: &World| world.status(0).unwrap().peers[0].rtt_ms;
-    assert!(rtt(&world).is_some());
-    world.step_clock(0, 10_000);
-    assert_eq!(rtt(&world), None);
-    world.run_ms(1_000);
-    assert!(rtt(&world).is_some());
-}
-
 #[test]
 fn a_frame_for_a_process_that_is_down_is_missed() {
     let mut world = world(8, 2);

@@ -43,7 +43,7 @@ impl<S: SimStore> World<S> {
         bytes: &[u8],
         ttl_ms: Option<u64>,
     ) -> Option<Stamp> {
-        let born_ms = self.now(node).wall_ms;
+        let born_ms = self.now(node).mono_ms;
         let ttl = ttl_ms.map(|left_ms| Ttl { left_ms, born_ms });
         let value = Value { bytes: Bytes::copy_from_slice(bytes), ttl, ..Value::default() };
         self.write(node, key, &Op::Put(value))

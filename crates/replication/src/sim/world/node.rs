@@ -196,17 +196,13 @@ impl<S: SimStore> World<S> {
         !was_connected
     }
 
-    /// The node's wall clock moves by `by_ms` at once. A live process notices and forgets what it measured of the
-    /// others' clocks, as it does under the driver; one that is down finds the clock so when it starts.
+    /// The node's wall clock moves by `by_ms` at once, as if somebody had set it; its monotonic clock does not.
     ///
     /// # Panics
     /// If there is no such node.
     pub fn step_clock(&mut self, node: usize, by_ms: i64) {
         let stepped = &mut self.nodes[node];
         stepped.clock.ahead_ms = stepped.clock.ahead_ms.saturating_add(by_ms);
-        if let Some(replica) = &mut stepped.replica {
-            replica.forget_clocks();
-        }
     }
 
     /// The node's wall clock runs `ppm` parts in a million too fast from now on, or too slow. Time it measures by its
