@@ -138,6 +138,9 @@ pub struct StreamReport {
     pub max: u64,
     /// Counts every change of what it holds of the stream.
     pub generation: u64,
+    /// How long ago, in milliseconds, the stream's node was heard in that life, or a new number of it was, by anyone: so
+    /// all forget a life that is over at about one moment, and none teaches it to the others again.
+    pub age_ms: u64,
 }
 
 /// A beat of a peer, returned to it.

@@ -67,7 +67,6 @@ impl<S: Store> Replica<S> {
         self.begin_epoch(now);
         if let Some(state) = self.stream_mut(now, overtaken).filter(|_| last > 0) {
             state.adopt(last, hlc);
-            state.seen_ms = now.mono_ms;
         }
         self.reissue = Some(Reissue { position: 0, above, below: self.epoch });
         self.beat_soon(now);

@@ -370,8 +370,9 @@ impl<S: Store> Replica<S> {
             watermark_hlc: self.complete,
             max: sent,
             generation: sent,
+            age_ms: 0,
         };
-        let fresh = |state: &StreamState| now.mono_ms.saturating_sub(state.seen_ms) < self.config.retire_ms;
+        let fresh = |state: &StreamState| state.age_ms(now) < self.config.retire_ms;
         let others =
             self.streams.iter().filter(|(_, state)| fresh(state)).map(|(&stream, state)| StreamReport {
                 stream,
@@ -379,6 +380,7 @@ impl<S: Store> Replica<S> {
                 watermark_hlc: state.hlc,
                 max: state.max,
                 generation: state.generation,
+                age_ms: state.age_ms(now),
             });
         std::iter::once(own).chain(others).collect()
     }

@@ -101,19 +101,37 @@ impl<S: Store> Replica<S> {
         true
     }
 
-    /// The state of a stream, made if it is one of the newest of its origin.
+    /// The state of a stream whose node is heard; made if it is one of the newest of its node.
     pub(super) fn stream_mut(&mut self, now: Now, stream: Stream) -> Option<&mut StreamState> {
+        self.stream_of_age(now, stream, 0)
+    }
+
+    /// The state of a stream that a peer reports; none of one that is over for so long that nobody is to learn of it.
+    pub(super) fn reported_stream_mut(
+        &mut self,
+        now: Now,
+        report: &StreamReport,
+    ) -> Option<&mut StreamState> {
+        if !self.streams.contains_key(&report.stream) && report.age_ms >= self.config.retire_ms {
+            return None;
+        }
+        self.stream_of_age(now, report.stream, report.age_ms)
+    }
+
+    fn stream_of_age(&mut self, now: Now, stream: Stream, age_ms: u64) -> Option<&mut StreamState> {
         if stream == self.stream() {
             return None;
         }
-        if !self.streams.contains_key(&stream) && !self.admit_stream(now, stream) {
+        if !self.streams.contains_key(&stream) && !self.admit_stream(now, stream, age_ms) {
             self.counters.frames_over_bound += 1;
             return None;
         }
-        self.streams.get_mut(&stream)
+        let state = self.streams.get_mut(&stream)?;
+        state.was_seen(now, age_ms);
+        Some(state)
     }
 
-    fn admit_stream(&mut self, now: Now, stream: Stream) -> bool {
+    fn admit_stream(&mut self, now: Now, stream: Stream, age_ms: u64) -> bool {
         let of_origin = Stream { epoch: 0, ..stream }..=Stream { epoch: u64::MAX, ..stream };
         let known: Vec<Stream> = self.streams.range(of_origin).map(|(known, _)| *known).collect();
         if known.len() >= EPOCHS_MAX {
@@ -125,7 +143,7 @@ impl<S: Store> Replica<S> {
         } else if self.streams.len() >= EPOCHS_MAX * (self.config.peers_max + 1) {
             return false;
         }
-        self.streams.insert(stream, StreamState::seen_at(now.mono_ms));
+        self.streams.insert(stream, StreamState::seen(now, age_ms));
         true
     }
 
@@ -167,7 +185,6 @@ impl<S: Store> Replica<S> {
             peer.sample_lag(now, newest);
         }
         if let Some(state) = self.streams.get_mut(&stream) {
-            state.seen_ms = now.mono_ms;
             if state.note(first, last, complete_to(newest, held_back)) {
                 self.counters.ranges_dropped += 1;
             }
@@ -238,10 +255,7 @@ impl<S: Store> Replica<S> {
                     continue;
                 }
             }
-            let Some(state) = self.stream_mut(now, report.stream) else { continue };
-            if report.max > state.max || report.stream == own {
-                state.seen_ms = now.mono_ms;
-            }
+            let Some(state) = self.reported_stream_mut(now, report) else { continue };
             state.see(report.max.max(report.watermark));
             if report.stream == own && state.watermark == report.watermark {
                 state.hlc = state.hlc.max(report.watermark_hlc);
@@ -325,7 +339,7 @@ impl<S: Store> Replica<S> {
             }
             keep
         });
-        self.streams.retain(|_, state| age_ms(state.seen_ms) < 2 * retire_ms);
+        self.streams.retain(|_, state| state.age_ms(now) < 2 * retire_ms);
         for state in self.streams.values_mut() {
             state.covered.retain(|peer, _| self.peers.contains_key(peer));
         }
@@ -343,7 +357,9 @@ fn is_plausible(frame: &Frame) -> bool {
         _ => true,
     };
     let reports = |streams: &[StreamReport]| {
-        streams.iter().all(|report| report.watermark <= NUMBER_MAX && report.max <= NUMBER_MAX)
+        streams.iter().all(|report| {
+            report.watermark <= NUMBER_MAX && report.max <= NUMBER_MAX && report.age_ms <= MS_MAX
+        })
     };
     match &frame.message {
         Message::Records { first, records, .. } => {

@@ -31,7 +31,11 @@ impl<S: Store> Replica<S> {
                     self.counters.pulls_sent += 1;
                     self.send(stream.origin, Outgoing::Message(Message::Pull { stream, from, to }));
                 }
-                Some(Repair::Sync(peer)) => self.begin_sync(now, peer, vec![stream]),
+                Some(Repair::Sync(peer)) => {
+                    let needed = self.streams.keys().filter(|stream| self.closes(now, peer, **stream));
+                    let needed = needed.copied().collect();
+                    self.begin_sync(now, peer, needed);
+                }
                 None => {}
             }
         }
@@ -52,18 +56,33 @@ impl<S: Store> Replica<S> {
         }
     }
 
+    /// Whether a sync with `peer` would close the hole of a stream, if it has one that can't be pulled: one walk over the
+    /// peer's state is to close all that it can.
+    fn closes(&self, now: Now, peer: Origin, stream: Stream) -> bool {
+        match self.repair_of(now, stream) {
+            Some(Repair::Sync(nearest)) => nearest == peer || self.rtt_if_more(now, stream, peer).is_some(),
+            _ => false,
+        }
+    }
+
     /// The live, ready peer of the least round trip that holds more of the stream than this node, and that was not
     /// synced with since it last got more.
     fn anyone_with_more(&self, now: Now, stream: Stream) -> Option<Origin> {
-        let state = self.streams.get(&stream)?;
-        let candidates = self.peers.iter().filter_map(|(&origin, peer)| {
-            let report = peer.reports.get(&stream)?;
-            let has_more = report.max > state.watermark || report.watermark > state.watermark;
-            let is_new = state.covered.get(&origin) != Some(&report.generation);
-            let clock = peer.clock.filter(|_| has_more && is_new && self.can_give(peer, now))?;
-            Some((clock.rtt_ms, origin))
+        let with_more = self.peers.keys().filter_map(|&peer| {
+            let rtt_ms = self.rtt_if_more(now, stream, peer)?;
+            Some((rtt_ms, peer))
         });
-        candidates.min().map(|(_, origin)| origin)
+        with_more.min().map(|(_, peer)| peer)
+    }
+
+    fn rtt_if_more(&self, now: Now, stream: Stream, origin: Origin) -> Option<u64> {
+        let state = self.streams.get(&stream)?;
+        let peer = self.peers.get(&origin)?;
+        let report = peer.reports.get(&stream)?;
+        let has_more = report.max > state.watermark || report.watermark > state.watermark;
+        let is_new = state.covered.get(&origin) != Some(&report.generation);
+        let clock = peer.clock.filter(|_| has_more && is_new && self.can_give(peer, now))?;
+        Some(clock.rtt_ms)
     }
 
     pub(super) fn on_pull(&mut self, asker: Origin, stream: Stream, from: u64, to: u64) {

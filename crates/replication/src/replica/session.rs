@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use geo::RegionId;
 
-use super::{Now, Replica, Store};
+use super::{EPOCHS_MAX, Now, Replica, Store};
 use crate::{
     node::{Origin, Stream},
     stamp::Hlc,
@@ -108,7 +108,8 @@ impl<S: Store> Replica<S> {
         if self.has(token) {
             return Progress::Reached;
         }
-        if self.is_superseded(token.stream) && self.ready && !self.anyone_has(now, token) {
+        let may_come = self.is_admissible(token.stream) && self.anyone_has(now, token);
+        if self.is_superseded(token.stream) && self.ready && !may_come {
             return Progress::Lost;
         }
         let here = self.streams.get(&token.stream).map(|state| state.hlc);
@@ -129,6 +130,13 @@ impl<S: Store> Replica<S> {
     fn is_superseded(&self, stream: Stream) -> bool {
         let by_peer = self.peers.get(&stream.origin).is_some_and(|peer| peer.epoch > stream.epoch);
         by_peer || (stream.origin == self.origin && stream.epoch < self.epoch)
+    }
+
+    /// Whether a stream is, or could be, among those remembered of its node.
+    fn is_admissible(&self, stream: Stream) -> bool {
+        let later = Stream { epoch: stream.epoch.saturating_add(1), ..stream };
+        let later = self.streams.range(later..=Stream { epoch: u64::MAX, ..stream });
+        self.streams.contains_key(&stream) || later.count() < EPOCHS_MAX
     }
 
     fn anyone_has(&self, now: Now, token: Token) -> bool {

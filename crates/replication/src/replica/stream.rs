@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::Now;
 use crate::{node::Origin, stamp::Hlc};
 
 /// How many ranges ahead of the watermark are remembered; past it the newest is dropped and asked for again later.
@@ -22,7 +23,7 @@ pub(crate) struct StreamState {
     /// Counts every change of what is held.
     pub(crate) generation: u64,
     /// When its origin was last heard, or a new number of it was reported, on this node's monotonic clock.
-    pub(crate) seen_ms: u64,
+    seen_ms: i64,
     /// Its origin can no longer send the records that are missing.
     pub(crate) gone: bool,
     /// The peers that were synced with for this stream, and the generation they had then.
@@ -53,9 +54,19 @@ pub(crate) struct GapPace {
 }
 
 impl StreamState {
-    /// A stream of which nothing is held.
-    pub(crate) fn seen_at(seen_ms: u64) -> Self {
-        Self { seen_ms, ..Self::default() }
+    /// A stream of which nothing is held, and that was last seen `age_ms` ago.
+    pub(crate) fn seen(now: Now, age_ms: u64) -> Self {
+        Self { seen_ms: now.mono_ms as i64 - age_ms as i64, ..Self::default() }
+    }
+
+    /// Somebody has seen a sign of life of it `age_ms` ago.
+    pub(crate) fn was_seen(&mut self, now: Now, age_ms: u64) {
+        self.seen_ms = self.seen_ms.max(now.mono_ms as i64 - age_ms as i64);
+    }
+
+    /// How long ago that was.
+    pub(crate) fn age_ms(&self, now: Now) -> u64 {
+        u64::try_from(now.mono_ms as i64 - self.seen_ms).unwrap_or(0)
     }
 
     /// The records `first..=last` were applied; with all before them, every change up to the clock `hlc` was. Returns whether a range had to be

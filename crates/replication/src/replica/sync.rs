@@ -276,7 +276,10 @@ impl<S: Store> Replica<S> {
         }
         for report in promised {
             let is_covered = job.needed.is_empty() || job.needed.contains(&report.stream);
-            let Some(state) = self.stream_mut(now, report.stream).filter(|_| is_covered) else { continue };
+            if !is_covered {
+                continue;
+            }
+            let Some(state) = self.reported_stream_mut(now, report) else { continue };
             state.adopt(report.watermark, report.watermark_hlc);
             state.covered.insert(job.peer, report.generation);
             state.gone = false;

@@ -364,6 +364,28 @@ fn a_clock_that_steps_neither_lengthens_lives_nor_kills_what_is_new() {
     }
 }
 
+/// Nodes that had forgotten a dead life learned it anew from those that had not, for ever, each time with a sync.
+#[test]
+fn a_life_that_is_over_is_forgotten_by_all_and_taught_to_none() {
+    let mut world = bootstrapped_as(26, 3, |setup| setup.config(|config| config.retire_ms = 12_000));
+    world.put(2, "k", "v");
+    world.run_ms(1_000);
+    world.crash(2);
+    world.run_ms(8_000);
+    world.start(2);
+    world.run_ms(4_000);
+    world.crash(1);
+    world.run_ms(100);
+    world.start(1);
+    world.run_ms(40_000);
+    let syncs = |world: &World| (0..3).map(|node| counters(world, node).syncs_started).sum::<u64>();
+    let before = syncs(&world);
+    world.run_ms(60_000);
+    assert_eq!(syncs(&world), before);
+    let streams = |node| world.status(node).unwrap().streams.len();
+    assert_eq!([streams(0), streams(1), streams(2)], [3; 3], "one for each life that goes on");
+}
+
 /// A transport that confirms as slowly as beats fall due carried nothing but beats.
 #[test]
 fn beats_and_probes_do_not_keep_records_from_leaving_a_slow_transport() {
@@ -460,15 +482,16 @@ fn frames_with_absurd_numbers_are_refused_or_harmless() {
             };
             let stream = Stream { origin: Origin(number()), epoch: number() };
             let own = Stream { origin: peer.origin, epoch: peer.epoch };
-            let report = |stream, n: [u64; 4]| StreamReport {
+            let report = |stream, n: [u64; 5]| StreamReport {
                 stream,
                 watermark: n[0],
                 watermark_hlc: Hlc(n[1]),
                 max: n[2],
                 generation: n[3],
+                age_ms: n[4],
             };
-            let reports =
-                [stream, own].map(|stream| report(stream, [number(), number(), number(), number()]));
+            let reports = [stream, own]
+                .map(|stream| report(stream, [number(), number(), number(), number(), number()]));
             let ttl = Some(Ttl { left_ms: number(), born_ms: number() });
             let op = Op::Put(Value { ttl, ..Value::default() });
             let stamp = Stamp { hlc: Hlc(number()), origin: peer.origin };

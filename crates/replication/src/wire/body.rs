@@ -35,7 +35,7 @@ const HI: u8 = 0x02;
 // The least bytes of each list's item. Each is at least half of what the item takes in memory, but for keys and
 // namespaces, whose number is bounded.
 const STREAM_BYTES: usize = 16;
-const REPORT_BYTES_MIN: usize = STREAM_BYTES + 1 + 8 + 1 + 1;
+const REPORT_BYTES_MIN: usize = STREAM_BYTES + 1 + 8 + 1 + 1 + 1;
 const ECHO_BYTES_MIN: usize = 16 + 1 + 1;
 const SINCE_BYTES: usize = STREAM_BYTES + 8;
 const STAMP_BYTES_MIN: usize = 8 + 1;
@@ -267,6 +267,7 @@ fn write_reports(buf: &mut BytesMut, reports: &[StreamReport]) {
         buf.put_u64_le(report.watermark_hlc.0);
         writer::varint(buf, report.max);
         writer::varint(buf, report.generation);
+        writer::varint(buf, report.age_ms);
     });
 }
 
@@ -278,12 +279,13 @@ fn read_reports(r: &mut Reader<'_>) -> Result<Vec<StreamReport>, DecodeError> {
             watermark_hlc: Hlc(r.u64("a watermark's clock")?),
             max: r.varint("a highest number")?,
             generation: r.varint("a generation")?,
+            age_ms: r.varint("a stream's age")?,
         })
     })
 }
 
 fn beat_bytes(beat: &Beat) -> usize {
-    64 + 40 * beat.streams.len() + 28 * beat.echoes.len()
+    64 + 44 * beat.streams.len() + 28 * beat.echoes.len()
 }
 
 fn write_beat(buf: &mut BytesMut, beat: &Beat) {
@@ -351,7 +353,7 @@ fn read_sync_req(r: &mut Reader<'_>) -> Result<SyncReq, DecodeError> {
 
 fn page_bytes(page: &SyncPage) -> usize {
     let cleared = page.cleared.iter().map(|(namespace, _)| namespace.len() + 16).sum::<usize>();
-    let lists = 40 * page.streams.len() + 18 * page.graves.len() + 8 * page.keep.len();
+    let lists = 44 * page.streams.len() + 18 * page.graves.len() + 8 * page.keep.len();
     records_bytes(&page.records) + lists + cleared + 64
 }
 

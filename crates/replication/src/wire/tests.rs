@@ -70,8 +70,14 @@ fn clear(stamp: Stamp) -> Record {
 fn samples() -> Vec<(&'static str, Frame)> {
     let own = node().origin().0;
     let stream = Stream { origin: Origin(0xaa), epoch: 5 };
-    let report =
-        StreamReport { stream, watermark: 300, watermark_hlc: Hlc::from_ms(MS), max: 301, generation: 12 };
+    let report = StreamReport {
+        stream,
+        watermark: 300,
+        watermark_hlc: Hlc::from_ms(MS),
+        max: 301,
+        generation: 12,
+        age_ms: 750,
+    };
     let graves = vec![
         Grave { position: 0xffff_0000_0000_0001, bar: Bar::above(stamp(7, 0xbb)) },
         Grave { position: 0xffff_0000_0000_0002, bar: Bar::at(stamp(8, 0xaa)) },

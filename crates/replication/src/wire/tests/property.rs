@@ -45,8 +45,9 @@ fn stream() -> impl Strategy<Value = Stream> {
 }
 
 fn report() -> impl Strategy<Value = StreamReport> {
-    (stream(), any::<u64>(), hlc(), any::<u64>(), any::<u64>()).prop_map(
-        |(stream, watermark, watermark_hlc, max, generation)| StreamReport {
+    (stream(), any::<u64>(), hlc(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
+        |(stream, watermark, watermark_hlc, max, generation, age_ms)| StreamReport {
+            age_ms,
             stream,
             watermark,
             watermark_hlc,
