@@ -134,6 +134,8 @@ pub struct StreamReport {
     /// Every change of the stream with a clock up to this one was applied: that of the record at the watermark, or less
     /// where the origin held back a successor of a superseded change.
     pub watermark_hlc: Hlc,
+    /// No record of the stream that the sender has is above this clock, which is not below `watermark_hlc`.
+    pub last_hlc: Hlc,
     /// The highest number that it has seen.
     pub max: u64,
     /// Counts every change of what it holds of the stream.

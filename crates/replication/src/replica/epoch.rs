@@ -66,7 +66,7 @@ impl<S: Store> Replica<S> {
         let (overtaken, last, hlc) = self.close_epoch();
         self.begin_epoch(now);
         if let Some(state) = self.stream_mut(now, overtaken).filter(|_| last > 0) {
-            state.adopt(last, hlc);
+            state.adopt(last, hlc, hlc);
         }
         self.reissue = Some(Reissue { position: 0, above, below: self.epoch });
         self.beat_soon(now);

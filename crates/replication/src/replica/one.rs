@@ -55,7 +55,15 @@ pub(super) fn living(record: Record, left_ms: u64, born_ms: u64) -> Record {
 }
 
 pub(super) fn report(stream: Stream, watermark: u64, hlc: Hlc) -> StreamReport {
-    StreamReport { stream, watermark, watermark_hlc: hlc, max: watermark, generation: watermark, age_ms: 0 }
+    StreamReport {
+        stream,
+        watermark,
+        watermark_hlc: hlc,
+        last_hlc: hlc,
+        max: watermark,
+        generation: watermark,
+        age_ms: 0,
+    }
 }
 
 impl One {

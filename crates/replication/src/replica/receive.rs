@@ -169,6 +169,7 @@ impl<S: Store> Replica<S> {
             if let Some(state) = self.stream_mut(now, stream) {
                 state.see(last);
                 if !rules.note_only_applied {
+                    state.last = state.last.max(newest);
                     state.note(first, last, complete_to(newest, held_back));
                 }
             }
@@ -185,6 +186,7 @@ impl<S: Store> Replica<S> {
             peer.sample_lag(now, newest);
         }
         if let Some(state) = self.streams.get_mut(&stream) {
+            state.last = state.last.max(newest);
             if state.note(first, last, complete_to(newest, held_back)) {
                 self.counters.ranges_dropped += 1;
             }

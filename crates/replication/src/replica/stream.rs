@@ -18,6 +18,8 @@ pub(crate) struct StreamState {
     pub(crate) watermark: u64,
     /// Every change of the stream with a clock up to this one was applied, or superseded by one that was.
     pub(crate) hlc: Hlc,
+    /// No record of the stream that is here has a clock above this one.
+    pub(crate) last: Hlc,
     /// The highest number that anyone is known to have given or seen.
     pub(crate) max: u64,
     /// Counts every change of what is held.
@@ -91,9 +93,10 @@ impl StreamState {
         false
     }
 
-    /// A transfer brought everything up to `watermark`.
-    pub(crate) fn adopt(&mut self, watermark: u64, hlc: Hlc) {
+    /// A transfer brought everything up to `watermark`; no record of it has a clock above `last`.
+    pub(crate) fn adopt(&mut self, watermark: u64, hlc: Hlc, last: Hlc) {
         self.see(watermark);
+        self.last = self.last.max(last);
         if watermark > self.watermark {
             self.watermark = watermark;
             self.hlc = hlc;

@@ -171,7 +171,7 @@ impl<S: Store> Replica<S> {
         }
         let budget = (request.budget_bytes as usize).clamp(1, self.config.page_bytes);
         let page = self.store.page(request.position, budget, now.mono_ms);
-        let since = Since::new(&request.since, &request.needed);
+        let since = Since::new(&request.since, self.lives());
         let forgot = |stream: &Stream| since.at(*stream).is_none_or(|hlc| page.floor.stamp.hlc > hlc);
         let has_forgotten = self.config.rules.full_past_floor && request.needed.iter().any(forgot);
         let full = request.since.is_empty() || has_forgotten;
@@ -203,6 +203,12 @@ impl<S: Store> Replica<S> {
             cleared: self.store.cleared(),
         };
         self.send(asker, Outgoing::Message(Message::SyncPage(page)));
+    }
+
+    /// The lives that this node has records of, and the last clock of those records.
+    fn lives(&self) -> Vec<(Stream, Hlc)> {
+        let own = (self.stream(), self.numbered);
+        self.streams.iter().map(|(&stream, state)| (stream, state.last)).chain([own]).collect()
     }
 
     pub(super) fn on_sync_page(&mut self, now: Now, sender: Origin, page: SyncPage, bytes: usize) {
@@ -280,7 +286,7 @@ impl<S: Store> Replica<S> {
                 continue;
             }
             let Some(state) = self.reported_stream_mut(now, report) else { continue };
-            state.adopt(report.watermark, report.watermark_hlc);
+            state.adopt(report.watermark, report.watermark_hlc, report.last_hlc);
             state.covered.insert(job.peer, report.generation);
             state.gone = false;
         }
@@ -298,17 +304,19 @@ fn newest_hlc(page: &SyncPage) -> Hlc {
     records.chain(graves).chain(cleared).max().unwrap_or_default().max(page.floor.stamp.hlc)
 }
 
-/// What a requester has: per stream, the clock at its watermark, and which streams it misses records of.
-struct Since<'a> {
+/// What a requester has: per stream, the clock at its watermark. Judged with the lives that the responder knows.
+struct Since {
     streams: Vec<(Stream, Hlc)>,
-    needed: &'a [Stream],
+    /// Each life's last clock here.
+    lives: Vec<(Stream, Hlc)>,
 }
 
-impl<'a> Since<'a> {
-    fn new(streams: &[(Stream, Hlc)], needed: &'a [Stream]) -> Self {
+impl Since {
+    fn new(streams: &[(Stream, Hlc)], mut lives: Vec<(Stream, Hlc)>) -> Self {
         let mut streams = streams.to_vec();
         streams.sort_unstable_by_key(|(stream, _)| *stream);
-        Self { streams, needed }
+        lives.sort_unstable_by_key(|(stream, _)| *stream);
+        Self { streams, lives }
     }
 
     fn at(&self, stream: Stream) -> Option<Hlc> {
@@ -316,18 +324,18 @@ impl<'a> Since<'a> {
         Some(self.streams[index].1)
     }
 
-    /// Whether the requester may lack what has this stamp. A stamp does not name its epoch: it is held to be of the
-    /// newest epoch of its origin that began before it. A life whose clock was ahead of its wall clock may have stamped
-    /// later than its next life began, so a stream that is needed is compared with as well.
+    /// Whether the requester may lack what has this stamp. A stamp does not name its life, and lives overlap: one whose
+    /// clock was lifted by others stamps above the epoch of the next. So it may be of every life of its origin that
+    /// began before it and of which this node has records up to it or beyond; the requester may lack it if it lacks it
+    /// as a record of any of them. What is of none came without a number, and no watermark promises it.
     fn may_lack(&self, stamp: Stamp) -> bool {
-        let of = Stream { origin: stamp.origin, epoch: stamp.hlc.0 };
-        let index = self.streams.partition_point(|(stream, _)| *stream <= of);
-        let by_epoch = match index.checked_sub(1).map(|index| self.streams[index]) {
-            Some((stream, hlc)) if stream.origin == stamp.origin => stamp.hlc > hlc,
-            _ => true,
-        };
-        let of_origin = self.needed.iter().filter(|stream| stream.origin == stamp.origin);
-        by_epoch || of_origin.filter_map(|stream| self.at(*stream)).any(|hlc| stamp.hlc > hlc)
+        let first = self.lives.partition_point(|(stream, _)| stream.origin < stamp.origin);
+        let of_origin = self.lives[first..].iter().take_while(|(stream, _)| stream.origin == stamp.origin);
+        let mut possible = of_origin
+            .filter(|(stream, last)| stream.epoch <= stamp.hlc.0 && stamp.hlc <= *last)
+            .map(|(stream, _)| self.at(*stream))
+            .peekable();
+        possible.peek().is_none() || possible.any(|has| has.is_none_or(|has| has < stamp.hlc))
     }
 }
 
@@ -335,27 +343,36 @@ impl<'a> Since<'a> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_stamp_belongs_to_the_newest_epoch_that_began_before_it() {
-        let stream = |epoch| Stream { origin: Origin(7), epoch };
-        let since = Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(220))], &[]);
-        let lacks = |hlc| since.may_lack(Stamp { hlc: Hlc(hlc), origin: Origin(7) });
-        assert!(lacks(50), "before every known epoch");
-        assert!(!lacks(150));
-        assert!(lacks(151));
-        assert!(!lacks(210));
-        assert!(lacks(221));
-        assert!(since.may_lack(Stamp { hlc: Hlc(1), origin: Origin(8) }), "an unknown origin");
+    fn stream(epoch: u64) -> Stream {
+        Stream { origin: Origin(7), epoch }
     }
 
-    /// Two nodes held different stamps of a key for ever: the newer one was of a dead life whose clock had been ahead,
-    /// and was left out of the sync as if it were of the next life, which the requester had whole.
+    fn stamp(hlc: u64) -> Stamp {
+        Stamp { hlc: Hlc(hlc), origin: Origin(7) }
+    }
+
     #[test]
-    fn a_needed_stream_gets_what_was_stamped_after_the_next_life_began() {
-        let stream = |epoch| Stream { origin: Origin(7), epoch };
-        let needed = [stream(100)];
-        let since = Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(220))], &needed);
-        assert!(since.may_lack(Stamp { hlc: Hlc(210), origin: Origin(7) }));
-        assert!(!since.may_lack(Stamp { hlc: Hlc(140), origin: Origin(7) }));
+    fn a_stamp_may_be_of_each_life_that_reaches_over_it() {
+        let lives = vec![(stream(100), Hlc(210)), (stream(200), Hlc(400))];
+        let since = Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(220))], lives);
+        let lacks = |hlc| since.may_lack(stamp(hlc));
+        assert!(lacks(50), "before every known life");
+        assert!(!lacks(150));
+        assert!(lacks(151));
+        assert!(lacks(205), "the second life has it, but it may be of the first");
+        assert!(!lacks(215), "beyond what the first life left");
+        assert!(lacks(221));
+        assert!(lacks(401), "beyond what has a number here");
+        assert!(since.may_lack(Stamp { hlc: Hlc(150), origin: Origin(8) }), "an unknown origin");
+    }
+
+    /// A node claimed a whole life of another without a record that the page had left out: its stamp, lifted by what
+    /// others had written, lay above the epoch of its origin's next life, which the node had.
+    #[test]
+    fn a_life_that_the_requester_never_heard_of_is_lacked() {
+        let lives = vec![(stream(100), Hlc(350)), (stream(200), Hlc(400))];
+        let since = Since::new(&[(stream(200), Hlc(400))], lives);
+        assert!(since.may_lack(stamp(300)));
+        assert!(!since.may_lack(stamp(360)));
     }
 }

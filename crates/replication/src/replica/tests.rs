@@ -486,6 +486,7 @@ fn frames_with_absurd_numbers_are_refused_or_harmless() {
                 stream,
                 watermark: n[0],
                 watermark_hlc: Hlc(n[1]),
+                last_hlc: Hlc(n[1]),
                 max: n[2],
                 generation: n[3],
                 age_ms: n[4],

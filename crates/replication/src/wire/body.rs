@@ -35,7 +35,7 @@ const HI: u8 = 0x02;
 // The least bytes of each list's item. Each is at least half of what the item takes in memory, but for keys and
 // namespaces, whose number is bounded.
 const STREAM_BYTES: usize = 16;
-const REPORT_BYTES_MIN: usize = STREAM_BYTES + 1 + 8 + 1 + 1 + 1;
+const REPORT_BYTES_MIN: usize = STREAM_BYTES + 1 + 8 + 1 + 1 + 1 + 1;
 const ECHO_BYTES_MIN: usize = 16 + 1 + 1;
 const SINCE_BYTES: usize = STREAM_BYTES + 8;
 const STAMP_BYTES_MIN: usize = 8 + 1;
@@ -265,6 +265,7 @@ fn write_reports(buf: &mut BytesMut, reports: &[StreamReport]) {
         write_stream(buf, &report.stream);
         writer::varint(buf, report.watermark);
         buf.put_u64_le(report.watermark_hlc.0);
+        writer::varint(buf, report.last_hlc.0.saturating_sub(report.watermark_hlc.0));
         writer::varint(buf, report.max);
         writer::varint(buf, report.generation);
         writer::varint(buf, report.age_ms);
@@ -273,10 +274,14 @@ fn write_reports(buf: &mut BytesMut, reports: &[StreamReport]) {
 
 fn read_reports(r: &mut Reader<'_>) -> Result<Vec<StreamReport>, DecodeError> {
     r.list("the streams", REPORT_BYTES_MIN, UNBOUNDED, |r| {
+        let (stream, watermark) = (read_stream(r)?, r.varint("a watermark")?);
+        let watermark_hlc = Hlc(r.u64("a watermark's clock")?);
+        let last_hlc = Hlc(watermark_hlc.0.saturating_add(r.varint("a last clock")?));
         Ok(StreamReport {
-            stream: read_stream(r)?,
-            watermark: r.varint("a watermark")?,
-            watermark_hlc: Hlc(r.u64("a watermark's clock")?),
+            stream,
+            watermark,
+            watermark_hlc,
+            last_hlc,
             max: r.varint("a highest number")?,
             generation: r.varint("a generation")?,
             age_ms: r.varint("a stream's age")?,

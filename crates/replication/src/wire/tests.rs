@@ -74,6 +74,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
         stream,
         watermark: 300,
         watermark_hlc: Hlc::from_ms(MS),
+        last_hlc: Hlc::from_ms(MS + 2),
         max: 301,
         generation: 12,
         age_ms: 750,

@@ -47,6 +47,7 @@ fn stream() -> impl Strategy<Value = Stream> {
 fn report() -> impl Strategy<Value = StreamReport> {
     (stream(), any::<u64>(), hlc(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
         |(stream, watermark, watermark_hlc, max, generation, age_ms)| StreamReport {
+            last_hlc: Hlc(watermark_hlc.0.saturating_add(generation % 1_000)),
             age_ms,
             stream,
             watermark,
