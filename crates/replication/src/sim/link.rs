@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 /// A frame that would wait longer than this for a link's bandwidth is lost, as at the end of a full queue.
 pub const LINK_WAIT_MS_MAX: u64 = 10_000;
 
-/// How a link treats frames, one way. Probabilities are from 0 to 1, times in milliseconds.
+/// A longer time on the way counts as this: a day.
+const DELAY_MS_MAX: u64 = 86_400_000;
+
+/// How a link treats frames, one way. Probabilities are from 0 to 1, times in milliseconds up to a day.
 ///
 /// Frames keep their order but for those that are late and for copies. The default takes 1 to 5 ms and loses nothing.
 ///
@@ -21,7 +24,7 @@ pub const LINK_WAIT_MS_MAX: u64 = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Link {
-    /// The shortest time on the way. Default 1.
+    /// The shortest time on the way, at least 1. Default 1.
     pub delay_ms_min: u64,
     /// The longest time on the way, unless the frame is late. Default 5.
     pub delay_ms_max: u64,
@@ -161,14 +164,17 @@ impl Way {
         };
         let within = |fraction: f64, ms: u64| (fraction * (ms as f64 + 1.0)) as u64;
         let spread_ms = link.delay_ms_max.saturating_sub(link.delay_ms_min);
-        let due_ms = leaves_ms + link.delay_ms_min + within(delay, spread_ms);
+        // No frame arrives at the moment it is sent, or an endless exchange would keep time from passing.
+        let delay_ms = link.delay_ms_min.saturating_add(within(delay, spread_ms)).clamp(1, DELAY_MS_MAX);
+        let due_ms = leaves_ms + delay_ms;
+        let late_ms_max = link.late_ms_max.min(DELAY_MS_MAX);
         let at_ms = if late < link.late {
-            due_ms + within(late_by, link.late_ms_max)
+            due_ms + within(late_by, late_ms_max)
         } else {
             self.order_ms = self.order_ms.max(due_ms);
             self.order_ms
         };
-        let copy_at_ms = (duplicate < link.duplicate).then(|| due_ms + within(copy_by, link.late_ms_max));
+        let copy_at_ms = (duplicate < link.duplicate).then(|| due_ms + within(copy_by, late_ms_max));
         let corrupt = (corrupt < link.corrupt).then_some((place * bytes as f64) as u64);
         Fate::Arrives { at_ms, copy_at_ms, corrupt }
     }

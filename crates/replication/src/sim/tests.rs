@@ -128,6 +128,52 @@ fn an_action_that_does_not_apply_does_nothing() {
 }
 
 #[test]
+fn an_action_with_absurd_numbers_does_not_panic() {
+    let absurd = Link {
+        delay_ms_max: u64::MAX,
+        late: 1.0,
+        late_ms_max: u64::MAX,
+        duplicate: f64::MAX,
+        corrupt: f64::NAN,
+        bytes_per_ms: Some(0),
+        ..Link::delay(u64::MAX, 0)
+    };
+    let mut world = world(11, 3);
+    world.play(&[
+        (u64::MIN, Action::SetLink { from: 0, to: 1, link: absurd }),
+        (200, Action::SetLink { from: 1, to: 1, link: Link { drop: f64::INFINITY, ..absurd } }),
+        (300, Action::Step { node: 0, by_ms: i64::MIN }),
+        (400, Action::Step { node: 1, by_ms: i64::MAX }),
+        (400, Action::Step { node: 1, by_ms: i64::MAX }),
+        (400, Action::Rate { node: 2, ppm: i64::MIN }),
+        (500, Action::Slow { node: 2, frame_ms: u64::MAX }),
+        (600, Action::put_for(u64::MAX, 0, "", "v")),
+        (600, Action::put_for(0, 1, "k", "")),
+        (700, Action::Cut { from: 2, to: 2 }),
+        (u64::MAX, Action::Heal),
+    ]);
+    world.run_ms(5_000);
+    for node in 0..3 {
+        world.crash(node);
+        world.start(node);
+    }
+    world.run_ms(10_000);
+}
+
+/// Frames that take no time would let two nodes that answer each other keep time from passing.
+#[test]
+fn time_passes_on_links_that_take_none() {
+    let mut world = world(12, 2);
+    world.set_links(Link::delay(0, 0));
+    let sent = watch_sent(&mut world);
+    world.put(0, "k", "v");
+    world.run_ms(1_000);
+    let takes = |sent: &Sent| matches!(sent.fate, Fate::Arrives { at_ms, .. } if at_ms == sent.at_ms + 1);
+    assert!(sent.take().iter().all(takes));
+    assert!(world.text(1, "k").is_some());
+}
+
+#[test]
 fn every_action_survives_json_and_prints_as_one_line() {
     let link = poor();
     let node = 1;

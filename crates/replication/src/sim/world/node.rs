@@ -10,6 +10,12 @@ use crate::{
     sim::{Event, NodeSetup, Traffic, link::mix},
 };
 
+/// How far a wall clock may be from the world's: 30 years. Farther, its milliseconds would not fit a stamp.
+const CLOCK_MS_MAX: i64 = 30 * 365 * 86_400_000;
+
+/// How much too fast or too slow a wall clock may run.
+const CLOCK_PPM_MAX: i64 = 100_000;
+
 pub(super) struct Node<S> {
     pub(super) setup: NodeSetup,
     pub(super) life: u64,
@@ -53,7 +59,8 @@ impl WallClock {
 impl<S: SimStore> Node<S> {
     pub(super) fn new(setup: NodeSetup, now_ms: u64, index: usize) -> Self {
         let outbox = Arc::new(Outbox::standalone(setup.config.node.origin()));
-        let clock = WallClock { ahead_ms: setup.skew_ms, ppm: 0, since_ms: now_ms };
+        let ahead_ms = setup.skew_ms.clamp(-CLOCK_MS_MAX, CLOCK_MS_MAX);
+        let clock = WallClock { ahead_ms, ppm: 0, since_ms: now_ms };
         let now = Now { mono_ms: 0, wall_ms: clock.now_ms(now_ms) };
         Self {
             life: 0,
@@ -196,16 +203,18 @@ impl<S: SimStore> World<S> {
         !was_connected
     }
 
-    /// The node's wall clock moves by `by_ms` at once, as if somebody had set it; its monotonic clock does not.
+    /// The node's wall clock moves by `by_ms` at once, as if somebody had set it, to no further than 30 years from the
+    /// world's; its monotonic clock does not.
     ///
     /// # Panics
     /// If there is no such node.
     pub fn step_clock(&mut self, node: usize, by_ms: i64) {
         let stepped = &mut self.nodes[node];
-        stepped.clock.ahead_ms = stepped.clock.ahead_ms.saturating_add(by_ms);
+        let ahead_ms = stepped.clock.ahead_ms.saturating_add(by_ms);
+        stepped.clock.ahead_ms = ahead_ms.clamp(-CLOCK_MS_MAX, CLOCK_MS_MAX);
     }
 
-    /// The node's wall clock runs `ppm` parts in a million too fast from now on, or too slow. Time it measures by its
+    /// The node's wall clock runs `ppm` parts in a million too fast from now on, or too slow; at most a tenth. Time it measures by its
     /// monotonic clock, such as a value's life, stays right.
     ///
     /// # Panics
@@ -213,6 +222,7 @@ impl<S: SimStore> World<S> {
     pub fn clock_rate(&mut self, node: usize, ppm: i64) {
         let now_ms = self.now_ms;
         let clock = &mut self.nodes[node].clock;
+        let ppm = ppm.clamp(-CLOCK_PPM_MAX, CLOCK_PPM_MAX);
         *clock = WallClock { ahead_ms: clock.ahead_ms(now_ms), ppm, since_ms: now_ms };
     }
 
@@ -274,7 +284,7 @@ impl<S: SimStore> World<S> {
             self.wake(index, busy_until_ms);
             return None;
         }
-        node.busy_until_ms = now_ms + node.frame_ms;
+        node.busy_until_ms = now_ms.saturating_add(node.frame_ms);
         node.inbox.pop_front()
     }
 
@@ -309,7 +319,7 @@ impl<S: SimStore> World<S> {
             }
             let Some((to, frame)) = replica.poll(now) else { return };
             if node.setup.confirm_ms > 0 {
-                node.unconfirmed.push_back(now_ms + node.setup.confirm_ms);
+                node.unconfirmed.push_back(now_ms.saturating_add(node.setup.confirm_ms));
             }
             self.send(index, &to, &frame);
         }
