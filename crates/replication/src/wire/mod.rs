@@ -67,7 +67,7 @@
 //! let from = NodeId::new("eu-central".parse()?, "node-1")?;
 //! let stamp = Stamp { hlc: Hlc::from_ms(1_700_000_000_000), origin: from.origin() };
 //! let removed = Record { stamp, key: Bytes::from_static(b"greeting"), op: Op::Remove, previous: None };
-//! let message = Message::Records { first: 1, records: vec![removed] };
+//! let message = Message::Records { first: 1, records: vec![removed], held_back: None };
 //! let frame = Frame { from, epoch: 7, cache: wire::cache_id("geocache"), wants_receipt: false, message };
 //! assert_eq!(wire::decode(wire::encode(&frame))?, frame);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
