@@ -106,3 +106,40 @@ impl<S: Store> Replica<S> {
         Stream { origin: self.origin, epoch: self.epoch }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        message::{Beat, Message},
+        replica::one::{EPOCH, One, peer, report},
+        stamp::Hlc,
+    };
+
+    /// A node met another's later life by a pull alone, took all that its next life said for an echo of the dead, and
+    /// never told it why.
+    #[test]
+    fn a_node_that_is_taken_for_dead_is_told_by_which_life() {
+        let mut one = One::new(true);
+        let there = peer("ap-south");
+        let stream = one.replica.stream();
+        one.hear_in(&there, EPOCH + 9, Message::Pull { stream, from: 1, to: 1 });
+        one.hear_in(&there, EPOCH, Message::Beat(Beat::default()));
+        let status = one.replica.status(one.now);
+        assert_eq!(status.counters.frames_zombie, 1);
+        assert!(status.streams.iter().any(|report| report.stream.epoch == EPOCH + 9));
+    }
+
+    #[test]
+    fn a_node_that_is_overtaken_again_and_again_concludes_that_it_has_a_twin() {
+        let mut one = One::new(true);
+        let there = peer("ap-south");
+        for n in 0..=super::RE_EPOCHS_MAX {
+            let mut later = one.replica.stream();
+            later.epoch += 1;
+            assert_eq!(one.replica.failure(), None, "after {n}");
+            one.hear_beat(&there, 20, vec![report(later, 0, Hlc(0))]);
+            one.pass(25);
+        }
+        assert!(one.replica.failure().is_some());
+    }
+}

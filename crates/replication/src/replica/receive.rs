@@ -82,7 +82,10 @@ impl<S: Store> Replica<S> {
         let is_full = self.peers.len() >= self.config.peers_max;
         match self.peers.get_mut(&origin) {
             Some(peer) if peer.epoch > epoch => {
+                let later = Stream { origin, epoch: peer.epoch };
                 self.counters.frames_zombie += 1;
+                // If that life goes on, its node's clock went back: our beats must name the life that we take for later.
+                let _ = self.stream_mut(now, later);
                 return false;
             }
             Some(peer) if peer.epoch == epoch => {
