@@ -76,6 +76,8 @@ pub enum Message {
     },
     /// Records and graves of several origins, merged like any and counted in no stream.
     State {
+        /// The epoch of the node that it answers; a later life of that node has no use for it.
+        answers: u64,
         /// The live records.
         records: Vec<Record>,
         /// The graves.

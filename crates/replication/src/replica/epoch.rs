@@ -7,6 +7,9 @@
 //! they miss of it, removes and clears included; and the values among it that are still current are issued anew, with
 //! what is left of their lives, since their stamps of a clock gone back may lie below what others have forgotten.
 //!
+//! A starting node that listens before its first word begins again after that, above all that it has heard, so that its
+//! lives do not overlap; and so does one that learns later that an earlier life of its own stamped beyond its epoch.
+//!
 //! # Bounds
 //! A life begins again at most [`RE_EPOCHS_MAX`] times: beyond that another process of the same name does the same, and
 //! the node stops with [`Failure::Duplicate`]. Re-issuing looks at a page of records a tick.
@@ -62,6 +65,24 @@ impl<S: Store> Replica<S> {
         self.re_epochs += 1;
         self.counters.re_epochs += 1;
         self.outbox.clock().observe(Hlc(later));
+        self.begin_again(now);
+    }
+
+    /// The time of listening is over. Where beats were heard in it, the life begins again above all that they have
+    /// shown: this node's last life may have stamped above its own wall clock, lifted by what others wrote, and lives
+    /// that do not overlap are told apart for certain.
+    pub(super) fn end_quiet(&mut self, now: Now) {
+        if !self.is_quiet || now.mono_ms < self.quiet_until_ms {
+            return;
+        }
+        self.is_quiet = false;
+        let has_heard = self.peers.values().any(|peer| peer.beat.is_some());
+        if has_heard && self.config.rules.re_epoch {
+            self.begin_again(now);
+        }
+    }
+
+    fn begin_again(&mut self, now: Now) {
         let above = self.reissue.as_ref().map_or(self.epoch, |walk| walk.above);
         let (overtaken, last, hlc) = self.close_epoch();
         self.begin_epoch(now);

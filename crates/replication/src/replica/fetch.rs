@@ -37,7 +37,7 @@ impl<S: Store> Replica<S> {
         keys.truncate(wire::KEYS_MAX);
         self.fetches += 1;
         self.counters.fetches_sent += 1;
-        let id = self.fetches;
+        let id = self.ids + self.fetches;
         self.send(peer, Outgoing::Message(Message::Fetch { id, keys, at_least }));
         Some(id)
     }
@@ -73,7 +73,7 @@ impl<S: Store> Replica<S> {
         mut records: Vec<Record>,
     ) {
         // An answer to a life before this one, or to nobody.
-        if id == 0 || id > self.fetches {
+        if id <= self.ids || id > self.ids + self.fetches {
             return;
         }
         records.retain(|record| self.can_place(sender, record));

@@ -153,6 +153,8 @@ pub struct Replica<S> {
     peers: BTreeMap<Origin, Peer>,
     job: Option<Job>,
     jobs: u64,
+    /// Where the numbers of this process's questions begin, so that no answer to another life passes for one to this.
+    ids: u64,
     beat_due_ms: u64,
     control: VecDeque<(Destination, Outgoing)>,
     turn: Turn,
@@ -160,6 +162,7 @@ pub struct Replica<S> {
     twin: Option<(u64, u32)>,
     /// Until then a starting node listens without a word: a live process of its name would be shut out by its first.
     quiet_until_ms: u64,
+    is_quiet: bool,
     scrub: Scrub,
     /// Own records of a life that was overtaken, on their way into this one.
     reissue: Option<Reissue>,
@@ -193,11 +196,13 @@ impl<S: Store> Replica<S> {
             peers: BTreeMap::new(),
             job: None,
             jobs: 0,
+            ids: 0,
             beat_due_ms: now.mono_ms,
             control: VecDeque::new(),
             turn: Turn::Beat,
             twin: None,
             quiet_until_ms: now.mono_ms + if config.bootstrap { 0 } else { QUIET_BEATS * config.beat_ms },
+            is_quiet: !config.bootstrap,
             scrub: Scrub::default(),
             reissue: None,
             re_epochs: 0,
@@ -207,6 +212,7 @@ impl<S: Store> Replica<S> {
             config,
         };
         replica.begin_epoch(now);
+        replica.ids = u64::from(replica.random.u32(..)) << 32;
         replica
     }
 
@@ -228,6 +234,7 @@ impl<S: Store> Replica<S> {
     /// Lets time pass: asks for what is missing, gives up what does not answer, becomes ready. Call it about every
     /// 25 ms.
     pub fn tick(&mut self, now: Now) {
+        self.end_quiet(now);
         self.retire_peers(now);
         self.drive_sync(now);
         self.drive_reissue(now);
@@ -248,6 +255,7 @@ impl<S: Store> Replica<S> {
         if now.mono_ms < self.quiet_until_ms || self.failure.is_some() {
             return None;
         }
+        self.end_quiet(now);
         for _ in 0..Turn::COUNT {
             let turn = self.turn;
             self.turn = turn.next();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Now, Outbox, Replica, ReplicaConfig, Store};
 use crate::{
-    message::{Bar, Beat, Echo, Frame, Message, StreamReport},
+    message::{Bar, Beat, Echo, Frame, Grave, Message, StreamReport},
     node::{NodeId, Origin, Stream},
     record::{Op, Record, Ttl, Value},
     sim::{MapStore, Rules, SimStore, StoreSettings},
@@ -122,6 +122,12 @@ impl One {
     /// The peer says something.
     pub(super) fn hear(&mut self, from: &NodeId, message: Message) {
         self.hear_in(from, EPOCH, message);
+    }
+
+    /// The peer answers a probe of this life.
+    pub(super) fn hear_state(&mut self, from: &NodeId, records: Vec<Record>, graves: Vec<Grave>) {
+        let answers = self.replica.stream().epoch;
+        self.hear(from, Message::State { answers, records, graves });
     }
 
     /// The peer says something in a life of its own.

@@ -70,7 +70,10 @@ impl<S: Store> Replica<S> {
             Message::SyncReq(request) => self.on_sync_request(now, origin, &request),
             Message::SyncPage(page) => self.on_sync_page(now, origin, page, bytes),
             Message::Probe { samples } => self.on_probe(now, origin, &samples),
-            Message::State { records, graves } => self.on_state(now, origin, &records, &graves),
+            Message::State { answers, records, graves } if answers == self.epoch => {
+                self.on_state(now, origin, &records, &graves);
+            }
+            Message::State { .. } => self.counters.frames_zombie += 1,
             Message::Fetch { id, keys, at_least } => self.on_fetch(now, origin, id, &keys, at_least),
             Message::Fetched { id, ready, records } => self.on_fetched(now, origin, id, ready, records),
         }
@@ -253,8 +256,11 @@ impl<S: Store> Replica<S> {
         }
         for report in &beat.streams {
             if report.stream.origin == me {
-                if report.stream.epoch > epoch {
-                    self.notice_later_life(now, report.stream.epoch);
+                // An earlier life may have stamped beyond this one's epoch, lifted by what others wrote.
+                let is_earlier = report.stream.epoch < epoch;
+                let reaches = if is_earlier { report.last_hlc.0 } else { report.stream.epoch };
+                if reaches > epoch {
+                    self.notice_later_life(now, reaches);
                     return;
                 } else if report.stream.epoch == epoch || !self.config.rules.own_old_epochs {
                     continue;
@@ -277,7 +283,7 @@ impl<S: Store> Replica<S> {
         let newest = match &frame.message {
             Message::Records { records, .. } => newest_of(records, &[]),
             Message::Beat(beat) => Some(beat.hlc.max(Hlc::from_ms(beat.wall_ms))),
-            Message::State { records, graves } => newest_of(records, graves),
+            Message::State { records, graves, .. } => newest_of(records, graves),
             Message::Fetched { records, .. } => newest_of(records, &[]),
             _ => None,
         };

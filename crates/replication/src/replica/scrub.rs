@@ -107,8 +107,7 @@ impl<S: Store> Replica<S> {
         }
         self.counters.scrub_cut += answer.cut;
         if !answer.records.is_empty() || !answer.graves.is_empty() {
-            let (records, graves) = (answer.records, answer.graves);
-            self.send(asker, Outgoing::Message(Message::State { records, graves }));
+            self.send_state(asker, answer);
         }
         if !lacking.is_empty() {
             self.send(asker, Outgoing::Message(Message::Probe { samples: lacking }));
@@ -174,10 +173,16 @@ impl<S: Store> Replica<S> {
             answer.give(vec![record]);
         }
         frames.push(answer);
-        for Answer { records, .. } in frames.into_iter().filter(|answer| !answer.records.is_empty()) {
-            self.counters.previews_sent += records.len() as u64;
-            self.send(asker, Outgoing::Message(Message::State { records, graves: Vec::new() }));
+        for answer in frames.into_iter().filter(|answer| !answer.records.is_empty()) {
+            self.counters.previews_sent += answer.records.len() as u64;
+            self.send_state(asker, answer);
         }
+    }
+
+    fn send_state(&mut self, asker: Origin, answer: Answer) {
+        let Some(peer) = self.peers.get(&asker) else { return };
+        let (answers, Answer { records, graves, .. }) = (peer.epoch, answer);
+        self.send(asker, Outgoing::Message(Message::State { answers, records, graves }));
     }
 }
 

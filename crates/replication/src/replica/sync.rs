@@ -105,7 +105,7 @@ impl<S: Store> Replica<S> {
         };
         self.jobs += 1;
         self.counters.syncs_started += 1;
-        let (id, position, promised, floor) = (self.jobs, 0, None, None);
+        let (id, position, promised, floor) = (self.ids + self.jobs, 0, None, None);
         self.job = Some(Job {
             id,
             peer,
@@ -205,10 +205,19 @@ impl<S: Store> Replica<S> {
         self.send(asker, Outgoing::Message(Message::SyncPage(page)));
     }
 
-    /// The lives that this node has records of, and the last clock of those records.
+    /// The lives that this node knows, and up to which clock each may reach: that of the last record here, or without
+    /// end where more of it may exist.
     fn lives(&self) -> Vec<(Stream, Hlc)> {
-        let own = (self.stream(), self.numbered);
-        self.streams.iter().map(|(&stream, state)| (stream, state.last)).chain([own]).collect()
+        let own = (self.stream(), Hlc(u64::MAX));
+        let newest = |stream: &Stream| {
+            let later = Stream { epoch: stream.epoch.saturating_add(1), ..*stream };
+            self.streams.range(later..=Stream { epoch: u64::MAX, ..later }).next().is_none()
+        };
+        let others = self.streams.iter().map(|(&stream, state)| {
+            let is_whole = state.hole().is_none() && (stream.origin == self.origin || !newest(&stream));
+            (stream, if is_whole { state.last } else { Hlc(u64::MAX) })
+        });
+        others.chain([own]).collect()
     }
 
     pub(super) fn on_sync_page(&mut self, now: Now, sender: Origin, page: SyncPage, bytes: usize) {
@@ -304,17 +313,23 @@ fn newest_hlc(page: &SyncPage) -> Hlc {
     records.chain(graves).chain(cleared).max().unwrap_or_default().max(page.floor.stamp.hlc)
 }
 
-/// What a requester has: per stream, the clock at its watermark. Judged with the lives that the responder knows.
+/// What a requester has: per stream, the clock at its watermark. Judged with the lives that the two know.
 struct Since {
     streams: Vec<(Stream, Hlc)>,
-    /// Each life's last clock here.
+    /// Each life, and up to which clock it may reach.
     lives: Vec<(Stream, Hlc)>,
 }
 
 impl Since {
+    /// `lives` are those that the responder knows. Of one that only the requester knows, nothing is known of its end.
     fn new(streams: &[(Stream, Hlc)], mut lives: Vec<(Stream, Hlc)>) -> Self {
         let mut streams = streams.to_vec();
         streams.sort_unstable_by_key(|(stream, _)| *stream);
+        lives.sort_unstable_by_key(|(stream, _)| *stream);
+        let is_known = |stream: Stream| lives.binary_search_by_key(&stream, |(known, _)| *known).is_ok();
+        let theirs = streams.iter().map(|(stream, _)| *stream).filter(|stream| !is_known(*stream));
+        let theirs: Vec<_> = theirs.map(|stream| (stream, Hlc(u64::MAX))).collect();
+        lives.extend(theirs);
         lives.sort_unstable_by_key(|(stream, _)| *stream);
         Self { streams, lives }
     }
@@ -324,10 +339,10 @@ impl Since {
         Some(self.streams[index].1)
     }
 
-    /// Whether the requester may lack what has this stamp. A stamp does not name its life, and lives overlap: one whose
-    /// clock was lifted by others stamps above the epoch of the next. So it may be of every life of its origin that
-    /// began before it and of which this node has records up to it or beyond; the requester may lack it if it lacks it
-    /// as a record of any of them. What is of none came without a number, and no watermark promises it.
+    /// Whether the requester may lack what has this stamp. A stamp does not name its life, and lives may overlap: one
+    /// whose clock was lifted by others stamps above the epoch of the next. So it may be of every life of its origin
+    /// that began before it and reaches up to it, and is left out only if the requester has each of them up to it. What
+    /// is left out wrongly may have superseded what a watermark promises.
     fn may_lack(&self, stamp: Stamp) -> bool {
         let first = self.lives.partition_point(|(stream, _)| stream.origin < stamp.origin);
         let of_origin = self.lives[first..].iter().take_while(|(stream, _)| stream.origin == stamp.origin);
@@ -374,5 +389,13 @@ mod tests {
         let since = Since::new(&[(stream(200), Hlc(400))], lives);
         assert!(since.may_lack(stamp(300)));
         assert!(!since.may_lack(stamp(360)));
+    }
+
+    #[test]
+    fn a_life_that_the_responder_never_heard_of_may_reach_over_everything() {
+        let since =
+            Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(400))], vec![(stream(200), Hlc(400))]);
+        assert!(since.may_lack(stamp(300)));
+        assert!(!since.may_lack(stamp(120)));
     }
 }

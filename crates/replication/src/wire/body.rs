@@ -123,8 +123,9 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
                 write_stamp(buf, *stamp, &origins);
             });
         }),
-        Message::State { records, graves } => {
-            with(KIND_STATE, records_bytes(records) + 18 * graves.len(), &|buf| {
+        Message::State { answers, records, graves } => {
+            with(KIND_STATE, 8 + records_bytes(records) + 18 * graves.len(), &|buf| {
+                buf.put_u64_le(*answers);
                 let origins = Origins::of(stamps(records).chain(bars(graves)));
                 origins.write(buf);
                 record::write_all(buf, records, &origins);
@@ -177,9 +178,10 @@ pub(super) fn decode(frame: &Bytes) -> Result<Frame, DecodeError> {
             Message::Probe { samples }
         }
         KIND_STATE => {
+            let answers = r.u64("the epoch that is answered")?;
             let origins = read_origins(r)?;
             let records = record::read_all(r, Source::Table(&origins))?;
-            Message::State { records, graves: read_graves(r, &origins)? }
+            Message::State { answers, records, graves: read_graves(r, &origins)? }
         }
         KIND_FETCH => {
             let id = r.u64("the fetch's id")?;

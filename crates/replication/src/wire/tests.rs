@@ -131,7 +131,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
         ("sync_req", Message::SyncReq(req)),
         ("sync_page", Message::SyncPage(page)),
         ("probe", Message::Probe { samples: vec![(11, stamp(5, 0xbb)), (12, Stamp::ZERO)] }),
-        ("state", Message::State { records: several.clone(), graves }),
+        ("state", Message::State { answers: 77, records: several.clone(), graves }),
         ("fetch", Message::Fetch { id: 3, keys, at_least: Hlc::from_ms(MS) }),
         ("fetched", Message::Fetched { id: 3, ready: true, records: several }),
     ]
@@ -175,7 +175,7 @@ fn held_bytes(frame: &Frame) -> usize {
             lists + list(&page.records) + list(&page.cleared)
         }
         Message::Probe { samples } => list(samples),
-        Message::State { records, graves } => list(records) + list(graves),
+        Message::State { records, graves, .. } => list(records) + list(graves),
         Message::Fetch { keys, .. } => list(keys),
     }
 }

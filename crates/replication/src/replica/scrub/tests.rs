@@ -27,7 +27,7 @@ fn what_is_newer_here_is_sent_and_what_is_newer_there_is_asked_for() {
     let [a, b, c, d] = ["newer-here", "older-here", "same", "absent-here"].map(at);
     let answers =
         probed(&mut one, &there, vec![(a, stamp(&there, 0)), (b, late), (c, same), (d, stamp(&there, 1))]);
-    let [Message::State { records, graves }, Message::Probe { samples }] = &answers[..] else {
+    let [Message::State { records, graves, .. }, Message::Probe { samples }] = &answers[..] else {
         panic!("{answers:?}")
     };
     assert_eq!(records.iter().map(|record| record.stamp).collect::<Vec<_>>(), [newer]);
@@ -39,10 +39,7 @@ fn what_is_newer_here_is_sent_and_what_is_newer_there_is_asked_for() {
 fn a_missed_remove_is_told_and_an_eviction_is_no_difference() {
     let (mut one, there) = met();
     for key in ["removed", "evicted", "evicted-newer"] {
-        one.hear(
-            &there,
-            Message::State { records: vec![put(key, "v", stamp(&there, 5))], graves: Vec::new() },
-        );
+        one.hear_state(&there, vec![put(key, "v", stamp(&there, 5))], Vec::new());
     }
     let removed = one.store_remove("removed");
     for key in ["evicted", "evicted-newer"] {
@@ -52,7 +49,7 @@ fn a_missed_remove_is_told_and_an_eviction_is_no_difference() {
     let [a, b, c] = ["removed", "evicted", "evicted-newer"].map(|key| one.position(key));
     let theirs = stamp(&there, 5);
     let answers = probed(&mut one, &there, vec![(a, theirs), (b, theirs), (c, stamp(&there, 4))]);
-    let [Message::State { records, graves }] = &answers[..] else { panic!("{answers:?}") };
+    let [Message::State { records, graves, .. }] = &answers[..] else { panic!("{answers:?}") };
     assert!(records.is_empty());
     assert_eq!(
         graves,
@@ -69,13 +66,13 @@ fn an_answer_repairs_and_what_the_watermark_claimed_counts_as_divergence() {
     one.pass(25);
     let claimed = put("claimed", "v", stamp(&there, 9_000));
     let unclaimed = put("unclaimed", "v", stamp(&there, 11_000));
-    one.hear(&there, Message::State { records: vec![claimed, unclaimed], graves: Vec::new() });
+    one.hear_state(&there, vec![claimed, unclaimed], Vec::new());
     assert!(one.value("claimed").is_some() && one.value("unclaimed").is_some());
     let counters = one.replica.status(one.now).counters;
     assert_eq!((counters.scrub_repaired, counters.divergence), (2, 1));
     let bar = Bar::above(stamp(&there, 9_500));
     let position = one.position("claimed");
-    one.hear(&there, Message::State { records: Vec::new(), graves: vec![Grave { position, bar }] });
+    one.hear_state(&there, Vec::new(), vec![Grave { position, bar }]);
     assert_eq!(one.value("claimed"), None);
     assert_eq!(one.replica.status(one.now).counters.divergence, 2);
 }
@@ -132,10 +129,10 @@ fn an_expiring_record_of_a_peer_whose_clock_is_unknown_is_left_alone() {
     let mut one = One::new(true);
     let there = peer("ap-south");
     let record = living(put("k", "v", stamp(&there, 1)), 5_000, one.now.mono_ms);
-    one.hear(&there, Message::State { records: vec![record.clone()], graves: Vec::new() });
+    one.hear_state(&there, vec![record.clone()], Vec::new());
     assert_eq!(one.value("k"), None);
     one.hear_beat(&there, 20, Vec::new());
-    one.hear(&there, Message::State { records: vec![record], graves: Vec::new() });
+    one.hear_state(&there, vec![record], Vec::new());
     assert_eq!(one.value("k").as_deref(), Some("v"), "nor was it taken for dead");
 }
 
@@ -166,4 +163,13 @@ fn a_full_sync_is_preceded_by_the_hottest_records() {
     let partial = crate::message::SyncReq { position: 1, ..request };
     one.hear(&there, Message::SyncReq(partial));
     assert!(matches!(&one.sent()[..], [(_, Message::SyncPage(_))]), "once, ahead of the first page");
+}
+
+#[test]
+fn an_answer_to_an_earlier_life_is_ignored() {
+    let (mut one, there) = met();
+    let answers = one.replica.stream().epoch - 1;
+    let records = vec![put("k", "v", stamp(&there, 5))];
+    one.hear(&there, Message::State { answers, records, graves: Vec::new() });
+    assert_eq!(one.value("k"), None);
 }

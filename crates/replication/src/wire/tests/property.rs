@@ -135,8 +135,8 @@ fn message() -> impl Strategy<Value = Message> {
         sync_req(),
         sync_page(),
         vec((any::<u64>(), any_stamp()), 0..20).prop_map(|samples| Message::Probe { samples }),
-        (vec(record(), 0..12), vec(grave(), 0..12))
-            .prop_map(|(records, graves)| Message::State { records, graves }),
+        (any::<u64>(), vec(record(), 0..12), vec(grave(), 0..12))
+            .prop_map(|(answers, records, graves)| Message::State { answers, records, graves }),
         (any::<u64>(), vec(bytes(30), 0..12), hlc()).prop_map(|(id, keys, at_least)| Message::Fetch {
             id,
             keys,
@@ -239,7 +239,7 @@ fn the_densest_lists_stay_within_the_stated_memory() {
             ..SyncPage::default()
         }),
         Message::Probe { samples: vec![(1, Stamp::ZERO); count] },
-        Message::State { records: Vec::new(), graves },
+        Message::State { answers: 1, records: Vec::new(), graves },
         Message::Fetch { id: 1, keys: vec![Bytes::new(); KEYS_MAX], at_least: Hlc(0) },
     ];
     for message in dense {
