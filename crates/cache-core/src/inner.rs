@@ -11,7 +11,7 @@ use crate::{
     Cause, Expiry, Sidecar, Stats,
     clock::{NEVER, Time},
     departed::Departed,
-    shard::{Budget, Shard},
+    shard::{Budget, Gathering, Page, Shard},
 };
 
 pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
@@ -95,6 +95,24 @@ impl<K, V, S, X> Inner<K, V, S, X> {
         for (key, value, cause) in departed.drain() {
             if let Some(listener) = &self.listener {
                 listener(&key, &value, cause);
+            }
+        }
+    }
+
+    /// A page of the shard that a position belongs to, valid while the lock that comes with it is held. Where its entries have to be
+    /// gathered first and are many, the lock is let go between the steps.
+    pub(crate) fn page(
+        &self,
+        position: u64,
+        limit: usize,
+        now: u64,
+    ) -> (Page, MutexGuard<'_, Shard<K, V, X>>) {
+        let mut gathering = Gathering::default();
+        loop {
+            let mut shard = self.lock(position);
+            if let Some(mut page) = shard.store.page(position, limit, now, &mut gathering) {
+                page.next = page.next.or_else(|| self.shard_end(self.shard_index(position)));
+                return (page, shard);
             }
         }
     }

@@ -27,7 +27,7 @@
 //! * Each entry that the cache itself gave up (evicted, expired, too heavy) is told to its shard's [`Sidecar`] exactly once, under
 //!   the lock under which it went.
 //! * No value is dropped and no listener is called under a lock. What does run there, because it must: `K: Eq` and `V: Clone`, the
-//!   closures of [`Cache::read`], [`Cache::upsert`] and [`Cache::scan`], the [`Sidecar`], and the weigher inside `upsert`.
+//!   closures that operations take, the [`Sidecar`], and the weigher inside `upsert`.
 //!   **None of them may call back into the same cache**: the shard's mutex is not reentrant, so that would deadlock.
 //! * `inserts = len + evictions + expirations + removals + cleared` at rest, see [`Stats`].
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{clock::left, shard::Store};
+
 /// One page of [`Cache::scan`](crate::Cache::scan), valid while its shard is locked.
 ///
 /// It covers the positions from [`lo`](Self::lo) up to, but not including, [`next`](Self::next): every live entry of that range is
@@ -29,4 +31,12 @@ pub struct ScanItem<'a, K, V> {
     pub value: &'a V,
     /// The lifetime that is left, `None` if the entry never expires.
     pub left: Option<Duration>,
+}
+
+impl<K, V> Store<K, V> {
+    /// An entry as a scan shows it.
+    pub(crate) fn item(&self, position: u64, slot: u32, now: u64) -> ScanItem<'_, K, V> {
+        let entry = self.entry(slot);
+        ScanItem { position, key: &entry.key, value: &entry.value, left: left(entry.deadline, now) }
+    }
 }

@@ -28,6 +28,7 @@ enum Op {
     Sweep,
     Clear,
     Scan(usize),
+    Page(u8, usize),
 }
 
 fn expiry() -> impl Strategy<Value = Expiry> {
@@ -62,6 +63,7 @@ fn op(keys: u8) -> impl Strategy<Value = Op> {
         1 => Just(Op::Sweep),
         1 => Just(Op::Clear),
         1 => (1usize..6).prop_map(Op::Scan),
+        3 => (0..keys, 1usize..6).prop_map(|(key, limit)| Op::Page(key, limit)),
     ]
 }
 
@@ -180,8 +182,38 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
             found.sort_unstable_by_key(|(key, ..)| *key);
             assert_eq!(found, model.live());
         }
+        // Leaves the rest of a run behind, and what follows has to reckon with it.
+        Op::Page(key, limit) => {
+            let lo = cache.position(&key);
+            let (listed, next): (Vec<_>, _) = cache.scan(lo, limit, |page, _| {
+                (page.items.iter().map(|item| (item.position, *item.key, *item.value)).collect(), page.next)
+            });
+            assert!(listed.len() <= limit);
+            assert!(listed.is_sorted_by_key(|item| item.0));
+            assert_eq!(by_id(listed.iter().map(|item| item.2)), by_id(within(cache, model, lo, next)));
+        }
     }
     true
+}
+
+/// The live values at positions `lo..next`.
+fn within<'a>(
+    cache: &'a Cache<u8, Value, std::hash::RandomState, Log>,
+    model: &Model,
+    lo: u64,
+    next: Option<u64>,
+) -> impl Iterator<Item = Value> + 'a {
+    let live = model.live().into_iter().filter(move |(key, ..)| {
+        let position = cache.position(key);
+        position >= lo && next.is_none_or(|next| position < next)
+    });
+    live.map(|(_, value, _)| value)
+}
+
+fn by_id(values: impl Iterator<Item = Value>) -> Vec<u32> {
+    let mut ids: Vec<u32> = values.map(|value| value.id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 fn by_key(mut events: Vec<Event>) -> Vec<Event> {

@@ -7,8 +7,8 @@
 //! whole.
 
 mod entry;
-mod page;
 mod recency;
+mod run;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -21,9 +21,11 @@ use crate::{Cause, Sidecar, Stats, departed::Departed};
 
 use entry::Entry;
 use recency::Recency;
+use run::Run;
 use sweep::Due;
 
 pub(crate) use entry::{New, WEIGHT_MAX};
+pub(crate) use run::{Gathering, Page};
 pub(crate) use sweep::Budget;
 
 /// How many second chances one search for a victim gives before it evicts the coldest entry all the same.
@@ -52,6 +54,8 @@ pub(crate) struct Store<K, V> {
     weight: u64,
     share: Share,
     due: Due,
+    /// Where a scan is under way.
+    run: Option<Box<Run>>,
 }
 
 impl<K, V> Store<K, V> {
@@ -69,6 +73,7 @@ impl<K, V> Store<K, V> {
             weight: 0,
             share,
             due: Due::new(),
+            run: None,
         }
     }
 
@@ -164,6 +169,9 @@ impl<K, V> Store<K, V> {
             }
         };
         self.due.note(new.deadline);
+        if self.run.as_mut().is_some_and(|run| !run.note(new.hash, slot)) {
+            self.run = None;
+        }
         self.weight += u64::from(weight);
         self.counts.inserts += 1;
         let New { hash, key, value, deadline, .. } = new;
@@ -241,6 +249,7 @@ impl<K, V> Store<K, V> {
             _table: mem::take(&mut self.table),
             _free: mem::take(&mut self.free),
             _recency: mem::replace(&mut self.recency, Recency::new()),
+            _run: self.run.take(),
         }
     }
 
@@ -344,6 +353,7 @@ pub(crate) struct Cleared<K, V> {
     _table: HashTable<u32>,
     _free: Vec<u32>,
     _recency: Recency,
+    _run: Option<Box<Run>>,
 }
 
 impl<K, V> Cleared<K, V> {

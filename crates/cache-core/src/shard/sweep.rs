@@ -3,7 +3,7 @@
 //! A cursor walks the slab. That costs no memory per entry and its work per step is bounded, where a timer wheel would add eight
 //! bytes of links to each entry. A lower bound of all deadlines lets the walk be skipped while nothing can have expired.
 
-use super::{Cleared, Store};
+use super::{Cleared, Store, run::Run};
 use crate::{Cause, Sidecar, clock::NEVER, departed::Departed};
 
 /// The most entries that one step takes out, which with [`STEP_VISITS`] bounds how long it holds the lock: some tens of microseconds.
@@ -60,6 +60,8 @@ pub(crate) struct Step<K, V> {
     pub(crate) slots: usize,
     /// Allocations that an emptied shard no longer needs, to be dropped after unlocking.
     pub(crate) _retired: Option<Cleared<K, V>>,
+    /// A run of a scan that nobody goes on with, likewise.
+    pub(crate) _idle: Option<Box<Run>>,
 }
 
 impl<K, V> Store<K, V> {
@@ -72,9 +74,10 @@ impl<K, V> Store<K, V> {
         out: &mut Departed<K, V>,
     ) -> Step<K, V> {
         let slots = self.slab.len();
+        let _idle = self.run.take_if(|run| run.is_idle(now));
         if self.due.cursor == 0 {
             if self.due.earliest > now {
-                return Step { finished: true, slots, _retired: None };
+                return Step { finished: true, slots, _retired: None, _idle };
             }
             self.due.earliest_next = NEVER;
         }
@@ -97,16 +100,17 @@ impl<K, V> Store<K, V> {
         budget.visits = budget.visits.saturating_sub(self.due.cursor - from);
         budget.reclaims = budget.reclaims.saturating_sub(reclaims);
         if self.due.cursor < slots {
-            return Step { finished: false, slots, _retired: None };
+            return Step { finished: false, slots, _retired: None, _idle };
         }
         self.due.cursor = 0;
         self.due.earliest = self.due.earliest_next;
         let empty = self.len() == 0 && slots >= RETIRE_SLOTS;
-        Step { finished: true, slots, _retired: empty.then(|| self.allocations()) }
+        Step { finished: true, slots, _retired: empty.then(|| self.allocations()), _idle }
     }
 
-    /// Whether anything may have expired by then.
+    /// Whether there may be something to take out by then.
     pub(crate) fn is_due(&self, now: u64) -> bool {
-        self.due.cursor != 0 || self.due.earliest <= now
+        let is_idle = self.run.as_ref().is_some_and(|run| run.is_idle(now));
+        self.due.cursor != 0 || self.due.earliest <= now || is_idle
     }
 }

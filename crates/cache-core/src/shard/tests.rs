@@ -47,6 +47,25 @@ impl Fixture {
         self.store.entry_mut(slot).marked = true;
     }
 
+    fn remove(&mut self, key: u64) {
+        let slot = self.slot(key).expect("the key is there");
+        self.store.remove(slot);
+    }
+
+    fn page(&mut self, position: u64, limit: usize) -> Page {
+        let mut gathering = Gathering::default();
+        loop {
+            if let Some(page) = self.store.page(position, limit, 0, &mut gathering) {
+                return page;
+            }
+        }
+    }
+
+    fn page_keys(&mut self, position: u64, limit: usize) -> (Vec<u64>, Option<u64>) {
+        let page = self.page(position, limit);
+        (page.picked.iter().map(|(hash, _)| hash >> 40).collect(), page.next)
+    }
+
     fn evicted(&self) -> Vec<u64> {
         self.told.victims.iter().map(|(key, _)| *key).collect()
     }
@@ -172,15 +191,13 @@ fn slots_are_reused_and_the_slab_never_outgrows_the_share() {
 fn a_page_takes_the_smallest_positions_in_order_and_tells_of_more() {
     let mut f = Fixture::new(1000, u64::MAX);
     (0..500).for_each(|key| f.insert((key * 7) % 500, 1, NEVER));
-    let keys = |(picked, more): (Vec<(u64, u32)>, bool)| {
-        (picked.iter().map(|(hash, _)| hash >> 40).collect::<Vec<_>>(), more)
-    };
-    assert_eq!(keys(f.store.page(0, 3, 0)), (vec![0, 1, 2], true));
-    assert_eq!(keys(f.store.page(Fixture::hash(100) + 1, 2, 0)), (vec![101, 102], true));
-    assert_eq!(keys(f.store.page(Fixture::hash(498), 2, 0)), (vec![498, 499], false));
-    assert_eq!(keys(f.store.page(Fixture::hash(500), 2, 0)), (vec![], false));
-    assert_eq!(keys(f.store.page(Fixture::hash(499), 0, 0)), (vec![499], false));
-    assert_eq!(f.store.page(0, usize::MAX, 0).0.len(), 500);
+    assert_eq!(f.page_keys(0, 3), (vec![0, 1, 2], Some(Fixture::hash(2) + 1)));
+    assert_eq!(f.page_keys(Fixture::hash(100) + 1, 2), (vec![101, 102], Some(Fixture::hash(102) + 1)));
+    assert_eq!(f.page_keys(Fixture::hash(498), 2), (vec![498, 499], None));
+    assert_eq!(f.page_keys(Fixture::hash(500), 2), (vec![], None));
+    assert_eq!(f.page_keys(Fixture::hash(499), 0), (vec![499], None));
+    assert_eq!(f.page_keys(0, usize::MAX).0.len(), 500);
+    assert!(f.store.run.is_none(), "what was read to its end is not kept");
 }
 
 #[test]
@@ -190,10 +207,118 @@ fn a_page_never_splits_equal_positions() {
         let new = New { hash: (key % 3) << 40, key, value: 0, weight: 1, deadline: NEVER };
         f.store.insert(new, 0, &mut f.told, &mut f.out);
     }
-    let (picked, more) = f.store.page(0, 2, 0);
-    assert_eq!((picked.len(), picked.iter().all(|(hash, _)| *hash == 0), more), (30, true, true));
-    let (picked, more) = f.store.page(1, 31, 0);
-    assert_eq!((picked.len(), more), (60, false));
+    let page = f.page(0, 2);
+    assert!(page.picked.iter().all(|(hash, _)| *hash == 0));
+    assert_eq!((page.picked.len(), page.next), (30, Some(1)));
+    let page = f.page(1, 31);
+    assert_eq!((page.picked.len(), page.next), (60, None));
+}
+
+#[test]
+fn a_run_knows_what_came_and_went_since_it_was_gathered() {
+    let mut f = Fixture::new(1000, u64::MAX);
+    (0..100).for_each(|key| f.insert(key * 10, 1, NEVER));
+    assert_eq!(f.page_keys(0, 2).0, [0, 10]);
+    let visited = f.store.run.as_ref().map(|run| std::ptr::from_ref(&**run));
+    // Gone; gone and come again, into a slot of its own or another's; new; gone and new in turn, often.
+    for key in [40, 50, 60] {
+        f.remove(key);
+    }
+    f.insert(60, 1, NEVER);
+    f.insert(50, 1, NEVER);
+    f.insert(25, 1, NEVER);
+    f.insert(5, 1, NEVER);
+    for _ in 0..5 {
+        f.insert(55, 1, NEVER);
+        f.remove(55);
+    }
+    f.insert(55, 1, NEVER);
+    assert_eq!(f.page_keys(Fixture::hash(11), 7).0, [20, 25, 30, 50, 55, 60, 70]);
+    assert_eq!(f.page_keys(Fixture::hash(3), 2).0, [5, 10], "a run is read from anywhere in its range");
+    assert_eq!(
+        f.store.run.as_ref().map(|run| std::ptr::from_ref(&**run)),
+        visited,
+        "it is still the first run"
+    );
+}
+
+#[test]
+fn a_run_that_too_much_was_put_into_is_given_up() {
+    let mut f = Fixture::new(100_000, u64::MAX);
+    (0..100).for_each(|key| f.insert(key * 1_000, 1, NEVER));
+    assert_eq!(f.page_keys(0, 1).0, [0]);
+    (0..run::ADDED_MAX as u64).for_each(|n| f.insert(n * 7 + 1, 1, NEVER));
+    assert!(f.store.run.is_some());
+    f.insert(2, 1, NEVER);
+    assert!(f.store.run.is_none());
+    assert_eq!(f.page_keys(1, 3).0, [1, 2, 8]);
+}
+
+#[test]
+fn a_scan_of_a_large_shard_walks_it_once_for_each_run() {
+    let entries = 3 * run::GATHER_VISITS as u64;
+    let mut f = Fixture::new(usize::MAX >> 40, u64::MAX);
+    (0..entries).for_each(|n| f.insert((n * 61_813) % entries, 1, NEVER));
+    let (mut at, mut keys, mut steps) = (Some(0), Vec::new(), 0);
+    while let Some(position) = at {
+        let mut gathering = Gathering::default();
+        steps += 1;
+        let page = loop {
+            match f.store.page(position, 700, 0, &mut gathering) {
+                Some(page) => break page,
+                None => steps += 1,
+            }
+        };
+        keys.extend(page.picked.iter().map(|(hash, _)| hash >> 40));
+        at = page.next;
+    }
+    assert!(keys.into_iter().eq(0..entries), "in order, each once");
+    let runs = entries.div_ceil(run::RUN_ENTRIES as u64);
+    let pages = runs * (run::RUN_ENTRIES as u64).div_ceil(700);
+    assert_eq!(steps, pages + runs * 2, "two steps more than its pages for each run");
+}
+
+#[test]
+fn what_is_put_in_while_a_run_is_gathered_is_in_it() {
+    let mut f = Fixture::new(usize::MAX >> 40, u64::MAX);
+    let entries = 2 * run::GATHER_VISITS as u64 - 10;
+    (0..entries).for_each(|key| f.insert(key * 2, 1, NEVER));
+    let mut gathering = Gathering::default();
+    assert!(f.store.page(0, 4, 0, &mut gathering).is_none(), "the first step ends inside the slab");
+    // One into a slot that was passed, one into a slot that is still to come, and one that goes again.
+    f.remove(2);
+    f.insert(1, 1, NEVER);
+    f.insert(3, 1, NEVER);
+    f.insert(5, 1, NEVER);
+    f.remove(5);
+    let page = f.store.page(0, 4, 0, &mut gathering).expect("the second step ends the walk");
+    assert_eq!(page.picked.iter().map(|(hash, _)| hash >> 40).collect::<Vec<_>>(), [0, 1, 3, 4]);
+}
+
+/// Two scans of one shard, each of whose steps undoes the other's, both come to an end.
+#[test]
+fn two_scans_of_a_large_shard_do_not_hold_each_other_up() {
+    let mut f = Fixture::new(usize::MAX >> 40, u64::MAX);
+    let entries = 5 * run::GATHER_VISITS as u64;
+    (0..entries).for_each(|key| f.insert(key, 1, NEVER));
+    let (mut one, mut other) = (Gathering::default(), Gathering::default());
+    let (low, high) = (0, Fixture::hash(entries - 10));
+    let (mut pages, mut turns) = (0, 0);
+    while pages < 2 {
+        pages += usize::from(f.store.page(high, 1, 0, &mut one).is_some());
+        pages += usize::from(f.store.page(low, 1, 0, &mut other).is_some());
+        turns += 1;
+        assert!(turns < 100);
+    }
+}
+
+#[test]
+fn a_run_that_nobody_reads_on_is_dropped_by_the_sweep() {
+    let mut f = Fixture::new(1000, u64::MAX);
+    (0..100).for_each(|key| f.insert(key, 1, NEVER));
+    f.page(0, 2);
+    assert!(!f.store.is_due(run::RUN_IDLE_MS - 1) && f.sweep(run::RUN_IDLE_MS - 1) && f.store.run.is_some());
+    assert!(f.store.is_due(run::RUN_IDLE_MS) && f.sweep(run::RUN_IDLE_MS) && f.store.run.is_none());
 }
 
 #[test]
