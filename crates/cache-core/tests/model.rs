@@ -29,6 +29,8 @@ enum Op {
     Clear,
     Scan(usize),
     Page(u8, usize),
+    Retain(u8, usize),
+    At(u8, bool),
 }
 
 fn expiry() -> impl Strategy<Value = Expiry> {
@@ -64,6 +66,8 @@ fn op(keys: u8) -> impl Strategy<Value = Op> {
         1 => Just(Op::Clear),
         1 => (1usize..6).prop_map(Op::Scan),
         3 => (0..keys, 1usize..6).prop_map(|(key, limit)| Op::Page(key, limit)),
+        1 => (0..keys, 1usize..6).prop_map(|(key, limit)| Op::Retain(key, limit)),
+        2 => (0..keys, any::<bool>()).prop_map(|(key, keep)| Op::At(key, keep)),
     ]
 }
 
@@ -191,6 +195,28 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
             assert!(listed.len() <= limit);
             assert!(listed.is_sorted_by_key(|item| item.0));
             assert_eq!(by_id(listed.iter().map(|item| item.2)), by_id(within(cache, model, lo, next)));
+        }
+        Op::Retain(key, limit) => {
+            let lo = cache.position(&key);
+            let mut gone = Vec::new();
+            let next = cache.retain(lo, limit, |item, _| {
+                gone.extend((item.key % 2 == 0).then_some(*item.key));
+                item.key % 2 == 1
+            });
+            for key in gone {
+                assert!(model.remove(key).is_some());
+            }
+            assert!(within(cache, model, lo, next).all(|value| model.key_of(value) % 2 == 1));
+        }
+        Op::At(key, keep) => {
+            let seen = cache.at(cache.position(&key), |place, _| {
+                let seen: Vec<_> = place.iter().map(|item| (*item.key, *item.value)).collect();
+                place.retain(|_| keep);
+                assert_eq!(place.is_vacant(), !keep || seen.is_empty());
+                seen
+            });
+            let expected = model.upsert(key, &if keep { Verdict::Keep } else { Verdict::Remove });
+            assert_eq!(seen, Vec::from_iter(expected.map(|value| (key, value))));
         }
     }
     true

@@ -160,3 +160,50 @@ fn a_scan_leaves_the_expired_out_and_shows_what_life_is_left() {
         cache.scan(0, 10, |page, ()| page.items.iter().map(|item| (*item.key, item.left)).collect());
     assert_eq!(left, HashMap::from([(2, Some(Duration::from_millis(20))), (3, None)]));
 }
+
+#[test]
+fn a_place_holds_the_live_entries_of_its_position_and_no_others() {
+    let clock = ManualClock::new();
+    let cache = Cache::<u64, u64>::builder()
+        .capacity(100)
+        .hasher(Placed)
+        .clock(clock.clone())
+        .build()
+        .expect("a right configuration");
+    // 40 and 41 share a position.
+    for key in [39, 40, 41, 42] {
+        cache.insert_with_expiry(key, key * 10, Expiry::After(Duration::from_millis(key)));
+    }
+    let seen = |position| {
+        cache.at(position, |place, ()| {
+            let mut seen: Vec<u64> = place.iter().map(|item| *item.key).collect();
+            assert_eq!(seen.is_empty(), place.is_vacant());
+            seen.sort_unstable();
+            seen
+        })
+    };
+    assert_eq!((seen(40), seen(41), seen(43)), (vec![40, 41], vec![], vec![]));
+    cache.at(40, |place, ()| place.retain(|item| *item.key == 41));
+    assert_eq!((seen(40), cache.peek(&40), cache.peek(&41)), (vec![41], None, Some(410)));
+    clock.advance(Duration::from_millis(41));
+    assert_eq!((seen(40), cache.stats().expirations), (vec![], 1), "what is over is given up on the way");
+    assert_eq!(cache.len(), 2, "39 was not met");
+}
+
+#[test]
+fn a_page_is_cleaned_under_one_lock() {
+    let cache =
+        Cache::<u64, u64>::builder().capacity(10_000).shards(4).build().expect("a right configuration");
+    (0..1_000).for_each(|key| {
+        cache.insert(key, 0);
+    });
+    let (mut at, mut shown) = (Some(0), 0);
+    while let Some(position) = at {
+        at = cache.retain(position, 64, |item, ()| {
+            shown += 1;
+            item.key % 3 != 0
+        });
+    }
+    assert_eq!((shown, cache.len(), cache.stats().removals), (1_000, 666, 334));
+    assert!(scan_keys(&cache, 64).iter().all(|(_, key)| key % 3 != 0));
+}

@@ -119,6 +119,12 @@ impl<K, V> Store<K, V> {
         None
     }
 
+    /// The slots of the entries at a position, live or not: nearly always at most one.
+    pub(crate) fn slots_at(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
+        let is_there = move |slot: &u32| self.slab[*slot as usize].as_ref().is_some_and(|e| e.hash == hash);
+        self.table.iter_hash(table_hash(hash)).copied().filter(is_there)
+    }
+
     #[inline]
     pub(crate) fn entry(&self, slot: u32) -> &Entry<K, V> {
         self.slab[slot as usize].as_ref().expect("a slot in the table or the order is occupied")
@@ -283,7 +289,7 @@ impl<K, V> Store<K, V> {
         }
     }
 
-    fn give_up(
+    pub(crate) fn give_up(
         &mut self,
         slot: u32,
         cause: Cause,

@@ -128,6 +128,10 @@ impl Model {
         live
     }
 
+    pub(crate) fn key_of(&self, value: Value) -> u8 {
+        self.order.iter().find(|held| held.value == value).expect("it is held").key
+    }
+
     fn write(&mut self, key: u8, at: Option<usize>, value: Value, expiry: Expiry) -> Option<Value> {
         let deadline = self.deadline(expiry, at.map(|at| self.order[at].deadline));
         let weight = value.weight.max(1);
