@@ -1,8 +1,16 @@
-//! A page of a scan in position order.
+//! What is at positions: a page of a scan, and a single place.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, Hash},
+    time::Duration,
+};
 
-use crate::{clock::left, shard::Store};
+use crate::{
+    Cache, Cause, Place, Sidecar,
+    clock::left,
+    departed::Departed,
+    shard::{Shard, Store},
+};
 
 /// One page of [`Cache::scan`](crate::Cache::scan), valid while its shard is locked.
 ///
@@ -31,6 +39,112 @@ pub struct ScanItem<'a, K, V> {
     pub value: &'a V,
     /// The lifetime that is left, `None` if the entry never expires.
     pub left: Option<Duration>,
+}
+
+impl<K, V, S, X> Cache<K, V, S, X>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+    X: Sidecar<K, V>,
+{
+    /// Gives the closure the live entries at one position, with the shard's sidecar at hand; it may take them out.
+    ///
+    /// A look-up for those who know a key by its [`position`](Self::position) alone: one lock, and no scan. Expired entries there
+    /// are first given to the sidecar as victims. Counts neither as a read nor as a use.
+    ///
+    /// The closure must be short and must not call back into the cache: that would deadlock.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", 1);
+    /// let position = cache.position("k");
+    /// cache.at(position, |place, ()| place.retain(|item| *item.value > 1));
+    /// assert!(cache.at(position, |place, ()| place.is_vacant()));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn at<R>(&self, position: u64, f: impl FnOnce(&mut Place<'_, K, V>, &mut X) -> R) -> R {
+        let inner = self.inner();
+        let now = inner.time.now();
+        let mut departed = Departed::new();
+        let answer = {
+            let mut guard = inner.lock(position);
+            let Shard { store, sidecar } = &mut *guard;
+            f(&mut Place::find(position, now, store, sidecar, &mut departed), sidecar)
+        };
+        inner.settle(&mut departed);
+        answer
+    }
+
+    /// One page of a walk over all live entries in the order of their positions, given to a closure under the shard's lock.
+    ///
+    /// A key's position is its hash; shards are contiguous ranges of positions. A page begins at `position`, holds the next
+    /// `limit` entries (0 is taken as 1) or fewer, never spans two shards, and never splits entries of equal position, for whose
+    /// sake it can be longer. Begin at 0 and go on with [`ScanPage::next`]: each entry that is there all the time is met exactly
+    /// once, whatever is written meanwhile.
+    ///
+    /// A page costs itself, and the first of about 16,384 entries a walk over its shard's slots beside, in steps of at most
+    /// 32,768 slots under the lock. For that long, and at most a second longer than pages are asked for, 16 bytes are kept for
+    /// each of those entries.
+    ///
+    /// The closure must be short and must not call back into the cache: that would deadlock.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(100).build()?;
+    /// (0..50).for_each(|n| { cache.insert(n, ()); });
+    /// let (mut at, mut seen) = (Some(0), 0);
+    /// while let Some(position) = at {
+    ///     at = cache.scan(position, 8, |page, ()| { seen += page.items.len(); page.next });
+    /// }
+    /// assert_eq!(seen, 50);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn scan<R>(&self, position: u64, limit: usize, f: impl FnOnce(ScanPage<'_, K, V>, &mut X) -> R) -> R {
+        let now = self.inner().time.now();
+        let (page, mut guard) = self.inner().page(position, limit, now);
+        let Shard { store, sidecar } = &mut *guard;
+        let items: Vec<_> = page.picked.iter().map(|&(at, slot)| store.item(at, slot, now)).collect();
+        let answer = f(ScanPage { items: &items, lo: position, next: page.next }, sidecar);
+        drop(items);
+        drop(guard);
+        answer
+    }
+
+    /// Takes out the entries of a page that the closure does not keep, as [`scan`](Self::scan) shows them and all under one lock.
+    /// Returns where to go on.
+    ///
+    /// The sidecar is not told, since it is at hand; the listener hears of each entry as [`Removed`](Cause::Removed), after the
+    /// lock. The closure must be short and must not call back into the cache: that would deadlock.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(100).build()?;
+    /// (0..50).for_each(|n| { cache.insert(n, ()); });
+    /// let mut at = Some(0);
+    /// while let Some(position) = at {
+    ///     at = cache.retain(position, 8, |item, ()| item.key % 2 == 0);
+    /// }
+    /// assert_eq!(cache.len(), 25);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn retain(
+        &self,
+        position: u64,
+        limit: usize,
+        mut keep: impl FnMut(ScanItem<'_, K, V>, &mut X) -> bool,
+    ) -> Option<u64> {
+        let now = self.inner().time.now();
+        let mut departed = Departed::new();
+        let (page, mut guard) = self.inner().page(position, limit, now);
+        let Shard { store, sidecar } = &mut *guard;
+        for &(at, slot) in &page.picked {
+            if !keep(store.item(at, slot, now), sidecar) {
+                let (key, value) = store.remove(slot);
+                departed.push(key, value, Cause::Removed);
+            }
+        }
+        drop(guard);
+        self.inner().settle(&mut departed);
+        page.next
+    }
 }
 
 impl<K, V> Store<K, V> {
