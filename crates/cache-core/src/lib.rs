@@ -50,7 +50,7 @@ pub use cache::Cache;
 pub use clock::{Clock, Expiry, ManualClock};
 pub use error::ConfigError;
 pub use place::Place;
-pub use scan::{ScanItem, ScanPage};
+pub use scan::{HOTTEST_VISITS_MAX, ScanItem, ScanPage};
 pub use shard::SECOND_CHANCES_MAX;
 pub use sidecar::{Cause, Sidecar};
 pub use stats::Stats;

@@ -1,4 +1,4 @@
-//! What is at positions: a page of a scan, and a single place.
+//! Many entries at once: a page of a scan, a single position, the hottest.
 
 use std::{
     hash::{BuildHasher, Hash},
@@ -11,6 +11,9 @@ use crate::{
     departed::Departed,
     shard::{Shard, Store},
 };
+
+/// How many entries of a shard [`Cache::hottest`] looks at.
+pub const HOTTEST_VISITS_MAX: usize = 2_048;
 
 /// One page of [`Cache::scan`](crate::Cache::scan), valid while its shard is locked.
 ///
@@ -144,6 +147,58 @@ where
         drop(guard);
         self.inner().settle(&mut departed);
         page.next
+    }
+
+    /// The most recently used entries, the hottest first, as the closure shows them; it may leave some out.
+    ///
+    /// About right rather than exact, at no cost for those who read and write. Each shard gives its share of `count` and a little
+    /// more, so a shard with less leaves the answer shorter. Entries that were used since they came to the hot end of their shard's
+    /// order come before those that were not, each in that order, the shards taking turns. No more than [`HOTTEST_VISITS_MAX`]
+    /// entries of a shard are looked at, from the hot end on. Counts neither as a read nor as a use.
+    ///
+    /// The closure must be short and must not call back into the cache: that would deadlock.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(100).build()?;
+    /// (0..50).for_each(|n| { cache.insert(n, ()); });
+    /// cache.get(&7);
+    /// assert_eq!(cache.hottest(2, |item| Some(*item.key)), [7, 49]);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn hottest<R>(&self, count: usize, mut f: impl FnMut(ScanItem<'_, K, V>) -> Option<R>) -> Vec<R> {
+        let even = count.div_ceil(self.shards());
+        // Hashes do not fill the shards quite evenly.
+        let share = (even + even / 4 + 4).min(count).min(HOTTEST_VISITS_MAX);
+        let now = self.inner().time.now();
+        let (mut used, mut unused) = (Vec::new(), Vec::new());
+        for shard in &self.inner().shards {
+            let store = &shard.0.lock().store;
+            let mut shown = |slots: Vec<u32>, most| -> Vec<R> {
+                let items = slots.into_iter().map(|slot| store.item(store.entry(slot).hash, slot, now));
+                items.filter_map(&mut f).take(most).collect()
+            };
+            let (marked, unmarked) = store.hottest(HOTTEST_VISITS_MAX, now);
+            let marked = shown(marked, share);
+            unused.push(shown(unmarked, share - marked.len()));
+            used.push(marked);
+        }
+        let mut hottest = in_turns(used);
+        hottest.extend(in_turns(unused));
+        hottest.truncate(count);
+        hottest
+    }
+}
+
+/// The first of each list, then the second of each, and so on.
+fn in_turns<R>(lists: Vec<Vec<R>>) -> Vec<R> {
+    let mut turns = Vec::with_capacity(lists.iter().map(Vec::len).sum());
+    let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+    loop {
+        let before = turns.len();
+        turns.extend(lists.iter_mut().filter_map(Iterator::next));
+        if turns.len() == before {
+            return turns;
+        }
     }
 }
 

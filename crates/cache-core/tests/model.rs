@@ -31,6 +31,7 @@ enum Op {
     Page(u8, usize),
     Retain(u8, usize),
     At(u8, bool),
+    Hottest(usize),
 }
 
 fn expiry() -> impl Strategy<Value = Expiry> {
@@ -68,6 +69,7 @@ fn op(keys: u8) -> impl Strategy<Value = Op> {
         3 => (0..keys, 1usize..6).prop_map(|(key, limit)| Op::Page(key, limit)),
         1 => (0..keys, 1usize..6).prop_map(|(key, limit)| Op::Retain(key, limit)),
         2 => (0..keys, any::<bool>()).prop_map(|(key, keep)| Op::At(key, keep)),
+        1 => (0usize..10).prop_map(Op::Hottest),
     ]
 }
 
@@ -217,6 +219,15 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
             });
             let expected = model.upsert(key, &if keep { Verdict::Keep } else { Verdict::Remove });
             assert_eq!(seen, Vec::from_iter(expected.map(|value| (key, value))));
+        }
+        Op::Hottest(count) => {
+            let hottest = cache.hottest(count, |item| Some(*item.value));
+            let expected = model.hottest();
+            if cache.shards() == 1 {
+                assert_eq!(hottest, expected[..count.min(expected.len())]);
+            } else {
+                assert!(hottest.iter().all(|value| expected.contains(value)));
+            }
         }
     }
     true

@@ -226,6 +226,13 @@ impl<K, V> Store<K, V> {
         old
     }
 
+    /// The slots of the live entries among the `visits` hottest, the hottest first: those with a mark, which were used since they
+    /// came there, and those without.
+    pub(crate) fn hottest(&self, visits: usize, now: u64) -> (Vec<u32>, Vec<u32>) {
+        let live = self.recency.hottest().take(visits).filter(|slot| self.entry(*slot).deadline > now);
+        live.partition(|slot| self.entry(*slot).marked)
+    }
+
     /// Sets a live entry's deadline and counts that as a use.
     pub(crate) fn touch(&mut self, slot: u32, deadline: u64) {
         self.due.note(deadline);

@@ -23,6 +23,11 @@ impl Recency {
         self.order.peek_lru().map(|(slot, ())| *slot)
     }
 
+    /// All slots, from the hottest to the coldest.
+    pub(crate) fn hottest(&self) -> impl Iterator<Item = u32> + '_ {
+        self.order.iter().map(|(slot, ())| *slot)
+    }
+
     /// Moves a slot to the hot end.
     pub(crate) fn promote(&mut self, slot: u32) {
         self.order.promote(&slot);

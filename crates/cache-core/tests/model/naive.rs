@@ -132,6 +132,14 @@ impl Model {
         self.order.iter().find(|held| held.value == value).expect("it is held").key
     }
 
+    /// Live values, those used since they came to the hot end first, and then the hotter.
+    pub(crate) fn hottest(&self) -> Vec<Value> {
+        let live = self.order.iter().rev().filter(|held| !self.is_over(held));
+        let (mut hottest, unmarked): (Vec<&Held>, Vec<&Held>) = live.partition(|held| held.marked);
+        hottest.extend(unmarked);
+        hottest.into_iter().map(|held| held.value).collect()
+    }
+
     fn write(&mut self, key: u8, at: Option<usize>, value: Value, expiry: Expiry) -> Option<Value> {
         let deadline = self.deadline(expiry, at.map(|at| self.order[at].deadline));
         let weight = value.weight.max(1);
