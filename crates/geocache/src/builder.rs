@@ -141,8 +141,8 @@ impl Builder {
         self
     }
 
-    /// The most keys remembered as gone, about 50 bytes each and at most 72. Default: `capacity`; where only `capacity_bytes` is set,
-    /// one for each KiB of it, at least 1,024 and at most 4 million.
+    /// The most keys remembered as gone, about 50 bytes each and at most 72. Default: `capacity`; where only
+    /// `capacity_bytes` is set, one for each KiB of it, at least 1,024 and at most 4 million.
     pub fn graves_max(mut self, graves: usize) -> Self {
         self.graves_max = Some(graves);
         self

@@ -191,7 +191,9 @@ impl NodeStore {
         let bar = shard.bar(slot.position, &key, live);
         let stamp = self.outbox.issue(wall_ms, key, Op::Put(value.clone()), previous);
         debug_assert!(bar.admits(stamp), "a bar that the clock was not shown: {bar:?} refuses {stamp}");
-        shard.guard.lift(slot.position);
+        if live.is_none() {
+            shard.guard.lift(slot.position);
+        }
         let stored = match live {
             Some(live) if live.shares_bytes(&value) => Stored::restamped(live, value, stamp),
             live => Stored::new(value, stamp, live),

@@ -139,9 +139,10 @@ impl Layout {
             builder = builder.clock(clock.clone());
         }
         let cache = builder.build()?;
-        // How many shards there are is known only now; nothing was buried yet.
-        let graves_max = self.graves_max.div_ceil(cache.shards());
-        cache.with_sidecars(|shard| shard.guard = Guard::new(graves_max));
+        // How many shards there are is known only now; nothing was buried yet. Shares add up to the bound.
+        let (even, rest) = (self.graves_max / cache.shards(), self.graves_max % cache.shards());
+        let mut shares = (0..).map(|index| even + usize::from(index < rest));
+        cache.with_sidecars(|shard| shard.guard = Guard::new(shares.next().unwrap_or(even)));
         Ok(cache)
     }
 }

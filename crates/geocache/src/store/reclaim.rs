@@ -9,8 +9,6 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use bytes::Bytes;
-use cache_core::Verdict;
 use tokio::runtime::Handle;
 
 use super::NodeStore;
@@ -69,17 +67,7 @@ impl NodeStore {
     }
 
     fn reclaim_page(&self, position: u64) -> Option<u64> {
-        let (dead, next) = self.cache.scan(position, PAGE_ENTRIES, |page, _| {
-            let hidden = page.items.iter().filter(|item| !self.is_visible(item.key, item.value));
-            (hidden.map(|item| item.key.clone()).collect::<Vec<Bytes>>(), page.next)
-        });
-        for key in dead {
-            self.cache.upsert(&key[..], Bytes::copy_from_slice, |slot, _| {
-                let is_hidden = slot.value.is_some_and(|live| !self.is_visible(&key, live));
-                (if is_hidden { Verdict::Remove } else { Verdict::Keep }, ())
-            });
-        }
-        next
+        self.cache.retain(position, PAGE_ENTRIES, |item, _| self.is_visible(item.key, item.value))
     }
 }
 

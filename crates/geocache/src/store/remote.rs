@@ -8,6 +8,7 @@ use replication::{
     Op, Record, Stamp, Ttl, Value,
     message::{Bar, Grave},
     replica::{Known, Merged, Now, Samples, Store, StorePage, judge},
+    wire,
 };
 
 use super::{NodeStore, Shard, expiry, whole_ms};
@@ -16,9 +17,8 @@ use crate::value::Stored;
 /// Entries looked at under one hold of a shard's lock.
 const PAGE_ENTRIES: usize = 1024;
 
-/// What a record and a grave take of a page's budget beside key and value.
-const RECORD_BYTES: usize = 64;
-const GRAVE_BYTES: usize = 24;
+/// No record takes less of a page's budget than this.
+const RECORD_BYTES_LEAST: usize = 64;
 
 impl Store for NodeStore {
     fn merge(&self, record: &Record, left: Option<Duration>) -> Merged {
@@ -42,7 +42,9 @@ impl Store for NodeStore {
                 shard.guard.bury(slot.position, Bar::above(record.stamp));
                 return (Verdict::Remove, Merged::Applied);
             };
-            shard.guard.lift(slot.position);
+            if live.is_none() {
+                shard.guard.lift(slot.position);
+            }
             let stored = Stored::new(value, record.stamp, live);
             (Verdict::Replace(Arc::new(stored), expiry(left)), Merged::Applied)
         })
@@ -59,20 +61,26 @@ impl Store for NodeStore {
 
     fn bury(&self, grave: Grave) -> Merged {
         self.outbox.clock().observe(grave.bar.stamp.hlc);
-        let dead: Vec<Bytes> = self.cache.scan(grave.position, 1, |page, shard| {
-            let here = page.items.iter().take_while(|item| item.position == grave.position);
-            let mut live = here.peekable();
-            if live.peek().is_none() {
+        self.cache.at(grave.position, |place, shard| {
+            if place.is_vacant() {
                 shard.guard.learn(grave.position, grave.bar);
+                return Merged::Older;
             }
-            live.filter(|item| !grave.bar.admits(item.value.stamp)).map(|item| item.key.clone()).collect()
-        });
-        let dropped = dead.iter().filter(|key| self.drop_below(key, grave.bar, grave.bar)).count();
-        if dropped > 0 { Merged::Applied } else { Merged::Older }
+            let mut merged = Merged::Older;
+            place.retain(|item| {
+                let stays = grave.bar.admits(item.value.stamp);
+                if !stays {
+                    shard.guard.bury(grave.position, grave.bar);
+                    merged = Merged::Applied;
+                }
+                stays
+            });
+            merged
+        })
     }
 
     fn page(&self, position: u64, budget_bytes: usize, mono_ms: u64) -> StorePage {
-        let entries = (budget_bytes / RECORD_BYTES).clamp(1, PAGE_ENTRIES);
+        let entries = (budget_bytes / RECORD_BYTES_LEAST).clamp(1, PAGE_ENTRIES);
         self.cache.scan(position, entries, |page, shard| self.lay_page(&page, shard, budget_bytes, mono_ms))
     }
 
@@ -85,13 +93,15 @@ impl Store for NodeStore {
         let within = |position: u64| hi.is_none_or(|hi| position < hi);
         let mut next = Some(lo);
         while let Some(position) = next.filter(|position| within(*position)) {
-            let dead: Vec<Bytes>;
-            (dead, next) = self.cache.scan(position, PAGE_ENTRIES, |page, _| {
-                let below =
-                    page.items.iter().filter(|item| within(item.position) && !below.admits(item.value.stamp));
-                (below.filter(|item| !keep(item.position)).map(|item| item.key.clone()).collect(), page.next)
+            next = self.cache.retain(position, PAGE_ENTRIES, |item, shard| {
+                let stamp = item.value.stamp;
+                let stays = !within(item.position) || below.admits(stamp) || keep(item.position);
+                if !stays {
+                    shard.guard.evicted(item.position, stamp);
+                    swept += 1;
+                }
+                stays
             });
-            swept += dead.iter().filter(|key| self.sweep_one(key, below)).count();
         }
         swept
     }
@@ -115,14 +125,13 @@ impl Store for NodeStore {
     }
 
     fn known(&self, position: u64) -> Known {
-        self.cache.scan(position, 1, |page, shard| {
-            let mut here = page.items.iter().take_while(|item| item.position == position).peekable();
-            if here.peek().is_none() {
+        self.cache.at(position, |place, shard| {
+            if place.is_vacant() {
                 let (grave, bar) = (shard.guard.grave(position), shard.guard.bar(position, None));
                 return Known { live: None, grave, bar };
             }
             let mut known = Known::default();
-            for item in here {
+            for item in place.iter() {
                 known.bar = known.bar.max(shard.bar(position, item.key, Some(item.value)));
                 if self.is_visible(item.key, item.value) {
                     known.live = known.live.max(Some(item.value.stamp));
@@ -133,15 +142,25 @@ impl Store for NodeStore {
     }
 
     fn at(&self, position: u64, mono_ms: u64) -> Vec<Record> {
-        self.cache.scan(position, 1, |page, _| {
-            let here = page.items.iter().take_while(|item| item.position == position);
-            let visible = here.filter(|item| self.is_visible(item.key, item.value));
+        self.cache.at(position, |place, _| {
+            let visible = place.iter().filter(|item| self.is_visible(item.key, item.value));
             visible.map(|item| record(item.key, item.value, item.left, mono_ms)).collect()
         })
     }
 
-    fn hottest(&self, _budget_bytes: usize, _mono_ms: u64) -> Vec<Record> {
-        Vec::new()
+    fn hottest(&self, budget_bytes: usize, mono_ms: u64) -> Vec<Record> {
+        let hottest = self.cache.hottest(budget_bytes / RECORD_BYTES_LEAST, |item| {
+            let is_visible = self.is_visible(item.key, item.value);
+            is_visible.then(|| record(item.key, item.value, item.left, mono_ms))
+        });
+        let mut bytes = 0;
+        let fits = |record: &Record| {
+            let more = wire::record_bytes_max(record);
+            let fits = bytes + more <= budget_bytes;
+            bytes += if fits { more } else { 0 };
+            fits
+        };
+        hottest.into_iter().filter(fits).collect()
     }
 
     fn record(&self, key: &[u8], mono_ms: u64) -> Option<Record> {
@@ -155,29 +174,6 @@ impl Store for NodeStore {
 }
 
 impl NodeStore {
-    /// Drops a live record that is not admitted by `below`, leaving a grave at `bar`. It is judged anew, since it may
-    /// have changed since it was found.
-    fn drop_below(&self, key: &[u8], below: Bar, bar: Bar) -> bool {
-        self.cache.upsert(key, Bytes::copy_from_slice, |slot, shard| {
-            if slot.value.is_some_and(|live| below.admits(live.stamp)) {
-                return (Verdict::Keep, false);
-            }
-            shard.guard.bury(slot.position, bar);
-            (Verdict::Remove, slot.value.is_some())
-        })
-    }
-
-    /// Drops a live record below a bar as if it had been evicted.
-    fn sweep_one(&self, key: &[u8], below: Bar) -> bool {
-        self.cache.upsert(key, Bytes::copy_from_slice, |slot, shard| match slot.value {
-            Some(live) if !below.admits(live.stamp) => {
-                shard.guard.evicted(slot.position, live.stamp);
-                (Verdict::Remove, true)
-            }
-            _ => (Verdict::Keep, false),
-        })
-    }
-
     /// Walks live records and graves side by side, in position order, until the budget is spent. A position is never
     /// split over two pages.
     fn lay_page(
@@ -187,32 +183,34 @@ impl NodeStore {
         budget_bytes: usize,
         mono_ms: u64,
     ) -> StorePage {
-        let mut buried = shard.guard.graves_in(page.lo, page.next);
-        buried.sort_unstable_by_key(|grave| grave.position);
-        let mut buried = buried.into_iter().peekable();
+        let is_within = |grave: &Grave| page.next.is_none_or(|next| grave.position < next);
+        let mut buried = shard.guard.graves_from(page.lo).take_while(is_within).peekable();
         let mut items = page.items.iter().peekable();
         let mut laid = StorePage { hi: page.next, floor: shard.guard.floor(page.lo), ..StorePage::default() };
         let mut bytes = 0;
         loop {
             let nearest = [items.peek().map(|item| item.position), buried.peek().map(|grave| grave.position)];
             let Some(position) = nearest.into_iter().flatten().min() else { return laid };
-            let here = items.clone().take_while(|item| item.position == position);
-            let size: usize = here.map(|item| RECORD_BYTES + item.key.len() + item.value.bytes.len()).sum();
-            // A page always takes one position; with one more beside it, the longest value would fit no frame.
-            if bytes > 0 && bytes + size.max(GRAVE_BYTES) > budget_bytes {
-                laid.hi = Some(position);
-                return laid;
-            }
+            let (records, graves, before) = (laid.records.len(), laid.graves.len(), bytes);
             while let Some(item) = items.next_if(|item| item.position == position) {
                 if self.is_visible(item.key, item.value) {
-                    bytes += RECORD_BYTES + item.key.len() + item.value.bytes.len();
-                    laid.records.push(record(item.key, item.value, item.left, mono_ms));
+                    let record = record(item.key, item.value, item.left, mono_ms);
+                    bytes += wire::record_bytes_max(&record);
+                    laid.records.push(record);
                     laid.positions.push(position);
                 }
             }
             while let Some(grave) = buried.next_if(|grave| grave.position == position) {
-                bytes += GRAVE_BYTES;
+                bytes += StorePage::GRAVE_BYTES;
                 laid.graves.push(grave);
+            }
+            // A page always takes one position; with one more beside it, the longest value would fit no frame.
+            if before > 0 && bytes > budget_bytes {
+                laid.records.truncate(records);
+                laid.positions.truncate(records);
+                laid.graves.truncate(graves);
+                laid.hi = Some(position);
+                return laid;
             }
         }
     }

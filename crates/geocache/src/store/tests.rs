@@ -6,6 +6,7 @@ use replication::{
     Hlc, Op, Origin, Record, Stamp, Ttl, Value,
     message::Grave,
     replica::{Merged, Store, StorePage},
+    wire,
 };
 
 use super::*;
@@ -269,12 +270,7 @@ fn pages_hold_live_records_and_graves_and_keep_to_the_budget() {
     assert!(pages.len() > 40, "{}", pages.len());
     let mut lo = 0;
     for page in &pages {
-        let record = |record: &Record| match &record.op {
-            Op::Put(value) => 64 + record.key.len() + value.bytes.len(),
-            _ => unreachable!("a page holds puts"),
-        };
-        let weight = page.records.iter().map(record).sum::<usize>() + 24 * page.graves.len();
-        assert!(weight <= 1_000, "{weight}");
+        assert_eq!(page.clone().within(1_000), *page);
         let graves = page.graves.iter().map(|grave| grave.position);
         for position in page.positions.iter().copied().chain(graves) {
             assert!(position >= lo && page.hi.is_none_or(|hi| position < hi));
@@ -286,6 +282,44 @@ fn pages_hold_live_records_and_graves_and_keep_to_the_budget() {
     assert_eq!(pages.iter().map(|page| page.graves.len()).sum::<usize>(), 500);
     // A budget that holds nothing still moves on.
     assert!(store.page(0, 0, 1_000).hi > Some(0));
+}
+
+#[test]
+fn what_is_hidden_behind_a_barrier_takes_no_place_in_a_page() {
+    let store = store(2_000, 100);
+    for n in 0..100 {
+        store.merge(&put(&format!("a{n}"), "v", stamp(1, 7)), FOREVER);
+    }
+    // Raised without the reclaiming walk, as in the moment before it.
+    store.barriers.raise(b"", stamp(5, 7));
+    store.merge(&put("b", "v", stamp(9, 7)), FOREVER);
+    let pages = pages(&store, 10_000);
+    assert_eq!(pages.iter().map(|page| page.records.len()).sum::<usize>(), 1);
+    assert_eq!(pages.len(), store.cache.shards(), "a hundred records would not fit");
+    assert_eq!(store.hottest(1_000, 0).len(), 1);
+}
+
+#[test]
+fn the_hottest_come_first_and_keep_to_the_budget() {
+    let store = store(10_000, 100);
+    for n in 0..5_000 {
+        store.merge(&put(&format!("cold{n}"), "v", stamp(1, 7)), FOREVER);
+    }
+    store.merge(&put("long", &"x".repeat(5_000), stamp(1, 7)), FOREVER);
+    let hot: Vec<String> =
+        (0..20).map(|n| format!("cold{}", 4_999 - n * 7)).chain(["long".to_owned()]).collect();
+    for key in &hot {
+        store.read(key.as_bytes(), |_, _| ()).expect("held");
+    }
+    let hottest = store.hottest(4_000, 1_000);
+    let used: usize = hottest.iter().map(wire::record_bytes_max).sum();
+    assert!((3_800..=4_000).contains(&used), "{used}");
+    let keys: Vec<&[u8]> = hottest.iter().map(|record| &record.key[..]).collect();
+    assert!(keys.iter().all(|key| *key != b"long"), "what does not fit is left out");
+    for key in &hot[..20] {
+        assert!(keys.contains(&key.as_bytes()), "{key}");
+    }
+    assert_eq!((store.stats().hits, store.hottest(0, 1_000).len()), (21, 0));
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub struct StorePage {
 
 impl StorePage {
     /// About how many bytes a grave takes in a frame.
-    const GRAVE_BYTES: usize = 28;
+    pub const GRAVE_BYTES: usize = 28;
 
     /// Ends the page earlier if its records and graves together pass `budget_bytes`, but keeps at least one of them.
     /// What shares a position stays together.
