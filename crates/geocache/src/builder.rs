@@ -16,7 +16,7 @@ use replication::{
 use crate::{
     error::BuildError,
     node::{GeoCache, Node, Replication},
-    store::{ENTRY_OVERHEAD_BYTES, Layout, NodeStore},
+    store::{ENTRY_OVERHEAD_BYTES, Layout, NodeStore, Time},
     value::Codec,
 };
 
@@ -294,6 +294,7 @@ impl Builder {
             default_ttl: self.default_ttl,
             graves_max: self.graves_max.or(capacity).unwrap_or_else(by_bytes),
             clock: self.clock.clone(),
+            time: Time::Process,
         }
     }
 

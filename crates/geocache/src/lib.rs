@@ -35,6 +35,8 @@ mod cluster;
 mod error;
 mod node;
 mod read;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod stats;
 mod store;
 mod value;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cache_core::{Expiry, Slot, Verdict};
 use replication::{Op, Stamp, Ttl, Value, message::Bar};
 
-use super::{NodeStore, Outcome, Shard, expiry, mono_ms, wall_ms, whole_ms};
+use super::{NodeStore, Outcome, Shard, expiry, whole_ms};
 use crate::value::{Codec, Stored};
 
 /// What must hold for a change to be made.
@@ -62,7 +62,7 @@ impl Condition {
 impl NodeStore {
     /// Stores a value if the condition holds.
     pub(crate) fn put(&self, key: &[u8], payload: Payload, life: Life, condition: Condition) -> Outcome {
-        let wall_ms = wall_ms();
+        let wall_ms = self.time.wall_ms();
         let outcome = self.change(key, |store, slot, shard| {
             let live = slot.value.filter(|live| store.is_visible(key, live));
             if let Some(refusal) = condition.refuses(live.map(|live| &**live)) {
@@ -70,7 +70,12 @@ impl NodeStore {
             }
             let life = store.resolve(life, slot.left, live.is_some());
             let previous = condition.previous(live.map(|live| &**live));
-            store.store(key, &slot, shard, payload, life, previous, wall_ms)
+            let (verdict, stamp) = store.store(key, &slot, shard, payload, life, previous, wall_ms);
+            let cas = match &verdict {
+                Verdict::Replace(stored, _) => stored.cas,
+                _ => stamp.hlc.0,
+            };
+            (verdict, Outcome::Done { cas })
         });
         if matches!(outcome, Outcome::Done { .. }) {
             self.writes.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +85,7 @@ impl NodeStore {
 
     /// Gives the value a new life: the same value under a new stamp. Returns what it is now.
     pub(crate) fn touch(&self, key: &[u8], life: Life) -> Option<(Arc<Stored>, Option<Duration>)> {
-        let wall_ms = wall_ms();
+        let wall_ms = self.time.wall_ms();
         let touched = self.change(key, |store, slot, shard| {
             let Some(live) = slot.value.filter(|live| store.is_visible(key, live)) else {
                 return (Verdict::Keep, None);
@@ -104,7 +109,7 @@ impl NodeStore {
     /// Removes a key if the condition holds. The remove is replicated even where this node holds nothing, since another
     /// one may; what comes back then is [`Outcome::Missing`].
     pub(crate) fn remove(&self, key: &[u8], condition: Condition) -> Outcome {
-        let wall_ms = wall_ms();
+        let wall_ms = self.time.wall_ms();
         let outcome = self.change(key, |store, slot, shard| {
             let live = slot.value.filter(|live| store.is_visible(key, live)).map(|live| &**live);
             if let Some(refusal) = condition.refuses(live) {
@@ -121,11 +126,18 @@ impl NodeStore {
     }
 
     /// Forgets everything in a namespace, here and, one record later, everywhere.
-    pub(crate) fn clear_stamped(&self, namespace: &[u8]) {
-        let issue = || self.outbox.issue(wall_ms(), Bytes::copy_from_slice(namespace), Op::Clear, None);
-        if self.barriers.raise_with(namespace, issue) {
+    /// Nothing, where an equal or newer one is known.
+    pub(crate) fn clear_stamped(&self, namespace: &[u8]) -> Option<Stamp> {
+        let wall_ms = self.time.wall_ms();
+        let mut issued = None;
+        let is_news = self.barriers.raise_with(namespace, || {
+            let stamp = self.outbox.issue(wall_ms, Bytes::copy_from_slice(namespace), Op::Clear, None);
+            *issued.insert(stamp)
+        });
+        if is_news {
             self.start_reclaim();
         }
+        issued.filter(|_| is_news)
     }
 
     /// Gives a live value a new stamp, with what is left of its life, if it is still the one stamped `stamp`.
@@ -139,7 +151,7 @@ impl NodeStore {
         })
     }
 
-    fn change<R>(
+    pub(super) fn change<R>(
         &self,
         key: &[u8],
         change: impl FnOnce(&Self, Slot<'_, Arc<Stored>>, &mut Shard) -> (Verdict<Arc<Stored>>, R),
@@ -149,7 +161,12 @@ impl NodeStore {
 
     /// How long the value lives, as it travels and as the map takes it. A kept life keeps its deadline rather than
     /// starting anew with what is left, which would cut it by a tick each time.
-    fn resolve(&self, life: Life, left: Option<Duration>, is_live: bool) -> (Option<Duration>, Expiry) {
+    pub(super) fn resolve(
+        &self,
+        life: Life,
+        left: Option<Duration>,
+        is_live: bool,
+    ) -> (Option<Duration>, Expiry) {
         let life = match life {
             Life::Keep if is_live => return (left, Expiry::Keep),
             Life::Default | Life::Keep => self.default_ttl,
@@ -164,7 +181,7 @@ impl NodeStore {
         clippy::too_many_arguments,
         reason = "one call deep; a struct for it would be built once and taken apart once"
     )]
-    fn store(
+    pub(super) fn store(
         &self,
         key: &[u8],
         slot: &Slot<'_, Arc<Stored>>,
@@ -173,18 +190,18 @@ impl NodeStore {
         (left, expiry): (Option<Duration>, Expiry),
         previous: Option<Stamp>,
         wall_ms: u64,
-    ) -> (Verdict<Arc<Stored>>, Outcome) {
+    ) -> (Verdict<Arc<Stored>>, Stamp) {
         let left_ms = left.map(whole_ms);
         if left_ms == Some(0) {
             let stamp = self.remove_stamped(key, slot, shard, previous, wall_ms);
-            return (Verdict::Remove, Outcome::Done { cas: stamp.hlc.0 });
+            return (Verdict::Remove, stamp);
         }
         let value = Value {
             bytes: payload.bytes,
             flags: payload.flags,
             codec: payload.codec.number(),
             cas: None,
-            ttl: left_ms.map(|left_ms| Ttl { left_ms, born_ms: mono_ms() }),
+            ttl: left_ms.map(|left_ms| Ttl { left_ms, born_ms: self.time.mono_ms() }),
         };
         let key = Bytes::copy_from_slice(key);
         let live = slot.value.map(|live| &**live);
@@ -198,11 +215,10 @@ impl NodeStore {
             Some(live) if live.shares_bytes(&value) => Stored::restamped(live, value, stamp),
             live => Stored::new(value, stamp, live),
         };
-        let cas = stored.cas;
-        (Verdict::Replace(Arc::new(stored), expiry), Outcome::Done { cas })
+        (Verdict::Replace(Arc::new(stored), expiry), stamp)
     }
 
-    fn remove_stamped(
+    pub(super) fn remove_stamped(
         &self,
         key: &[u8],
         slot: &Slot<'_, Arc<Stored>>,

@@ -12,8 +12,11 @@
 mod local;
 mod reclaim;
 mod remote;
+#[cfg(any(test, feature = "sim"))]
+mod sim;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::{
     sync::{
@@ -26,7 +29,6 @@ use std::{
 use bytes::Bytes;
 use cache_core::{Cache, Cause, Expiry, Sidecar};
 use replication::{
-    WallClock,
     message::Bar,
     replica::{Barriers, Guard, Outbox},
     wire::KeyHasher,
@@ -34,6 +36,7 @@ use replication::{
 
 pub(crate) use local::{Condition, Life, Payload};
 use reclaim::Reclaim;
+pub(crate) use time::Time;
 
 use crate::{stats::Stats, value::Stored};
 
@@ -53,15 +56,19 @@ pub(crate) struct Layout {
     pub(crate) default_ttl: Option<Duration>,
     pub(crate) shards: Option<usize>,
     pub(crate) graves_max: usize,
+    /// By what values expire, and by what writes are stamped.
     pub(crate) clock: Option<cache_core::Clock>,
+    pub(crate) time: Time,
 }
 
 /// The records of one node.
-pub(crate) struct NodeStore {
+#[cfg_attr(not(feature = "sim"), expect(unreachable_pub, reason = "simulations alone name it"))]
+pub struct NodeStore {
     cache: Cache<Bytes, Arc<Stored>, KeyHasher, Shard>,
     barriers: Arc<Barriers>,
     outbox: Arc<Outbox>,
     default_ttl: Option<Duration>,
+    time: Time,
     /// Reads that found an entry behind a barrier: the map counted them as hits, and they are misses.
     hidden_reads: AtomicU64,
     writes: AtomicU64,
@@ -156,6 +163,7 @@ impl NodeStore {
             barriers,
             outbox,
             default_ttl: layout.default_ttl,
+            time: layout.time.clone(),
             hidden_reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             removes: AtomicU64::new(0),
@@ -220,14 +228,4 @@ fn expiry(left: Option<Duration>) -> Expiry {
 
 fn whole_ms(life: Duration) -> u64 {
     u64::try_from(life.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The wall clock that the process shares, in milliseconds since the Unix epoch.
-pub(crate) fn wall_ms() -> u64 {
-    WallClock::shared().now_ms()
-}
-
-/// The clock of lives that the process shares, in milliseconds.
-pub(crate) fn mono_ms() -> u64 {
-    WallClock::shared().mono_ms()
 }

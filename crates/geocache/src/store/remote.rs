@@ -15,7 +15,7 @@ use super::{NodeStore, Shard, expiry, whole_ms};
 use crate::value::Stored;
 
 /// Entries looked at under one hold of a shard's lock.
-const PAGE_ENTRIES: usize = 1024;
+pub(super) const PAGE_ENTRIES: usize = 1024;
 
 /// No record takes less of a page's budget than this.
 const RECORD_BYTES_LEAST: usize = 64;

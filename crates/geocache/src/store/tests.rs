@@ -24,6 +24,7 @@ fn layout(capacity: usize, graves_max: usize) -> Layout {
         default_ttl: None,
         graves_max,
         clock: Some(ManualClock::new().into()),
+        time: Time::Process,
     }
 }
 
