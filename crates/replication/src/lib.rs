@@ -11,7 +11,7 @@
 //! | `contract` (feature) | the clauses that every transport keeps; hold your own to them |
 //! | [`wire`], [`message`] | the bytes of a frame, and what frames say |
 //! | [`replica`] | the protocol: a pure core that is told the time and what arrived, and says what to send |
-//! | [`driver`] | runs a replica on a transport: one tokio task per node |
+//! | [`driver`] | runs a replica on a transport: one tokio task per node; answers who has a write, and waits for one |
 //! | `sim` (feature) | a cluster in virtual time: rehearse an outage in a unit test |
 //!
 //! A transport is usable without a cache behind it; a replica needs only a [`replica::Store`].

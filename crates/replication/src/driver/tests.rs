@@ -1,6 +1,13 @@
+//! The driver on transports that fail, and what callers are told.
+
+mod close;
+mod faults;
+mod waits;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use mockall::{Sequence, mock};
 use parking_lot::Mutex;
 
@@ -8,9 +15,11 @@ use super::*;
 use crate::{
     memory::Hub,
     message::Message,
-    node::NodeId,
+    node::{NodeId, Origin, Stream},
     record::{Op, Value},
+    replica::{Failure, Token},
     sim::{MapStore, Rules, SimStore, StoreSettings},
+    transport::{Delivery, Destination, Health, Subscription},
     wire,
 };
 
@@ -76,10 +85,10 @@ fn store(outbox: &Arc<Outbox>) -> Arc<MapStore> {
 }
 
 impl Running {
-    fn put(&self, key: &str) {
+    fn put(&self, key: &str) -> Token {
         let value = Value { bytes: Bytes::from_static(b"v"), ..Value::default() };
         self.store.set_now(now());
-        self.store.write(key.as_bytes(), Op::Put(value));
+        self.outbox.token(self.store.write(key.as_bytes(), Op::Put(value)))
     }
 
     async fn until(&self, what: &str, mut is_so: impl FnMut(&Self, &Status) -> bool) {
@@ -235,26 +244,94 @@ async fn a_transport_of_another_node_is_refused() {
     assert!(matches!(error, StartError::OtherNode { .. }), "{error}");
 }
 
-/// A transport whose publishes never resolve.
-struct Stalled {
+/// What becomes of one publish.
+#[derive(Debug, Clone)]
+enum Fate {
+    Now(Result<(), TransportError>),
+    After(Duration, Result<(), TransportError>),
+    Never,
+}
+
+type Script = Box<dyn Fn(usize, &Bytes) -> Fate + Send + Sync>;
+
+/// A transport of `us-east` that does with each publish what its script says of the publish's number, from 0, and
+/// frame, and notes what it was given and what it accepted.
+struct Scripted {
     node: NodeId,
     health: watch::Sender<Health>,
+    script: Script,
+    /// The keys of the frames of records, and whether they were accepted, one entry a publish, when it was made.
+    given: Mutex<Vec<String>>,
+    accepted: Mutex<Vec<String>>,
     publishes: AtomicUsize,
+    opened: AtomicUsize,
+    /// Whether each subscription ends as soon as it was opened.
+    ends: bool,
+}
+
+struct Ended;
+
+#[async_trait]
+impl Subscription for Ended {
+    async fn next(&mut self) -> Option<Delivery> {
+        None
+    }
+}
+
+impl Scripted {
+    fn new(script: impl Fn(usize, &Bytes) -> Fate + Send + Sync + 'static) -> Self {
+        Self {
+            node: node("us-east"),
+            health: watch::Sender::new(Health::Connected),
+            script: Box::new(script),
+            given: Mutex::default(),
+            accepted: Mutex::default(),
+            publishes: AtomicUsize::new(0),
+            opened: AtomicUsize::new(0),
+            ends: false,
+        }
+    }
+
+    fn given(&self) -> Vec<String> {
+        self.given.lock().clone()
+    }
+
+    fn accepted(&self) -> Vec<String> {
+        self.accepted.lock().clone()
+    }
+
+    fn connect(&self, is_up: bool) {
+        let down = Health::Connecting { since: std::time::Instant::now(), last_error: None };
+        self.health.send_replace(if is_up { Health::Connected } else { down });
+    }
 }
 
 #[async_trait]
-impl Transport for Stalled {
+impl Transport for Scripted {
     fn node(&self) -> &NodeId {
         &self.node
     }
 
-    async fn publish(&self, _to: Destination, _frame: Bytes) -> Result<(), TransportError> {
-        self.publishes.fetch_add(1, Ordering::Relaxed);
-        std::future::pending().await
+    async fn publish(&self, _to: Destination, frame: Bytes) -> Result<(), TransportError> {
+        let number = self.publishes.fetch_add(1, Ordering::Relaxed);
+        self.given.lock().extend(keys(&frame));
+        let result = match (self.script)(number, &frame) {
+            Fate::Now(result) => result,
+            Fate::After(wait, result) => {
+                tokio::time::sleep(wait).await;
+                result
+            }
+            Fate::Never => std::future::pending().await,
+        };
+        if result.is_ok() {
+            self.accepted.lock().extend(keys(&frame));
+        }
+        result
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, TransportError> {
-        Ok(Box::new(Silent))
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(if self.ends { Box::new(Ended) } else { Box::new(Silent) })
     }
 
     fn health(&self) -> watch::Receiver<Health> {
@@ -262,20 +339,28 @@ impl Transport for Stalled {
     }
 
     async fn close(&self) -> Result<(), TransportError> {
-        std::future::pending().await
+        Ok(())
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stalled_transport_holds_no_more_than_the_window_and_the_end_says_what_stayed() {
-    let health = watch::Sender::new(Health::Connected);
-    let transport = Arc::new(Stalled { node: node("us-east"), health, publishes: AtomicUsize::new(0) });
-    let here = run("us-east", Arc::clone(&transport) as Arc<dyn Transport>, |_| ()).await;
-    // Each beat takes a place in the window; then nothing leaves any more.
-    here.until("the window is full", |_, _| transport.publishes.load(Ordering::Relaxed) == 4).await;
-    here.put("a");
-    here.put("b");
-    let closed = here.handle.close(Duration::from_secs(2)).await;
-    assert_eq!(closed, Closed { unsent_records: 2, unconfirmed_frames: 4 });
-    assert_eq!(transport.publishes.load(Ordering::Relaxed), 4);
+/// The token of a node that nobody here has heard of.
+fn unheard() -> Token {
+    Token { stream: Stream { origin: Origin(1), epoch: 1 }, hlc: Hlc(1) }
+}
+
+fn unavailable() -> Result<(), TransportError> {
+    Err(TransportError::Unavailable { reason: "a fault".into() })
+}
+
+fn refused() -> Result<(), TransportError> {
+    Err(TransportError::Refused { reason: "a nack".into() })
+}
+
+/// Runs `us-east` on a scripted transport, almost without heartbeats, so that the script's numbers are those of records.
+async fn run_scripted(transport: &Arc<Scripted>) -> Running {
+    let quiet = |config: &mut NodeConfig| config.replica.beat_ms = u64::MAX / 4;
+    let running = run("us-east", Arc::clone(transport) as Arc<dyn Transport>, quiet).await;
+    let first_beat = |_: &Running, _: &Status| transport.publishes.load(Ordering::Relaxed) == 1;
+    running.until("the first beat has left", first_beat).await;
+    running
 }

@@ -66,6 +66,7 @@ use bytes::Bytes;
 use self::rules::Rules;
 #[cfg(any(test, feature = "sim"))]
 pub use self::rules::Rules;
+pub(crate) use self::session::Claim;
 pub use self::{
     barrier::{Barriers, NAMESPACES_MAX},
     config::ReplicaConfig,
@@ -149,6 +150,8 @@ pub struct Replica<S> {
     numbered: Hlc,
     /// Every own change with a clock up to this one was numbered, or superseded by one that was.
     complete: Hlc,
+    /// The clock of the newest own change that was numbered and never sent.
+    skipped: Hlc,
     streams: BTreeMap<Stream, StreamState>,
     peers: BTreeMap<Origin, Peer>,
     job: Option<Job>,
@@ -192,6 +195,7 @@ impl<S: Store> Replica<S> {
             ring: Ring::new(config.ring_bytes_max),
             numbered: Hlc(0),
             complete: Hlc(0),
+            skipped: Hlc(0),
             streams: BTreeMap::new(),
             peers: BTreeMap::new(),
             job: None,
@@ -330,6 +334,7 @@ impl<S: Store> Replica<S> {
         if batch.skipped > 0 {
             self.ring.skip(batch.skipped);
             self.numbered = batch.skipped_through.hlc;
+            self.skipped = self.numbered;
         }
         self.numbered = batch.records.last()?.stamp.hlc;
         let held_back = batch.held_back.filter(|hlc| self.config.rules.hold_back && *hlc <= self.numbered);

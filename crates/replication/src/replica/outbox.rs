@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -40,8 +40,8 @@ pub struct Outbox {
     queue: Option<Mutex<Queue>>,
     bytes_max: usize,
     filled: Arc<Notify>,
-    /// The epoch of the node's present life.
-    epoch: AtomicU64,
+    /// The epochs of the node's lives in this process, the present one last; few.
+    epochs: Mutex<Vec<u64>>,
     /// Writers that are about to wait for receipts.
     receipts_wanted: Arc<AtomicUsize>,
 }
@@ -150,7 +150,7 @@ impl Outbox {
             queue: None,
             bytes_max: 0,
             filled: Arc::default(),
-            epoch: AtomicU64::new(0),
+            epochs: Mutex::default(),
             receipts_wanted: Arc::default(),
         }
     }
@@ -198,10 +198,12 @@ impl Outbox {
         self.queue.as_ref().map_or(Stamp::ZERO, |queue| queue.lock().last_issued)
     }
 
-    /// Names a write of this node's present life for its receipt and its session.
+    /// Names a write of this process for its receipt and its session.
     pub fn token(&self, stamp: Stamp) -> Token {
-        let stream = Stream { origin: self.origin, epoch: self.epoch.load(Ordering::Acquire) };
-        Token { stream, hlc: stamp.hlc }
+        let epochs = self.epochs.lock();
+        // A life's stamps lie above its epoch. The life may have been overtaken since the write was made.
+        let epoch = epochs.iter().rev().find(|epoch| **epoch <= stamp.hlc.0).copied().unwrap_or_default();
+        Token { stream: Stream { origin: self.origin, epoch }, hlc: stamp.hlc }
     }
 
     /// Call it before a write whose receipt is waited for, and keep what it returns while waiting: the others then
@@ -216,7 +218,7 @@ impl Outbox {
     }
 
     pub(crate) fn set_epoch(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Release);
+        self.epochs.lock().push(epoch);
     }
 
     /// What it holds, and what became of the rest.
@@ -417,6 +419,20 @@ mod tests {
         outbox.issue(1_000, Bytes::from_static(b"a"), Op::Clear, None);
         put(&outbox, "d", "1");
         assert_eq!(held_back(&outbox.take(1, 1)), None, "the clear left: {cleared}");
+    }
+
+    /// A write made just before its life was overtaken was named as one of the next life, whose watermarks say nothing of it.
+    #[test]
+    fn a_token_names_the_life_in_which_its_write_was_made() {
+        let outbox = Outbox::new(Origin(1), 1 << 20);
+        let before = put(&outbox, "a", "1");
+        let epochs = [Hlc(before.hlc.0 + 1), Hlc(before.hlc.0 + 100)];
+        outbox.set_epoch(epochs[0].0);
+        let first = Stamp { hlc: Hlc(epochs[0].0 + 1), origin: Origin(1) };
+        outbox.set_epoch(epochs[1].0);
+        let second = Stamp { hlc: Hlc(epochs[1].0 + 1), origin: Origin(1) };
+        let lives = [before, first, second].map(|stamp| outbox.token(stamp).stream.epoch);
+        assert_eq!(lives, [0, epochs[0].0, epochs[1].0]);
     }
 
     #[test]

@@ -79,7 +79,23 @@ pub enum Progress {
     Lost,
 }
 
+/// How far this life's own changes have left, after the last [`Replica::poll`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// The newest record that was numbered.
+    pub(crate) numbered: Hlc,
+    /// Every change up to this clock was in a frame, or superseded by one that was, or skipped.
+    pub(crate) complete: Hlc,
+    /// The newest change that was numbered and not sent because the outbox was full.
+    pub(crate) skipped: Hlc,
+}
+
 impl<S: Store> Replica<S> {
+    /// How far own changes have left. A poll that changes it gave a frame of own records.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim { numbered: self.numbered, complete: self.complete, skipped: self.skipped }
+    }
+
     /// The token of a write that this life of the node has just stamped.
     pub fn token(&self, hlc: Hlc) -> Token {
         Token { stream: self.stream(), hlc }

@@ -156,4 +156,8 @@ pub struct Counters {
     pub publishes_refused: u64,
     /// Publishes sent again after the transport was not connected or did not answer in time.
     pub publishes_retried: u64,
+    /// Heartbeats given up because the transport was not connected or did not answer in time; the next one says more.
+    pub beats_dropped: u64,
+    /// Receipts and sessions that were answered before their time, and fetches refused, because too many waited.
+    pub waits_refused: u64,
 }

@@ -1,0 +1,179 @@
+//! What the node's callers wait for, and when they are answered.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use geo::RegionId;
+use tokio::time::Instant;
+
+use super::{
+    client::{Question, Request},
+    concern::{FetchError, Receipt, SessionError, WriteConcern},
+    fetches::Fetches,
+    now,
+    task::Driver,
+    waiters::{Need, Waiters},
+};
+use crate::replica::{Progress, Store, Token};
+
+/// Who waits for an answer from this node.
+pub(super) struct Waits {
+    pub(super) max: usize,
+    /// The configured regions.
+    pub(super) regions: Arc<BTreeSet<RegionId>>,
+    pub(super) waiters: Waiters<Question>,
+    pub(super) fetches: Fetches,
+    /// How many callers went away since that was looked at.
+    pub(super) abandoned: Arc<AtomicUsize>,
+    pub(super) refused: u64,
+}
+
+/// What this node's callers wait for.
+impl<S: Store> Driver<S> {
+    pub(super) fn take_in(&mut self, request: Request) {
+        match request {
+            Request::Wait { token, deadline, question } => {
+                let need = question.need();
+                let waits = !question.is_abandoned()
+                    && deadline > Instant::now()
+                    && !self.is_decided(need, token)
+                    && self.waits.has_room_for(1);
+                if waits {
+                    self.waits.waiters.add(need, token, deadline, question);
+                } else {
+                    self.answer(token, question);
+                }
+            }
+            Request::Fetch { keys, at_least, asked, deadline, reply } => {
+                if reply.is_closed() {
+                    // Nobody waits for it any more.
+                } else if self.waits.has_room_for(keys.len()) {
+                    self.waits.fetches.add(keys, at_least, (asked, deadline), reply);
+                } else {
+                    let _ = reply.send(Err(FetchError::Busy));
+                }
+            }
+        }
+    }
+
+    pub(super) fn ask_peers(&mut self) {
+        if self.waits.fetches.has_to_ask() {
+            let (replica, now) = (&mut self.replica, now());
+            self.waits.fetches.ask(Instant::now(), |keys, at_least| replica.fetch(now, keys, at_least));
+        }
+    }
+
+    pub(super) fn note_fetched(&mut self) {
+        for answer in self.replica.take_fetched() {
+            self.waits.fetches.answered(&answer);
+        }
+    }
+
+    pub(super) fn answer_waiters(&mut self) {
+        if self.waits.waiters.len() == 0 {
+            return;
+        }
+        let mut waiters = std::mem::replace(&mut self.waits.waiters, Waiters::new());
+        let decided = waiters.settle(|need, token| self.is_decided(need, token));
+        self.waits.waiters = waiters;
+        for (token, question) in decided {
+            self.answer(token, question);
+        }
+    }
+
+    pub(super) fn answer_late(&mut self) {
+        let now = Instant::now();
+        while let Some((token, question)) = self.waits.waiters.take_late(now) {
+            self.answer(token, question);
+        }
+        self.waits.fetches.expire(now);
+    }
+
+    /// Whether waiting longer would change nothing.
+    fn is_decided(&self, need: Need, token: Token) -> bool {
+        match need {
+            Need::Concern(WriteConcern::Published) if self.is_ours(token) => {
+                let is_published = self.window.confirms.is_published(token.hlc);
+                is_published.is_some() || self.receipt(token, WriteConcern::Published).published
+            }
+            Need::Concern(concern) => self.receipt(token, concern).reached,
+            Need::Here => !matches!(self.replica.progress(now(), token), Progress::Behind { .. }),
+        }
+    }
+
+    /// Tells what is true now. Whoever dropped the future meanwhile needs no answer.
+    pub(super) fn answer(&self, token: Token, question: Question) {
+        match question {
+            Question::Receipt { concern, reply } => {
+                let _ = reply.send(self.receipt(token, concern));
+            }
+            Question::Here { reply } => {
+                let _ = reply.send(match self.replica.progress(now(), token) {
+                    Progress::Reached => Ok(()),
+                    Progress::Behind { lag_ms } => {
+                        Err(SessionError::Stale { lag: lag_ms.map(Duration::from_millis) })
+                    }
+                    Progress::Lost => Err(SessionError::Lost),
+                });
+            }
+        }
+    }
+
+    /// Whether this process took the write.
+    fn is_ours(&self, token: Token) -> bool {
+        token.stream.origin == self.replica.stream().origin && self.lives.contains(&token.stream.epoch)
+    }
+
+    fn receipt(&self, token: Token, concern: WriteConcern) -> Receipt {
+        let have = self.replica.regions_with(token);
+        let published = if self.is_ours(token) {
+            // The own region counts once the node has the write, which says nothing of others.
+            have.len() > 1 || self.window.confirms.is_published(token.hlc) == Some(true)
+        } else {
+            !have.is_empty()
+        };
+        if self.waits.regions.is_empty() {
+            return Receipt::new(token, concern, published, have, &self.replica.regions());
+        }
+        Receipt::new(token, concern, published, have, &self.waits.regions)
+    }
+}
+
+impl Question {
+    fn need(&self) -> Need {
+        match self {
+            Self::Receipt { concern, .. } => Need::Concern(*concern),
+            Self::Here { .. } => Need::Here,
+        }
+    }
+}
+
+impl Waits {
+    /// Whether so many more may wait; counted where not.
+    fn has_room_for(&mut self, more: usize) -> bool {
+        let has_room = |waits: &Self| waits.waiters.len() + waits.fetches.len() + more <= waits.max;
+        if !has_room(self) {
+            self.forget_abandoned();
+        }
+        let has_room = has_room(self);
+        self.refused += u64::from(!has_room);
+        has_room
+    }
+
+    pub(super) fn forget_abandoned(&mut self) {
+        if self.abandoned.swap(0, Ordering::Acquire) > 0 {
+            self.waiters.retain(|question| !question.is_abandoned());
+            self.fetches.forget_abandoned();
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.waiters.deadline(), self.fetches.deadline()].into_iter().flatten().min()
+    }
+}
