@@ -1,6 +1,7 @@
 //! Configures one node; everything is checked once, at `build`.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -54,6 +55,7 @@ pub struct Builder {
     graves_max: Option<usize>,
     codec: Codec,
     bootstrap: bool,
+    regions: Vec<String>,
     clock: Option<cache_core::Clock>,
 }
 
@@ -73,6 +75,7 @@ impl Builder {
             graves_max: None,
             codec: Codec::MessagePack,
             bootstrap: false,
+            regions: Vec::new(),
             clock: None,
         }
     }
@@ -161,6 +164,13 @@ impl Builder {
         self
     }
 
+    /// The regions there are, this node's own included: what [`WriteConcern::All`](crate::WriteConcern::All) waits for,
+    /// and which of them a receipt calls missing. Default: those that were heard within the last hour.
+    pub fn regions<R: AsRef<str>>(mut self, regions: impl IntoIterator<Item = R>) -> Self {
+        self.regions = regions.into_iter().map(|region| region.as_ref().to_owned()).collect();
+        self
+    }
+
     /// The clock by which values expire. Default: the process's coarse one.
     #[cfg(test)]
     pub(crate) fn clock(mut self, clock: cache_core::Clock) -> Self {
@@ -176,6 +186,7 @@ impl Builder {
     pub async fn build(self) -> Result<GeoCache, BuildError> {
         let id = self.node_id()?;
         self.check()?;
+        let regions = self.all_regions(id.region())?;
         let value_bytes_max = self.value_bytes_limit()?;
         let layout = self.layout(value_bytes_max);
         let outbox = Arc::new(match &self.transport {
@@ -186,6 +197,7 @@ impl Builder {
             field: setting(error.field),
             reason: error.reason.to_string(),
         })?;
+        let since = outbox.clock().tick(Time::Process.wall_ms());
         let replication = match self.transport {
             Some(transport) => {
                 tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
@@ -193,7 +205,9 @@ impl Builder {
                 config.cache = self.cache;
                 config.bootstrap = self.bootstrap;
                 let (store, outbox) = (Arc::clone(&store), Arc::clone(&outbox));
-                let handle = driver::start(NodeConfig::new(config), store, outbox, transport).await?;
+                let mut config = NodeConfig::new(config);
+                config.regions = regions;
+                let handle = driver::start(config, store, outbox, transport).await?;
                 Some(Replication::new(handle))
             }
             None => None,
@@ -207,6 +221,7 @@ impl Builder {
             value_bytes_max,
             replication,
             closed: AtomicBool::new(false),
+            since,
         }))
     }
 
@@ -227,6 +242,17 @@ impl Builder {
             .map_err(|source| BuildError::Name { field: "region", source })?;
         NodeId::new(region, self.node.as_deref().unwrap_or(NODE_DEFAULT))
             .map_err(|source| BuildError::Name { field: "node", source })
+    }
+
+    /// The regions that were named; none, or the node's own among them.
+    fn all_regions(&self, own: &RegionId) -> Result<BTreeSet<RegionId>, BuildError> {
+        let regions = self.regions.iter().map(RegionId::new).collect::<Result<BTreeSet<_>, _>>();
+        let regions = regions.map_err(|source| BuildError::Name { field: "regions", source })?;
+        if !regions.is_empty() && !regions.contains(own) {
+            let reason = format!("the node's own, {own}, is not among them; name all regions there are");
+            return Err(BuildError::Setting { field: "regions", reason });
+        }
+        Ok(regions)
     }
 
     fn check(&self) -> Result<(), BuildError> {

@@ -61,7 +61,7 @@ impl ClusterBuilder {
 
     /// Sets up the nodes, all alike. Default: as [`GeoCache::builder`] does.
     ///
-    /// Region, node, transport and bootstrap are the cluster's to set.
+    /// Region, regions, node, transport and bootstrap are the cluster's to set.
     pub fn configure(mut self, configure: impl FnOnce(Builder) -> Builder) -> Self {
         self.node = configure(self.node);
         self
@@ -92,7 +92,7 @@ impl ClusterBuilder {
             }
             let id =
                 NodeId::new(region, NODE).map_err(|source| BuildError::Name { field: "node", source })?;
-            let node = self.node.clone().transport(hub.join(id)).bootstrap(true);
+            let node = self.node.clone().regions(&self.regions).transport(hub.join(id)).bootstrap(true);
             regions.push(node.build().await?);
         }
         acquaint(&regions).await;

@@ -74,6 +74,20 @@ pub enum Error {
         /// What was still missing.
         behind: String,
     },
+    /// What the session has written is not here by the end of the wait: wait again, or read what is here, which is older.
+    #[error("the session's write is not here after {waited:?}{}", older(*lag))]
+    Stale {
+        /// How long was waited.
+        waited: Duration,
+        /// How much newer the write is than the newest that is here of the node that took it; `None` where nothing is.
+        lag: Option<Duration>,
+    },
+    /// What the session has written will not come: begin the session anew.
+    #[error("the session's write is lost: its node ended before any live node got it")]
+    Lost,
+    /// Too many calls wait for other regions: call again later.
+    #[error("too many calls wait for other regions at once; call again later")]
+    Busy,
     /// The node had to stop replicating: mend the cause, and start it anew. Until then it is a cache by itself.
     #[error("the node stopped replicating: {reason}")]
     Stopped {
@@ -123,6 +137,10 @@ pub enum BuildError {
     /// Replication could not start: see what the transport says.
     #[error("replication could not start")]
     Start(#[from] StartError),
+}
+
+fn older(lag: Option<Duration>) -> String {
+    lag.map_or_else(String::new, |lag| format!("; what is here is {lag:?} older"))
 }
 
 fn names(regions: &[RegionId]) -> String {

@@ -27,6 +27,10 @@
 //! This crate composes its siblings and decides nothing that one of them could decide: `cache-core` evicts and expires,
 //! `replication` orders and repairs, and the per-key merge that joins the two is in `store`.
 //!
+//! **Sessions.** A write may wait for a receipt of who has it ([`GeoCache::put_with`]); its token makes a read in another
+//! region see it ([`GeoCache::get_at_least`]); a node that is still warming reads through to a ready one
+//! ([`GeoCache::get_or_fetch`]).
+//!
 //! **What is not promised.** Two regions that write one key at once keep one of the two values everywhere, the one with
 //! the higher stamp. Conditional writes are atomic on their node only. A read elsewhere is as old as the lag.
 
@@ -35,6 +39,7 @@ mod cluster;
 mod error;
 mod node;
 mod read;
+mod session;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod stats;
@@ -50,7 +55,13 @@ pub use node::{Closed, GeoCache};
 pub use read::Item;
 #[cfg(feature = "rabbitmq")]
 pub use replication::rabbitmq;
-pub use replication::{NodeId, Transport, memory};
+pub use replication::{
+    NodeId, Transport,
+    driver::{Receipt, WriteConcern},
+    memory,
+    replica::{Token, TokenError},
+};
+pub use session::PutOptions;
 pub use stats::{RegionStats, Stats};
 pub use store::Outcome;
 pub use value::Codec;

@@ -12,8 +12,8 @@ use std::{
 use geo::RegionId;
 use parking_lot::Mutex;
 use replication::{
-    NodeId,
-    driver::Handle,
+    Hlc, NodeId,
+    driver::{Client, Handle},
     replica::{Outbox, Status},
 };
 use tokio::sync::watch;
@@ -66,18 +66,21 @@ pub(crate) struct Node {
     pub(crate) value_bytes_max: usize,
     pub(crate) replication: Option<Replication>,
     pub(crate) closed: AtomicBool,
+    /// The clock before the first write.
+    pub(crate) since: Hlc,
 }
 
 /// The running replication of a node.
 pub(crate) struct Replication {
     pub(crate) status: watch::Receiver<Status>,
+    pub(crate) client: Client,
     /// Taken by the close; dropped with the node, it ends the node's task.
     handle: Mutex<Option<Handle>>,
 }
 
 impl Replication {
     pub(crate) fn new(handle: Handle) -> Self {
-        Self { status: handle.status(), handle: Mutex::new(Some(handle)) }
+        Self { status: handle.status(), client: handle.client(), handle: Mutex::new(Some(handle)) }
     }
 
     /// Whether the node's task is there.
@@ -160,7 +163,7 @@ impl GeoCache {
     }
 
     /// Why the node's task is not there any more.
-    fn ended(&self) -> Error {
+    pub(crate) fn ended(&self) -> Error {
         if self.node.closed.load(Ordering::Acquire) {
             return Error::Closed;
         }
@@ -205,6 +208,10 @@ impl GeoCache {
 
     pub(crate) fn replication(&self) -> Option<&Replication> {
         self.node.replication.as_ref()
+    }
+
+    pub(crate) fn since(&self) -> Hlc {
+        self.node.since
     }
 
     pub(crate) fn value_bytes_max(&self) -> usize {

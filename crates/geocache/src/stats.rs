@@ -34,7 +34,8 @@ pub struct Stats {
     pub ready: bool,
     /// Changes waiting to leave, and what became of others.
     pub outbox: OutboxStats,
-    /// What replication did.
+    /// What replication did: records and repairs, what the scrub compared and found missing (`divergence` is what was lost
+    /// in spite of all rules), and how often the node began again because its machine's clock had gone back.
     pub replication: Counters,
     /// The other regions, in the order of their names.
     pub regions: Vec<RegionStats>,
@@ -73,6 +74,11 @@ impl RegionStats {
     /// as measured by heartbeats, is taken out of it, so half a round trip of error is in it.
     pub fn lag_ms(&self) -> Option<u64> {
         self.nodes.iter().filter(|node| node.alive).filter_map(|node| node.lag_last_ms).max()
+    }
+
+    /// The shortest round trip to one of its live nodes, in milliseconds, once one was made.
+    pub fn rtt_ms(&self) -> Option<u64> {
+        self.nodes.iter().filter(|node| node.alive).filter_map(|node| node.rtt_ms).min()
     }
 
     /// How many records of the region are known to exist and are not applied here yet.

@@ -1,8 +1,9 @@
-//! Writes: applied here at once, replicated behind the caller's back; none waits for the network.
+//! Writes: applied here at once, replicated behind the caller's back; none here waits for the network.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use replication::Stamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -29,6 +30,12 @@ pub enum TimeToLive {
     For(Duration),
     /// As long as the value that it replaces; the default where there is none.
     Keep,
+}
+
+impl From<Duration> for TimeToLive {
+    fn from(life: Duration) -> Self {
+        Self::For(life)
+    }
 }
 
 /// A value to store as it is, for callers that speak bytes. It is stored as [`Codec::Raw`].
@@ -85,7 +92,7 @@ impl GeoCache {
     /// # Errors
     /// [`Error::Key`], [`Error::Encode`], [`Error::ValueTooLarge`], [`Error::Closed`]; nothing is changed then.
     pub fn put<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<(), Error> {
-        self.put_typed(key.as_ref(), value, Life::Default, Condition::Any).map(drop)
+        self.put_stamped(key.as_ref(), value, Life::Default).map(drop)
     }
 
     /// As [`put`](Self::put), with a time to live of its own. Less than a millisecond removes the key.
@@ -98,7 +105,7 @@ impl GeoCache {
         value: &T,
         ttl: Duration,
     ) -> Result<(), Error> {
-        self.put_typed(key.as_ref(), value, Life::For(ttl), Condition::Any).map(drop)
+        self.put_stamped(key.as_ref(), value, Life::For(ttl)).map(drop)
     }
 
     /// Changes a value by a function of what it is, and returns what it is then.
@@ -125,7 +132,7 @@ impl GeoCache {
             let condition = Condition::Seen(seen.map(|stored| stored.stamp));
             let after = change(before);
             let outcome = match &after {
-                Some(value) => self.put_typed(key, value, Life::Keep, condition)?,
+                Some(value) => self.put_typed(key, value, Life::Keep, condition)?.0,
                 None if is_absent => return Ok(None),
                 None => self.store().remove(key, condition),
             };
@@ -170,7 +177,7 @@ impl GeoCache {
     /// [`Error::Key`], [`Error::ValueTooLarge`], [`Error::Closed`]; nothing is changed then.
     pub fn write(&self, key: &[u8], write: Write, expect: Expect) -> Result<Outcome, Error> {
         let payload = Payload { bytes: write.bytes, flags: write.flags, codec: Codec::Raw };
-        self.put_payload(key, payload, write.ttl.into(), expect.into())
+        Ok(self.put_payload(key, payload, write.ttl.into(), expect.into())?.0)
     }
 
     /// Removes a key if the expectation holds. With [`Expect::Any`] the remove is replicated even where this node holds
@@ -192,13 +199,24 @@ impl GeoCache {
         Ok(self.store().touch(key, ttl.into()).map(|(stored, left)| Item::of(&stored, left)))
     }
 
+    /// Stores a value whatever is there; gives the stamp of the change.
+    pub(crate) fn put_stamped<T: Serialize + ?Sized>(
+        &self,
+        key: &[u8],
+        value: &T,
+        life: Life,
+    ) -> Result<Stamp, Error> {
+        let (_, stamp) = self.put_typed(key, value, life, Condition::Any)?;
+        Ok(stamp.expect("nothing refuses a change without a condition"))
+    }
+
     fn put_typed<T: Serialize + ?Sized>(
         &self,
         key: &[u8],
         value: &T,
         life: Life,
         condition: Condition,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<(Outcome, Option<Stamp>), Error> {
         self.writable(key)?;
         let codec = self.codec();
         // A boxed slice holds no spare capacity, which would stay in memory as long as the value.
@@ -212,12 +230,12 @@ impl GeoCache {
         payload: Payload,
         life: Life,
         condition: Condition,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<(Outcome, Option<Stamp>), Error> {
         self.writable(key)?;
         let max = self.value_bytes_max();
         if payload.bytes.len() > max {
             return Err(Error::ValueTooLarge { bytes: payload.bytes.len(), max });
         }
-        Ok(self.store().put(key, payload, life, condition))
+        Ok(self.store().put_stamped(key, payload, life, condition))
     }
 }

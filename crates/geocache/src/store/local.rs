@@ -60,9 +60,21 @@ impl Condition {
 }
 
 impl NodeStore {
-    /// Stores a value if the condition holds.
+    #[cfg(test)]
     pub(crate) fn put(&self, key: &[u8], payload: Payload, life: Life, condition: Condition) -> Outcome {
+        self.put_stamped(key, payload, life, condition).0
+    }
+
+    /// Stores a value if the condition holds; with the stamp of the change, where one was made.
+    pub(crate) fn put_stamped(
+        &self,
+        key: &[u8],
+        payload: Payload,
+        life: Life,
+        condition: Condition,
+    ) -> (Outcome, Option<Stamp>) {
         let wall_ms = self.time.wall_ms();
+        let mut stamp = None;
         let outcome = self.change(key, |store, slot, shard| {
             let live = slot.value.filter(|live| store.is_visible(key, live));
             if let Some(refusal) = condition.refuses(live.map(|live| &**live)) {
@@ -70,17 +82,18 @@ impl NodeStore {
             }
             let life = store.resolve(life, slot.left, live.is_some());
             let previous = condition.previous(live.map(|live| &**live));
-            let (verdict, stamp) = store.store(key, &slot, shard, payload, life, previous, wall_ms);
+            let (verdict, issued) = store.store(key, &slot, shard, payload, life, previous, wall_ms);
+            stamp = Some(issued);
             let cas = match &verdict {
                 Verdict::Replace(stored, _) => stored.cas,
-                _ => stamp.hlc.0,
+                _ => issued.hlc.0,
             };
             (verdict, Outcome::Done { cas })
         });
         if matches!(outcome, Outcome::Done { .. }) {
             self.writes.fetch_add(1, Ordering::Relaxed);
         }
-        outcome
+        (outcome, stamp)
     }
 
     /// Gives the value a new life: the same value under a new stamp. Returns what it is now.

@@ -206,6 +206,18 @@ impl Outbox {
         Token { stream: Stream { origin: self.origin, epoch }, hlc: stamp.hlc }
     }
 
+    /// Names all changes of the node's present life until now.
+    pub fn newest(&self) -> Token {
+        let hlc = match &self.queue {
+            None => self.clock.last(),
+            Some(queue) => queue.lock().last_issued.hlc,
+        };
+        // Before the first change it is the life's beginning.
+        let begun = self.epochs.lock().last().copied().unwrap_or_default();
+        let hlc = if hlc == Hlc::default() { Hlc(begun) } else { hlc };
+        self.token(Stamp { hlc, origin: self.origin })
+    }
+
     /// Call it before a write whose receipt is waited for, and keep what it returns while waiting: the others then
     /// answer the record at once instead of with their next beat.
     pub fn want_receipts(&self) -> ReceiptsWanted {

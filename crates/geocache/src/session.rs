@@ -1,0 +1,296 @@
+//! How far a write came, and reads that see it: receipts, session tokens, and reads of the nearest region.
+//!
+//! None of this makes a write slower or less sure: a write is made on its node at once and stays, and what is here only
+//! waits, to a time that the caller gives, for what the other regions say of it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use replication::{
+    Hlc,
+    driver::{FetchError, Receipt, SessionError, WriteConcern},
+    replica::{ReceiptsWanted, Token},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{error::Error, node::GeoCache, read::Item, write::TimeToLive};
+
+/// How long a write waits for other regions where nothing else is said.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// How a value is put: its life, and how far it should have come before the writer is answered.
+///
+/// ```
+/// use std::time::Duration;
+/// use geocache::{PutOptions, WriteConcern};
+///
+/// let options = PutOptions::new().ttl(Duration::from_secs(60)).concern(WriteConcern::All);
+/// # assert_eq!(options.timeout, Duration::from_secs(5));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use = "options do nothing until a write is given them"]
+pub struct PutOptions {
+    /// How long the value lives. Default: the cache's default.
+    pub ttl: TimeToLive,
+    /// How far the write should have come. Default [`WriteConcern::Local`], which waits for nothing.
+    pub concern: WriteConcern,
+    /// How long to wait for that. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl Default for PutOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PutOptions {
+    /// The defaults.
+    pub const fn new() -> Self {
+        Self { ttl: TimeToLive::Default, concern: WriteConcern::Local, timeout: TIMEOUT_DEFAULT }
+    }
+
+    /// How long the value lives.
+    pub fn ttl(self, ttl: impl Into<TimeToLive>) -> Self {
+        Self { ttl: ttl.into(), ..self }
+    }
+
+    /// How far the write should have come before the writer is answered.
+    pub const fn concern(self, concern: WriteConcern) -> Self {
+        Self { concern, ..self }
+    }
+
+    /// How long to wait for that.
+    pub const fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
+impl GeoCache {
+    /// Stores a value, then waits until it came as far as the options say; the receipt says how far that is.
+    ///
+    /// The value is stored here before anything is waited for. A receipt that was not reached is no error and takes
+    /// nothing back: the write stays, and goes on spreading. Ask again with [`receipt`](Self::receipt).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use geocache::{GeoCluster, PutOptions, WriteConcern};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = GeoCluster::new(["us-east", "eu-central"]).await?;
+    /// let options = PutOptions::new().ttl(Duration::from_secs(60)).concern(WriteConcern::All);
+    /// let receipt = cluster.region("us-east")?.put_with("greeting", "hello", options).await?;
+    /// assert!(receipt.reached && receipt.missing.is_empty());
+    /// assert!(cluster.get::<String>("greeting", "eu-central")?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put); nothing is changed then.
+    ///
+    /// # Cancel safety
+    /// Once polled, the value is stored. Dropping the future ends the wait and nothing else.
+    pub async fn put_with<T: Serialize + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &T,
+        options: PutOptions,
+    ) -> Result<Receipt, Error> {
+        let wanted = self.want_receipts(options.concern);
+        let stamp = self.put_stamped(key.as_ref(), value, options.ttl.into())?;
+        let token = self.outbox().token(stamp);
+        let receipt = self.receipt(&token, options.concern, options.timeout).await;
+        drop(wanted);
+        Ok(receipt)
+    }
+
+    /// Names all that was written through this node until now, removes and clears included; where its machine's clock
+    /// went back and it had to begin again ([`Counters::re_epochs`](replication::replica::Counters::re_epochs)), since
+    /// then. The token travels as text ([`Token`]'s `Display` and `FromStr`).
+    pub fn token(&self) -> Token {
+        self.outbox().newest()
+    }
+
+    /// Waits until the write that a token names came as far as `concern` says, or the time is over; says what is true
+    /// then. After any change, a remove for example, the token is [`token`](Self::token).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use geocache::{GeoCluster, WriteConcern};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = GeoCluster::new(["us-east", "eu-central"]).await?;
+    /// let here = cluster.region("us-east")?;
+    /// here.put("greeting", "hello")?;
+    /// here.remove("greeting")?;
+    /// let receipt = here.receipt(&here.token(), WriteConcern::All, Duration::from_secs(5)).await;
+    /// assert!(receipt.reached);
+    /// assert!(cluster.get::<String>("greeting", "eu-central")?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the wait and nothing else.
+    pub async fn receipt(&self, token: &Token, concern: WriteConcern, timeout: Duration) -> Receipt {
+        match self.replication() {
+            Some(replication) => replication.client.receipt(*token, concern, timeout).await,
+            None => Receipt::alone(*token, concern, self.region().clone()),
+        }
+    }
+
+    /// Reads a value no older than the write that a token names: waits until that write is here, or something newer of
+    /// its key. `None` then says that the key was removed, or is held here no more.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use geocache::{GeoCluster, PutOptions, Token};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = GeoCluster::new(["us-east", "eu-central"]).await?;
+    /// let receipt = cluster.region("us-east")?.put_with("cart", "3 items", PutOptions::new()).await?;
+    /// let cookie = receipt.token.to_string();
+    ///
+    /// // In another process, in another region:
+    /// let token: Token = cookie.parse()?;
+    /// let there = cluster.region("eu-central")?;
+    /// let cart = there.get_at_least::<String>("cart", &token, Duration::from_secs(5)).await?;
+    /// assert_eq!(cart.as_deref().map(String::as_str), Some("3 items"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Stale`] where the write is not here by then: [`get`](Self::get) still reads what is. [`Error::Lost`]
+    /// where it will not come. As [`get`](Self::get); [`Error::Stopped`] or [`Error::Closed`] where the node replicates
+    /// no more.
+    ///
+    /// # Cancel safety
+    /// Safe: dropping the future ends the wait.
+    pub async fn get_at_least<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        token: &Token,
+        timeout: Duration,
+    ) -> Result<Option<Arc<T>>, Error>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.at_least(token, timeout).await?;
+        self.get(key)
+    }
+
+    /// Waits until the write that a token names is here, so that any read here returns it or something newer.
+    ///
+    /// # Errors
+    /// As [`get_at_least`](Self::get_at_least), those of the read aside.
+    pub async fn at_least(&self, token: &Token, timeout: Duration) -> Result<(), Error> {
+        let Some(replication) = self.replication() else {
+            // What another node, or an earlier process, took will never come to a node that stays alone.
+            return if self.has_written(token) { Ok(()) } else { Err(Error::Lost) };
+        };
+        let reached = replication.client.at_least(*token, timeout).await;
+        reached.map_err(|error| match error {
+            SessionError::Stale { lag } => Error::Stale { waited: timeout, lag },
+            SessionError::Lost => Error::Lost,
+            _ => self.ended(),
+        })
+    }
+
+    /// The value of a key from this node's memory; where it holds none, from that of the nearest ready region.
+    ///
+    /// For a node that is warming, whose misses say nothing, and for values that are cheaper to get from another region
+    /// than to make anew. What another region holds is stored here. `None` says that neither has it, or that this node
+    /// knows of its removal, or that no ready node of another is heard.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use geocache::GeoCluster;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cluster = GeoCluster::new(["us-east", "eu-central"]).await?;
+    /// cluster.put("greeting", "hello", "us-east")?;
+    /// let there = cluster.region("eu-central")?;
+    /// let greeting = there.get_or_fetch::<String>("greeting", Duration::from_millis(500)).await?;
+    /// assert_eq!(greeting.as_deref().map(String::as_str), Some("hello"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). [`Error::Timeout`] where a region was asked and gave no answer: whether it holds the key is
+    /// not known. [`Error::Busy`]; [`Error::Stopped`] or [`Error::Closed`] where the node replicates no more.
+    ///
+    /// # Cancel safety
+    /// Safe: dropping the future ends the wait.
+    pub async fn get_or_fetch<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        timeout: Duration,
+    ) -> Result<Option<Arc<T>>, Error>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let key = key.as_ref();
+        if let Some(value) = self.get(key)? {
+            return Ok(Some(value));
+        }
+        self.fetch([key], timeout).await?;
+        self.get(key)
+    }
+
+    /// As [`get_or_fetch`](Self::get_or_fetch), the value as it is stored, for callers that speak bytes.
+    ///
+    /// # Errors
+    /// As [`get_or_fetch`](Self::get_or_fetch), but for those of a key: one that breaks the limits is held by no node.
+    pub async fn fetch_item(&self, key: &[u8], timeout: Duration) -> Result<Option<Item>, Error> {
+        if let Some(item) = self.item(key) {
+            return Ok(Some(item));
+        }
+        if self.checked(key).is_err() {
+            return Ok(None);
+        }
+        self.fetch([key], timeout).await?;
+        Ok(self.item(key))
+    }
+
+    /// Asks the nearest ready region for keys and stores here what it holds of them: at most 1,024 keys, in as many
+    /// answers as they take. Nothing is asked where no ready node of another region is heard. Read them here then.
+    ///
+    /// # Errors
+    /// As [`get_or_fetch`](Self::get_or_fetch), those of the read aside.
+    pub async fn fetch<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let Some(replication) = self.replication() else { return Ok(()) };
+        let keys = keys.into_iter().map(|key| Bytes::copy_from_slice(key.as_ref())).collect();
+        match replication.client.fetch(keys, Hlc::default(), timeout).await {
+            Ok(_) | Err(FetchError::NobodyReady) => Ok(()),
+            Err(FetchError::NoAnswer { waited }) => {
+                Err(Error::Timeout { waited, behind: "the nearest region gave no answer".to_owned() })
+            }
+            Err(FetchError::Busy) => Err(Error::Busy),
+            Err(_) => Err(self.ended()),
+        }
+    }
+
+    /// Whether the others should answer at once what is about to be written.
+    fn want_receipts(&self, concern: WriteConcern) -> Option<ReceiptsWanted> {
+        let asks_others = matches!(concern, WriteConcern::Regions(_) | WriteConcern::All);
+        asks_others.then(|| self.outbox().want_receipts())
+    }
+
+    /// Whether a token names what this node has written since it was built.
+    fn has_written(&self, token: &Token) -> bool {
+        let own = self.token();
+        token.stream == own.stream && (self.since()..=own.hlc).contains(&token.hlc)
+    }
+}
