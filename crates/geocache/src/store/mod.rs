@@ -10,6 +10,7 @@
 //! always above it. What is behind a clear barrier is invisible at once and reclaimed a page at a time (`reclaim.rs`).
 
 mod local;
+mod page;
 mod reclaim;
 mod remote;
 #[cfg(any(test, feature = "sim"))]
@@ -35,6 +36,7 @@ use replication::{
 };
 
 pub(crate) use local::{Condition, Life, Payload};
+use page::RecordSize;
 use reclaim::Reclaim;
 pub(crate) use time::Time;
 
@@ -74,6 +76,7 @@ pub struct NodeStore {
     writes: AtomicU64,
     removes: AtomicU64,
     reclaim: Reclaim,
+    record_size: RecordSize,
     me: Weak<NodeStore>,
 }
 
@@ -168,6 +171,7 @@ impl NodeStore {
             writes: AtomicU64::new(0),
             removes: AtomicU64::new(0),
             reclaim: Reclaim::new(),
+            record_size: RecordSize::new(),
             me: Weak::clone(me),
         }))
     }

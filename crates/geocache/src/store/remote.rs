@@ -3,22 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cache_core::{ScanPage, Verdict};
+use cache_core::Verdict;
 use replication::{
-    Op, Record, Stamp, Ttl, Value,
+    Op, Record, Stamp, Value,
     message::{Bar, Grave},
     replica::{Known, Merged, Now, Samples, Store, StorePage, judge},
     wire,
 };
 
-use super::{NodeStore, Shard, expiry, whole_ms};
+use super::{
+    NodeStore, expiry,
+    page::{PAGE_ENTRIES, RECORD_BYTES_LEAST, copied},
+};
 use crate::value::Stored;
-
-/// Entries looked at under one hold of a shard's lock.
-pub(super) const PAGE_ENTRIES: usize = 1024;
-
-/// No record takes less of a page's budget than this.
-const RECORD_BYTES_LEAST: usize = 64;
 
 impl Store for NodeStore {
     fn merge(&self, record: &Record, left: Option<Duration>) -> Merged {
@@ -80,8 +77,7 @@ impl Store for NodeStore {
     }
 
     fn page(&self, position: u64, budget_bytes: usize, mono_ms: u64) -> StorePage {
-        let entries = (budget_bytes / RECORD_BYTES_LEAST).clamp(1, PAGE_ENTRIES);
-        self.cache.scan(position, entries, |page, shard| self.lay_page(&page, shard, budget_bytes, mono_ms))
+        self.page_from(position, budget_bytes, mono_ms)
     }
 
     fn cleared(&self) -> Vec<(Bytes, Stamp)> {
@@ -144,14 +140,14 @@ impl Store for NodeStore {
     fn at(&self, position: u64, mono_ms: u64) -> Vec<Record> {
         self.cache.at(position, |place, _| {
             let visible = place.iter().filter(|item| self.is_visible(item.key, item.value));
-            visible.map(|item| record(item.key, item.value, item.left, mono_ms)).collect()
+            visible.map(|item| copied(item.key, item.value, item.left, mono_ms)).collect()
         })
     }
 
     fn hottest(&self, budget_bytes: usize, mono_ms: u64) -> Vec<Record> {
         let hottest = self.cache.hottest(budget_bytes / RECORD_BYTES_LEAST, |item| {
             let is_visible = self.is_visible(item.key, item.value);
-            is_visible.then(|| record(item.key, item.value, item.left, mono_ms))
+            is_visible.then(|| copied(item.key, item.value, item.left, mono_ms))
         });
         let mut bytes = 0;
         let fits = |record: &Record| {
@@ -165,65 +161,10 @@ impl Store for NodeStore {
 
     fn record(&self, key: &[u8], mono_ms: u64) -> Option<Record> {
         let (live, left) = self.peek(key)?;
-        Some(record(&Bytes::copy_from_slice(key), &live, left, mono_ms))
+        Some(copied(key, &live, left, mono_ms))
     }
 
     fn reissue(&self, key: &[u8], stamp: Stamp, now: Now) -> bool {
         self.restamp(key, stamp, now.wall_ms)
     }
-}
-
-impl NodeStore {
-    /// Walks live records and graves side by side, in position order, until the budget is spent. A position is never
-    /// split over two pages.
-    fn lay_page(
-        &self,
-        page: &ScanPage<'_, Bytes, Arc<Stored>>,
-        shard: &Shard,
-        budget_bytes: usize,
-        mono_ms: u64,
-    ) -> StorePage {
-        let is_within = |grave: &Grave| page.next.is_none_or(|next| grave.position < next);
-        let mut buried = shard.guard.graves_from(page.lo).take_while(is_within).peekable();
-        let mut items = page.items.iter().peekable();
-        let mut laid = StorePage { hi: page.next, floor: shard.guard.floor(page.lo), ..StorePage::default() };
-        let mut bytes = 0;
-        loop {
-            let nearest = [items.peek().map(|item| item.position), buried.peek().map(|grave| grave.position)];
-            let Some(position) = nearest.into_iter().flatten().min() else { return laid };
-            let (records, graves, before) = (laid.records.len(), laid.graves.len(), bytes);
-            while let Some(item) = items.next_if(|item| item.position == position) {
-                if self.is_visible(item.key, item.value) {
-                    let record = record(item.key, item.value, item.left, mono_ms);
-                    bytes += wire::record_bytes_max(&record);
-                    laid.records.push(record);
-                    laid.positions.push(position);
-                }
-            }
-            while let Some(grave) = buried.next_if(|grave| grave.position == position) {
-                bytes += StorePage::GRAVE_BYTES;
-                laid.graves.push(grave);
-            }
-            // A page always takes one position; with one more beside it, the longest value would fit no frame.
-            if before > 0 && bytes > budget_bytes {
-                laid.records.truncate(records);
-                laid.positions.truncate(records);
-                laid.graves.truncate(graves);
-                laid.hi = Some(position);
-                return laid;
-            }
-        }
-    }
-}
-
-/// A live value as it travels: with what is left of its life.
-fn record(key: &Bytes, stored: &Stored, left: Option<Duration>, mono_ms: u64) -> Record {
-    let value = Value {
-        bytes: stored.bytes.clone(),
-        flags: stored.flags,
-        codec: stored.codec.number(),
-        cas: Some(stored.cas).filter(|cas| *cas != stored.stamp.hlc.0),
-        ttl: left.map(|left| Ttl { left_ms: whole_ms(left), born_ms: mono_ms }),
-    };
-    Record { stamp: stored.stamp, key: key.clone(), op: Op::Put(value), previous: None }
 }

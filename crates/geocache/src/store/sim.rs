@@ -22,7 +22,7 @@ use replication::{
     sim::{Held, SimStore, StoreSettings},
 };
 
-use super::{Layout, Life, NodeStore, Payload, Time, remote::PAGE_ENTRIES, time::SetTime, whole_ms};
+use super::{Layout, Life, NodeStore, Payload, Time, page::PAGE_ENTRIES, time::SetTime, whole_ms};
 use crate::value::{Codec, Stored};
 
 impl SimStore for NodeStore {

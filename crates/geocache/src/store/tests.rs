@@ -286,6 +286,24 @@ fn pages_hold_live_records_and_graves_and_keep_to_the_budget() {
 }
 
 #[test]
+fn a_page_shares_no_memory_with_what_is_stored_but_for_long_values() {
+    let store = store(1_000, 100);
+    for (key, bytes) in [("empty", 0), ("short", 1_024), ("long", 1_025)] {
+        store.merge(&put(key, &key.repeat(300)[..bytes], stamp(1, 7)), FOREVER);
+    }
+    let pages = pages(&store, 1 << 20);
+    let records: Vec<&Record> = pages.iter().flat_map(|page| &page.records).collect();
+    assert_eq!(records.len(), 3);
+    for record in records {
+        let stored = store.peek(&record.key).expect("held").0;
+        let Op::Put(value) = &record.op else { panic!("a put") };
+        assert_eq!(value.bytes, stored.bytes);
+        let is_shared = !value.bytes.is_empty() && std::ptr::eq::<[u8]>(&*value.bytes, &*stored.bytes);
+        assert_eq!(is_shared, record.key == "long", "{:?}", record.key);
+    }
+}
+
+#[test]
 fn what_is_hidden_behind_a_barrier_takes_no_place_in_a_page() {
     let store = store(2_000, 100);
     for n in 0..100 {
