@@ -2,6 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use bytes::Bytes;
 use fastrand::Rng;
 use geo::RegionId;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -25,7 +26,9 @@ pub struct Faults {
     drop: f64,
     duplicate: f64,
     reorder: f64,
+    corrupt: f64,
     delay: RangeInclusive<Duration>,
+    bytes_per_s: u64,
 }
 
 impl Default for Faults {
@@ -37,7 +40,8 @@ impl Default for Faults {
 impl Faults {
     /// Every frame arrives once, in order, at once.
     pub const fn none() -> Self {
-        Self { drop: 0.0, duplicate: 0.0, reorder: 0.0, delay: Duration::ZERO..=Duration::ZERO }
+        let delay = Duration::ZERO..=Duration::ZERO;
+        Self { drop: 0.0, duplicate: 0.0, reorder: 0.0, corrupt: 0.0, delay, bytes_per_s: 0 }
     }
 
     /// The probability that a frame is lost. Default 0.
@@ -55,8 +59,20 @@ impl Faults {
         Self { reorder: probability, ..self }
     }
 
+    /// The probability that one bit of a frame is flipped on the way. Default 0.
+    pub fn corrupt(self, probability: f64) -> Self {
+        Self { corrupt: probability, ..self }
+    }
+
+    /// What a link carries a second: each frame waits until those before it are through, and its own bytes take their
+    /// time. What waits counts against the receiver's queue ([`Limits`](super::Limits)). Default 0: no bound.
+    pub fn bytes_per_s(self, rate: u64) -> Self {
+        Self { bytes_per_s: rate, ..self }
+    }
+
     /// How long a frame is on the way, drawn evenly from this range. Default none. Frames of a link keep their order
-    /// all the same: one that drew less waits for those before it.
+    /// all the same: one that drew less waits for those before it. A link has two directions, each with faults of its
+    /// own, so the way there may take longer than the way back ([`Hub::set_link_faults`](super::Hub::set_link_faults)).
     pub fn delay(self, range: RangeInclusive<Duration>) -> Self {
         Self { delay: range, ..self }
     }
@@ -71,23 +87,33 @@ impl Faults {
         // Every number is drawn whatever came before, so that one fault's setting does not change another's outcome.
         let [drop, duplicate, reorder] = [rng.f64(), rng.f64(), rng.f64()];
         let [delay, late, copy_delay] = [rng.f64(), rng.f64(), rng.f64()];
+        let [corrupt, bit] = [rng.f64(), rng.f64()];
         Fate {
             dropped: drop < self.drop,
-            delay: self.delay_at(delay),
+            delay: delay_at(&self.delay, delay),
             late: (reorder < self.reorder).then(|| REORDER_MAX.mul_f64(late)),
-            copy_delay: (duplicate < self.duplicate).then(|| self.delay_at(copy_delay)),
+            copy_delay: (duplicate < self.duplicate).then(|| delay_at(&self.delay, copy_delay)),
+            flipped: (corrupt < self.corrupt).then_some(bit),
         }
     }
 
-    /// The delay at this fraction of the range; an empty range is its start.
-    fn delay_at(&self, fraction: f64) -> Duration {
-        let (least, most) = (*self.delay.start(), *self.delay.end());
-        least + most.saturating_sub(least).mul_f64(fraction)
+    /// How long the link is busy with a frame of so many bytes.
+    pub(super) fn busy(&self, bytes: usize) -> Duration {
+        if self.bytes_per_s == 0 {
+            return Duration::ZERO;
+        }
+        Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64)
     }
 }
 
+/// The delay at this fraction of the range; an empty range is its start.
+pub(super) fn delay_at(range: &RangeInclusive<Duration>, fraction: f64) -> Duration {
+    let (least, most) = (*range.start(), *range.end());
+    least + most.saturating_sub(least).mul_f64(fraction)
+}
+
 /// What befalls one frame on one link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Fate {
     pub(super) dropped: bool,
     pub(super) delay: Duration,
@@ -95,6 +121,18 @@ pub(super) struct Fate {
     pub(super) late: Option<Duration>,
     /// The delay of its copy, where it comes twice.
     pub(super) copy_delay: Option<Duration>,
+    /// Where in the frame a bit is flipped, as a fraction of its length.
+    pub(super) flipped: Option<f64>,
+}
+
+/// The frame with the bit at this fraction of its length flipped.
+pub(super) fn flip_bit(frame: &Bytes, fraction: f64) -> Bytes {
+    let mut bytes = frame.to_vec();
+    let bit = ((bytes.len() * 8) as f64 * fraction) as usize;
+    if let Some(byte) = bytes.get_mut(bit / 8) {
+        *byte ^= 1 << (bit % 8);
+    }
+    Bytes::from(bytes)
 }
 
 /// One end of a link, or many: a node, a region's nodes, or all.

@@ -64,6 +64,12 @@ impl Inbox {
         Next::Frame { frame, tag: self.tags, again }
     }
 
+    /// When the next frame is due, unless it waits for an acknowledgement.
+    pub(super) fn due(&self, limits: &Limits) -> Option<Instant> {
+        let (place, _) = self.queued.first_key_value()?;
+        (self.unacked.len() < limits.unacked_frames).then_some(place.0)
+    }
+
     /// Forgets a delivered frame. A tag of an earlier subscription is not known and changes nothing.
     pub(super) fn ack(&mut self, tag: u64) {
         if let Some((_, frame)) = self.unacked.remove(&tag) {

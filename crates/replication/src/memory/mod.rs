@@ -1,8 +1,20 @@
 //! The in-memory transport: a hub that joins nodes of one process.
 //!
 //! For clusters in one process, demos and tests. Frames are opaque bytes, encoded and decoded as on a real network, and
-//! faults can be switched on while it runs: [`Faults`] by chance (loss, delay, duplicates, reordering), by default or
-//! on single links; links cut one way or both, or held; nodes and regions isolated; nodes disconnected.
+//! faults can be switched on while it runs:
+//!
+//! | fault | as where | begins, ends |
+//! |---|---|---|
+//! | loss, delay, duplicates, reordering, flipped bits, a bounded rate | a poor link; each direction by itself | [`Hub::set_faults`], [`Hub::set_link_faults`] with [`Faults`] |
+//! | frames lost one way or both | a partition | [`Hub::cut`], [`Hub::mend`] |
+//! | frames kept and delivered later | a broker's link that is down | [`Hub::hold`], [`Hub::release`] |
+//! | a node or a region cut off | a region without its uplink | [`Hub::isolate`], [`Hub::readmit`] |
+//! | no connection | a broker that is gone | [`Hub::disconnect`], [`Hub::reconnect`] |
+//! | publishes that fail, fail though carried, or are answered late | a broker short of memory | [`Hub::set_publish_faults`] with [`PublishFaults`] |
+//! | publishes neither carried nor answered | a broker that is frozen | [`Hub::freeze`], [`Hub::thaw`] |
+//! | frames taken slowly | a node that cannot keep up | [`Hub::slow`], [`Hub::hasten`] |
+//!
+//! [`Hub::heal`] ends them all, and [`Stats`] counts what each did.
 //!
 //! **Why a seed.** One seed decides the fate of each frame from its link and its number on that link alone. So a run
 //! can be repeated, and a change on one link does not reshuffle the others, which a shared stream of random numbers
@@ -41,16 +53,18 @@
 
 mod fault;
 mod inbox;
+mod publish;
 mod state;
 mod transport;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
 use self::{fault::Rule, state::State};
 pub use self::{
     fault::{Faults, Place},
+    publish::PublishFaults,
     transport::HubTransport,
 };
 use crate::node::NodeId;
@@ -65,9 +79,9 @@ pub struct Limits {
     pub inbox_bytes: usize,
     /// Frames delivered to one node and not acknowledged by it. Default 256; beyond it the next waits.
     pub unacked_frames: usize,
-    /// Frames held on one link. Default 10,000; beyond it the oldest goes.
+    /// Frames held on one link, and publishes of one frozen node. Default 10,000; beyond it the oldest goes.
     pub held_frames: usize,
-    /// Bytes of frames held on one link. Default 64 MiB; beyond it the oldest goes.
+    /// Bytes of frames held on one link, and of one frozen node. Default 64 MiB; beyond it the oldest goes.
     pub held_bytes: usize,
 }
 
@@ -83,7 +97,8 @@ impl Default for Limits {
     }
 }
 
-/// What a hub did with the frames given to it. Counts rise for ever, but for `queued` and `held`, which are of now.
+/// What a hub did with the frames given to it. Counts rise for ever, but for `queued`, `held` and `frozen`, which are of
+/// now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -101,6 +116,18 @@ pub struct Stats {
     pub duplicated: u64,
     /// Frames, per receiver, that later ones may overtake.
     pub reordered: u64,
+    /// Frames, per receiver, of which a bit was flipped.
+    pub corrupted: u64,
+    /// Frames, per receiver, that waited until a link of a bounded rate had carried those before.
+    pub throttled: u64,
+    /// Frames that were handed over later than they were there, because their receiver is slow.
+    pub slowed: u64,
+    /// Publishes that failed by chance, their frames not carried.
+    pub failed: u64,
+    /// Publishes that failed by chance, their frames carried all the same.
+    pub denied: u64,
+    /// Publishes that were answered late by chance.
+    pub stalled: u64,
     /// Frames that went from a full queue or a full hold.
     pub overflowed: u64,
     /// Frames that were held for a node that was gone when they were released.
@@ -111,6 +138,8 @@ pub struct Stats {
     pub queued: usize,
     /// Frames held on links now.
     pub held: usize,
+    /// Publishes of frozen nodes now.
+    pub frozen: usize,
 }
 
 /// Joins the nodes of one cache within one process. Cheap to clone; all clones are one hub.
@@ -206,6 +235,34 @@ impl Hub {
         self.state.lock().readmit(&place.into());
     }
 
+    /// Sets what happens by chance to the publishes of a node, of a region's nodes, or of all. Of several settings that
+    /// match a node, the last one made counts.
+    pub fn set_publish_faults(&self, place: impl Into<Place>, faults: PublishFaults) {
+        self.state.lock().set_publish_faults(place.into(), faults);
+    }
+
+    /// Lets publishes from a place wait: none is carried or answered, within [`Limits`], until [`thaw`](Self::thaw) or
+    /// [`heal`](Self::heal). A publish that was given up meanwhile is carried all the same, as from a broker's socket.
+    pub fn freeze(&self, place: impl Into<Place>) {
+        self.state.lock().freeze(place.into());
+    }
+
+    /// Ends a [`freeze`](Self::freeze) of the same place: carries what was published, in order, and answers.
+    pub fn thaw(&self, place: impl Into<Place>) {
+        self.state.lock().thaw(&place.into());
+    }
+
+    /// Hands frames to a place's nodes no faster than one in this time each, until [`hasten`](Self::hasten) or
+    /// [`heal`](Self::heal). Of several settings that match a node, the last one made counts.
+    pub fn slow(&self, place: impl Into<Place>, each: Duration) {
+        self.state.lock().slow(place.into(), each);
+    }
+
+    /// Takes back a [`slow`](Self::slow) of the same place.
+    pub fn hasten(&self, place: impl Into<Place>) {
+        self.state.lock().hasten(&place.into());
+    }
+
     /// Takes a node's connection down: its health is `Connecting`, its subscription ends, what it publishes is refused as
     /// unavailable. Its queue goes on filling.
     pub fn disconnect(&self, node: &NodeId) {
@@ -217,8 +274,8 @@ impl Hub {
         self.state.lock().reconnect(node);
     }
 
-    /// Ends every fault: chance faults, cuts, isolations, disconnections, holds (what they kept is delivered). Frames
-    /// that are delayed already arrive when they are due.
+    /// Ends every fault: chance faults, cuts, isolations, disconnections, slowness, holds and frosts (what they kept is
+    /// delivered). Frames that are delayed already arrive when they are due, and answers too.
     pub fn heal(&self) {
         self.state.lock().heal();
     }

@@ -1,9 +1,8 @@
 //! The hub's one lock: who is there, what is wrong, what is on its way.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+mod carry;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -11,15 +10,16 @@ use tokio::{
     time::Instant,
 };
 
+use self::carry::Link;
 use super::{
     Faults, Limits, Stats,
     fault::{Place, Rule},
     inbox::{Inbox, Next},
+    publish::{Ice, PublishFaults, disconnected, give_up},
 };
 use crate::{
     node::NodeId,
-    transport::{Destination, Health, TransportError},
-    wire::FRAME_BYTES_MAX,
+    transport::{Health, TransportError},
 };
 
 #[derive(Debug)]
@@ -31,9 +31,16 @@ pub(super) struct State {
     cuts: Vec<Rule>,
     holds: Vec<Rule>,
     isolated: Vec<Place>,
+    publish_faults: Vec<(Place, PublishFaults)>,
+    frozen: Vec<Place>,
+    /// How long a node takes over each frame that it receives.
+    slow: Vec<(Place, Duration)>,
     members: BTreeMap<NodeId, Member>,
     /// One per pair of nodes that ever spoke. Kept when a node leaves, so that its next life's frames have new fates.
     links: BTreeMap<(NodeId, NodeId), Link>,
+    /// How often each node published with publish faults set. Kept when a node leaves, as the links are.
+    publishes: BTreeMap<NodeId, u64>,
+    ice: BTreeMap<NodeId, Ice>,
     /// Counts lives, subscriptions and frames.
     numbers: u64,
     counts: Stats,
@@ -50,15 +57,10 @@ struct Member {
     listening: bool,
     inbox: Inbox,
     news: Arc<Notify>,
-}
-
-#[derive(Debug, Default)]
-struct Link {
-    count: u64,
-    /// When the last frame that kept its order is due.
-    last_due: Option<Instant>,
-    held: VecDeque<Bytes>,
-    held_bytes: usize,
+    /// When the last frame was handed over.
+    handed: Option<Instant>,
+    /// Whether the next one waits because the node is slow.
+    slowed: bool,
 }
 
 /// Who asks: a node in one of its lives, and there one of its subscriptions.
@@ -86,8 +88,13 @@ impl State {
             cuts: Vec::new(),
             holds: Vec::new(),
             isolated: Vec::new(),
+            publish_faults: Vec::new(),
+            frozen: Vec::new(),
+            slow: Vec::new(),
             members: BTreeMap::new(),
             links: BTreeMap::new(),
+            publishes: BTreeMap::new(),
+            ice: BTreeMap::new(),
             numbers: 0,
             counts: Stats::default(),
         }
@@ -97,10 +104,19 @@ impl State {
         let life = self.number();
         let (health, watched) = watch::channel(Health::Connected);
         let news = Arc::new(Notify::new());
-        let member =
-            Member { life, health, subscription: None, listening: false, inbox: Inbox::default(), news };
+        let member = Member {
+            life,
+            health,
+            subscription: None,
+            listening: false,
+            inbox: Inbox::default(),
+            news,
+            handed: None,
+            slowed: false,
+        };
         if let Some(replaced) = self.members.insert(node.clone(), member) {
             replaced.end();
+            give_up(self.ice.remove(node), &TransportError::Closed);
         }
         (life, watched)
     }
@@ -113,32 +129,8 @@ impl State {
         if let Some(member) = self.members.remove(node) {
             member.end();
         }
+        give_up(self.ice.remove(node), &TransportError::Closed);
         true
-    }
-
-    pub(super) fn publish(
-        &mut self,
-        node: &NodeId,
-        life: u64,
-        to: &Destination,
-        frame: &Bytes,
-    ) -> Result<(), TransportError> {
-        self.connected(node, life)?;
-        if frame.len() > FRAME_BYTES_MAX {
-            let reason = format!("it has {} bytes, at most {FRAME_BYTES_MAX} are carried", frame.len());
-            return Err(TransportError::Refused { reason });
-        }
-        let receivers = self.receivers(node, to);
-        if receivers.is_empty() && *to != Destination::Everyone {
-            self.counts.unroutable += 1;
-            return Err(TransportError::Unroutable { to: to.clone() });
-        }
-        self.counts.published += 1;
-        let now = Instant::now();
-        for receiver in receivers {
-            self.carry(node, &receiver, frame, now);
-        }
-        Ok(())
     }
 
     pub(super) fn subscribe(
@@ -162,14 +154,25 @@ impl State {
 
     pub(super) fn next(&mut self, seat: &Seat, now: Instant) -> Step {
         let limits = self.limits;
+        let slow =
+            self.slow.iter().rev().find(|(place, _)| place.contains(&seat.node)).map(|(_, each)| *each);
         let Ok(member) = self.member(&seat.node, seat.life) else { return Step::End };
         if member.subscription != Some(seat.subscription) {
             return Step::End;
         }
+        let free = member.handed.zip(slow).map(|(handed, each)| handed + each).filter(|free| *free > now);
+        if let Some(free) = free {
+            let due = member.inbox.due(&limits);
+            member.slowed |= due.is_some_and(|due| due <= now);
+            return Step::Wait(due.map(|due| due.max(free)));
+        }
         match member.inbox.next(now, &limits) {
             Next::Frame { frame, tag, again } => {
+                member.handed = Some(now);
+                let slowed = std::mem::take(&mut member.slowed);
                 self.counts.delivered += 1;
                 self.counts.redelivered += u64::from(again);
+                self.counts.slowed += u64::from(slowed);
                 Step::Frame { frame, tag }
             }
             Next::Wait(due) => Step::Wait(due),
@@ -216,6 +219,32 @@ impl State {
         self.isolated.retain(|known| known != place);
     }
 
+    pub(super) fn set_publish_faults(&mut self, place: Place, faults: PublishFaults) {
+        self.publish_faults.retain(|(known, _)| *known != place);
+        self.publish_faults.push((place, faults));
+    }
+
+    pub(super) fn freeze(&mut self, place: Place) {
+        self.frozen.retain(|known| *known != place);
+        self.frozen.push(place);
+    }
+
+    pub(super) fn thaw(&mut self, place: &Place) {
+        self.frozen.retain(|known| known != place);
+        self.take_thawed();
+    }
+
+    pub(super) fn slow(&mut self, place: Place, each: Duration) {
+        self.hasten(&place);
+        self.slow.push((place, each));
+    }
+
+    pub(super) fn hasten(&mut self, place: &Place) {
+        self.slow.retain(|(known, _)| known != place);
+        // Those that wait for a slow node look again.
+        self.members.values().for_each(|member| member.news.notify_waiters());
+    }
+
     pub(super) fn disconnect(&mut self, node: &NodeId) {
         let Some(member) = self.members.get_mut(node) else { return };
         member.subscription = None;
@@ -228,6 +257,7 @@ impl State {
             up
         });
         member.news.notify_waiters();
+        give_up(self.ice.remove(node), &disconnected(node));
     }
 
     pub(super) fn reconnect(&mut self, node: &NodeId) {
@@ -242,14 +272,22 @@ impl State {
         self.cuts.clear();
         self.holds.clear();
         self.isolated.clear();
-        self.members.values().for_each(Member::reconnect);
+        self.publish_faults.clear();
+        self.frozen.clear();
+        self.slow.clear();
+        for member in self.members.values() {
+            member.reconnect();
+            member.news.notify_waiters();
+        }
         self.deliver_released();
+        self.take_thawed();
     }
 
     pub(super) fn stats(&self) -> Stats {
         let queued = self.members.values().map(|member| member.inbox.len()).sum();
         let held = self.links.values().map(|link| link.held.len()).sum();
-        Stats { queued, held, ..self.counts }
+        let frozen = self.ice.values().map(Ice::len).sum();
+        Stats { queued, held, frozen, ..self.counts }
     }
 
     fn number(&mut self) -> u64 {
@@ -265,91 +303,8 @@ impl State {
     fn connected(&mut self, node: &NodeId, life: u64) -> Result<(), TransportError> {
         match &*self.member(node, life)?.health.borrow() {
             Health::Connected => Ok(()),
-            _ => Err(TransportError::Unavailable { reason: format!("the hub disconnected {node}") }),
+            _ => Err(disconnected(node)),
         }
-    }
-
-    fn receivers(&self, from: &NodeId, to: &Destination) -> Vec<NodeId> {
-        let wanted = |node: &NodeId| match to {
-            Destination::Everyone => node != from,
-            Destination::Region(region) => node != from && node.region() == region,
-            Destination::Node(one) => node == one,
-        };
-        let listening = self.members.iter().filter(|(_, member)| member.listening);
-        listening.map(|(node, _)| node).filter(|node| wanted(node)).cloned().collect()
-    }
-
-    /// Takes a frame over one link, to whatever end the faults give it.
-    fn carry(&mut self, from: &NodeId, to: &NodeId, frame: &Bytes, now: Instant) {
-        let number = self.number();
-        let is_cut = self.is_cut(from, to);
-        let is_held = self.is_held(from, to);
-        let own = self.link_faults.iter().rev().find(|(rule, _)| rule.matches(from, to));
-        let faults = own.map_or(&self.faults, |(_, faults)| faults);
-        let link = self.links.entry((from.clone(), to.clone())).or_default();
-        link.count += 1;
-        let fate = faults.fate(self.seed, from.origin(), to.origin(), link.count);
-        if is_cut {
-            self.counts.cut += 1;
-            return;
-        }
-        if fate.dropped {
-            self.counts.dropped += 1;
-            return;
-        }
-        if is_held {
-            self.counts.overflowed += link.hold(frame.clone(), &self.limits);
-            return;
-        }
-        let due = match fate.late {
-            Some(late) => {
-                self.counts.reordered += 1;
-                now + fate.delay + late
-            }
-            None => link.in_order(now + fate.delay),
-        };
-        self.enqueue(to, due, number, frame.clone());
-        if let Some(delay) = fate.copy_delay {
-            self.counts.duplicated += 1;
-            let number = self.number();
-            self.enqueue(to, now + delay, number, frame.clone());
-        }
-    }
-
-    fn enqueue(&mut self, to: &NodeId, due: Instant, number: u64, frame: Bytes) {
-        match self.members.get_mut(to).filter(|member| member.listening) {
-            Some(member) => {
-                self.counts.overflowed += member.inbox.push(due, number, frame, &self.limits);
-                member.news.notify_waiters();
-            }
-            None => self.counts.orphaned += 1,
-        }
-    }
-
-    fn is_cut(&self, from: &NodeId, to: &NodeId) -> bool {
-        self.cuts.iter().any(|rule| rule.matches(from, to))
-            || self.isolated.iter().any(|place| place.contains(from) != place.contains(to))
-    }
-
-    fn is_held(&self, from: &NodeId, to: &NodeId) -> bool {
-        self.holds.iter().any(|rule| rule.matches(from, to))
-    }
-
-    /// Delivers what was held on the links that no hold matches any more.
-    fn deliver_released(&mut self) {
-        let mut links = std::mem::take(&mut self.links);
-        let now = Instant::now();
-        for ((from, to), link) in &mut links {
-            if link.held.is_empty() || self.is_held(from, to) {
-                continue;
-            }
-            link.held_bytes = 0;
-            for frame in std::mem::take(&mut link.held) {
-                let (due, number) = (link.in_order(now), self.number());
-                self.enqueue(to, due, number, frame);
-            }
-        }
-        self.links = links;
     }
 }
 
@@ -365,27 +320,5 @@ impl Member {
             *health = Health::Connected;
             down
         });
-    }
-}
-
-impl Link {
-    /// The moment at which a frame is due that passes none before it.
-    fn in_order(&mut self, due: Instant) -> Instant {
-        let due = self.last_due.map_or(due, |last| last.max(due));
-        self.last_due = Some(due);
-        due
-    }
-
-    /// Keeps a frame; gives how many older ones had to go for it.
-    fn hold(&mut self, frame: Bytes, limits: &Limits) -> u64 {
-        self.held_bytes += frame.len();
-        self.held.push_back(frame);
-        let mut gone = 0;
-        while self.held.len() > limits.held_frames || self.held_bytes > limits.held_bytes {
-            let Some(oldest) = self.held.pop_front() else { break };
-            self.held_bytes -= oldest.len();
-            gone += 1;
-        }
-        gone
     }
 }

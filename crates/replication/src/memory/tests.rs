@@ -2,6 +2,7 @@
 
 mod faults;
 mod lives;
+mod publishes;
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -10,7 +10,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::state::{Seat, State, Step};
+use super::{
+    publish::Answer,
+    state::{Seat, State, Step},
+};
 use crate::{
     node::NodeId,
     transport::{Ack, Delivery, Destination, Health, Subscription, Transport, TransportError},
@@ -18,7 +21,7 @@ use crate::{
 
 /// A node's end of a [`Hub`](super::Hub). Dropping it leaves the hub, as [`Transport::close`] does.
 ///
-/// Publishing and subscribing take effect on the first poll and never wait. A frame over
+/// Publishing and subscribing take effect on the first poll, and wait only where a fault says so. A frame over
 /// [`FRAME_BYTES_MAX`](crate::wire::FRAME_BYTES_MAX) is refused.
 #[derive(Debug)]
 pub struct HubTransport {
@@ -46,10 +49,18 @@ impl Transport for HubTransport {
     }
 
     async fn publish(&self, to: Destination, frame: Bytes) -> Result<(), TransportError> {
-        let outcome = self.state.lock().publish(&self.node, self.life, &to, &frame);
+        let answer = self.state.lock().publish(&self.node, self.life, &to, &frame);
         // A publisher in a loop gives way to the other tasks, as it would when it waited for a broker.
         tokio::task::coop::consume_budget().await;
-        outcome
+        match answer {
+            Answer::Now(result) => result,
+            Answer::After(wait, result) => {
+                tokio::time::sleep(wait).await;
+                result
+            }
+            // The hub answers all it holds, or is gone.
+            Answer::Thawed(answer) => answer.await.unwrap_or(Err(TransportError::Closed)),
+        }
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, TransportError> {

@@ -1,6 +1,7 @@
 //! Transports that stall, answer late, refuse in turn, flap, or end.
 
 use super::*;
+use crate::memory::{Faults, Place, PublishFaults};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -181,4 +182,90 @@ async fn a_node_that_has_to_stop_publishes_nothing_again() {
     assert_eq!(transport.given(), ["a", "a"]);
     let receipt = here.handle.client().receipt(first, WriteConcern::Published, 3_600 * SECOND).await;
     assert!(!receipt.published && !receipt.reached);
+}
+
+/// Writes `keys` here and waits until they are there; what the other node counted then.
+async fn carried(here: &Running, there: &Running, keys: &[String]) -> crate::replica::Counters {
+    for key in keys {
+        here.put(key);
+        tokio::time::sleep(SECOND / 20).await;
+    }
+    there
+        .until("all arrived", |there, _| keys.iter().all(|key| there.store.get(key.as_bytes()).is_some()))
+        .await;
+    tokio::time::sleep(2 * SECOND).await;
+    there.handle.status().borrow().counters
+}
+
+async fn two(hub: &Hub) -> (Running, Running) {
+    let here = run("us-east", hub.join(node("us-east")), |_| ()).await;
+    let there = run("ap-south", hub.join(node("ap-south")), |_| ()).await;
+    here.until("they met", |_, status| !status.peers.is_empty()).await;
+    (here, there)
+}
+
+/// The transport was frozen for longer than a publish is waited for: what was given up came late beside what went again.
+#[tokio::test(start_paused = true)]
+async fn what_thaws_after_it_went_again_is_applied_once() {
+    let hub = Hub::new();
+    let (here, there) = two(&hub).await;
+    hub.freeze(node("us-east"));
+    let thaws = async {
+        tokio::time::sleep(45 * SECOND).await;
+        hub.thaw(node("us-east"));
+    };
+    let token = here.put("first");
+    let client = here.handle.client();
+    let (receipt, ()) = tokio::join!(client.receipt(token, WriteConcern::All, 60 * SECOND), thaws);
+    assert!(receipt.reached && receipt.published, "{receipt:?}");
+    let counters = carried(&here, &there, &["second".to_owned()]).await;
+    assert!(here.handle.status().borrow().counters.publishes_retried > 0);
+    assert_eq!(counters.records_applied, 2);
+    assert!(counters.records_older > 0, "the same again: {counters:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishes_that_fail_though_carried_are_applied_once() {
+    let hub = Hub::seeded(5);
+    let (here, there) = two(&hub).await;
+    let denied = unavailable().unwrap_err();
+    hub.set_publish_faults(node("us-east"), PublishFaults::none().deny(0.5, denied));
+    let keys: Vec<String> = (0..50).map(|n| format!("k{n}")).collect();
+    let counters = carried(&here, &there, &keys).await;
+    assert_eq!(counters.records_applied, 50);
+    assert!(hub.stats().denied > 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_frames_are_gaps_that_the_others_close() {
+    let hub = Hub::seeded(6);
+    let (here, there) = two(&hub).await;
+    hub.set_publish_faults(node("us-east"), PublishFaults::none().fail(0.5, refused().unwrap_err()));
+    let keys: Vec<String> = (0..50).map(|n| format!("k{n}")).collect();
+    let counters = carried(&here, &there, &keys).await;
+    assert_eq!(counters.records_applied, 50);
+    assert!(counters.pulls_sent > 0 && hub.stats().failed > 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_with_a_flipped_bit_are_refused_and_their_records_pulled() {
+    let hub = Hub::seeded(7);
+    let (here, there) = two(&hub).await;
+    hub.set_faults(Faults::none().corrupt(0.3));
+    let keys: Vec<String> = (0..50).map(|n| format!("k{n}")).collect();
+    let counters = carried(&here, &there, &keys).await;
+    assert_eq!(counters.records_applied, 50);
+    assert!(counters.frames_undecodable > 5, "{counters:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_narrow_link_and_a_slow_node_delay_what_they_carry_and_lose_nothing() {
+    let hub = Hub::seeded(8);
+    let (here, there) = two(&hub).await;
+    hub.set_link_faults(node("us-east"), Place::Everywhere, Faults::none().bytes_per_s(2_000));
+    hub.slow(node("ap-south"), SECOND / 10);
+    let keys: Vec<String> = (0..50).map(|n| format!("k{n}")).collect();
+    let counters = carried(&here, &there, &keys).await;
+    assert_eq!(counters.records_applied, 50);
+    assert!(hub.stats().throttled > 0 && hub.stats().slowed > 0, "{:?}", hub.stats());
 }

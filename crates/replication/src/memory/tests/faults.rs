@@ -47,6 +47,8 @@ async fn a_fault_s_setting_does_not_change_another_s_outcome() {
     let (alone, _) = received(7, Faults::none().drop(0.2)).await;
     let (delayed, _) = received(7, Faults::none().drop(0.2).delay(MS..=9 * MS)).await;
     assert_eq!(alone, delayed);
+    let (throttled, _) = received(7, Faults::none().drop(0.2).bytes_per_s(1_000)).await;
+    assert_eq!(alone, throttled);
     let (doubled, _) = received(7, Faults::none().drop(0.2).duplicate(0.5)).await;
     assert_eq!(alone, doubled.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
 }
@@ -189,4 +191,98 @@ async fn healing_ends_every_fault_and_delivers_what_was_held() {
     broadcast(&one, 3..6).await;
     assert_eq!(drain(&mut at_other).await, range(0..6));
     assert_eq!(*one.health().borrow(), Health::Connected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupted_frame_differs_in_one_bit_and_its_copy_does_not() {
+    let hub = Hub::seeded(3);
+    hub.set_faults(Faults::none().corrupt(1.0).duplicate(1.0));
+    let (from, to) = (hub.join(us()), hub.join(eu()));
+    let mut subscription = to.subscribe().await.unwrap();
+    let mut places = BTreeSet::new();
+    for _ in 0..100 {
+        from.publish(Destination::Everyone, Bytes::from(vec![0; 100])).await.unwrap();
+        let ones = |delivery: &Delivery| delivery.frame.iter().map(|byte| byte.count_ones()).sum::<u32>();
+        let (first, copy) = (subscription.next().await.unwrap(), subscription.next().await.unwrap());
+        assert_eq!((ones(&first), ones(&copy)), (1, 0));
+        places.extend(first.frame.iter().position(|byte| *byte != 0));
+        first.ack.done();
+        copy.ack.done();
+    }
+    assert!(places.len() > 40 && places.last() > Some(&90), "all over the frame: {places:?}");
+    assert_eq!(hub.stats().corrupted, 100);
+    from.publish(Destination::Everyone, Bytes::new()).await.unwrap();
+    assert!(subscription.next().await.unwrap().frame.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_carries_so_many_bytes_a_second_in_each_direction() {
+    let hub = Hub::new();
+    let (one, other) = (hub.join(us()), hub.join(eu()));
+    let (mut at_one, mut at_other) = (one.subscribe().await.unwrap(), other.subscribe().await.unwrap());
+    hub.set_link_faults(us(), eu(), Faults::none().bytes_per_s(1_000).delay(500 * MS..=500 * MS));
+    let begun = Instant::now();
+    for _ in 0..5 {
+        one.publish(Destination::Everyone, Bytes::from(vec![0; 2_000])).await.unwrap();
+    }
+    broadcast(&other, 0..1).await;
+    assert_eq!(number(at_one.next().await.unwrap()), 0);
+    assert_eq!(begun.elapsed(), Duration::ZERO, "the other way is not bounded");
+    for frame in 1..=5 {
+        at_other.next().await.unwrap().ack.done();
+        let late = begun.elapsed().saturating_sub(frame * 2_000 * MS + 500 * MS);
+        assert!(late < 2 * MS, "{frame}: {:?}", begun.elapsed());
+    }
+    assert!(begun.elapsed() >= 10_500 * MS);
+    assert_eq!(hub.stats().throttled, 4, "the first one waited for none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_there_may_take_longer_than_the_way_back() {
+    let hub = Hub::new();
+    let (one, other) = (hub.join(us()), hub.join(ap()));
+    let (mut at_one, mut at_other) = (one.subscribe().await.unwrap(), other.subscribe().await.unwrap());
+    hub.set_link_faults(us().region(), ap().region(), Faults::none().delay(150 * MS..=150 * MS));
+    hub.set_link_faults(ap().region(), us().region(), Faults::none().delay(30 * MS..=30 * MS));
+    let begun = Instant::now();
+    broadcast(&one, 0..1).await;
+    broadcast(&other, 1..2).await;
+    assert_eq!(number(at_one.next().await.unwrap()), 1);
+    assert!((30 * MS..32 * MS).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert_eq!(number(at_other.next().await.unwrap()), 0);
+    assert!((150 * MS..152 * MS).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_node_is_handed_frames_at_its_pace_and_the_others_at_once() {
+    let hub = Hub::with_limits(0, Limits { inbox_frames: 6, ..Limits::default() });
+    let (one, slow, other) = (hub.join(us()), hub.join(eu()), hub.join(ap()));
+    let (mut at_slow, mut at_other) = (slow.subscribe().await.unwrap(), other.subscribe().await.unwrap());
+    hub.slow(eu().region(), 100 * MS);
+    let begun = Instant::now();
+    broadcast(&one, 0..1).await;
+    assert_eq!(number(at_slow.next().await.unwrap()), 0);
+    assert_eq!(begun.elapsed(), Duration::ZERO, "it was idle");
+    broadcast(&one, 1..6).await;
+    for expected in 1..6 {
+        assert_eq!(number(at_slow.next().await.unwrap()), expected);
+        assert!(begun.elapsed() >= expected * 100 * MS, "{expected}: {:?}", begun.elapsed());
+    }
+    assert_eq!(hub.stats().slowed, 5);
+    let behind = begun.elapsed();
+    for expected in 0..6 {
+        assert_eq!(number(at_other.next().await.unwrap()), expected);
+    }
+    assert_eq!(begun.elapsed(), behind);
+
+    // What it does not take in time overflows its queue, as any.
+    broadcast(&one, 10..20).await;
+    assert_eq!(hub.stats().overflowed, 4 + 4, "its own and the other's");
+    let (next, ()) = tokio::join!(at_slow.next(), async {
+        tokio::time::sleep(MS).await;
+        hub.hasten(eu().region());
+    });
+    assert_eq!(number(next.unwrap()), 14);
+    assert!(begun.elapsed() < behind + 10 * MS, "a waiting one is woken");
+    assert_eq!(drain(&mut at_slow).await, range(15..20));
 }
