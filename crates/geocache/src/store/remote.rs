@@ -85,6 +85,9 @@ impl Store for NodeStore {
     }
 
     fn sweep(&self, lo: u64, hi: Option<u64>, below: Bar, keep: &dyn Fn(u64) -> bool) -> usize {
+        if below.admits(Stamp::ZERO) {
+            return 0; // The peer has forgotten nothing, so nothing is below its floor.
+        }
         let mut swept = 0;
         let within = |position: u64| hi.is_none_or(|hi| position < hi);
         let mut next = Some(lo);
