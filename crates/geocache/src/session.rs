@@ -107,9 +107,10 @@ impl GeoCache {
         Ok(receipt)
     }
 
-    /// Names all that was written through this node until now, removes and clears included; where its machine's clock
-    /// went back and it had to begin again ([`Counters::re_epochs`](replication::replica::Counters::re_epochs)), since
-    /// then. The token travels as text ([`Token`]'s `Display` and `FromStr`).
+    /// Names all that was written through this node until now, removes and clears included, in its present life. A node
+    /// begins its life anew when it has heard the others, within its first second, and where its machine's clock had gone
+    /// back; what was written before that is named by the tokens taken before that. The token travels as text
+    /// ([`Token`]'s `Display` and `FromStr`).
     pub fn token(&self) -> Token {
         self.outbox().newest()
     }
@@ -206,7 +207,7 @@ impl GeoCache {
     ///
     /// For a node that is warming, whose misses say nothing, and for values that are cheaper to get from another region
     /// than to make anew. What another region holds is stored here. `None` says that neither has it, or that this node
-    /// knows of its removal, or that no ready node of another is heard.
+    /// knows of its removal, or that nobody can be asked: no ready node is heard, or this one began within the last second.
     ///
     /// ```
     /// use std::time::Duration;
@@ -261,7 +262,7 @@ impl GeoCache {
     }
 
     /// Asks the nearest ready region for keys and stores here what it holds of them: at most 1,024 keys, in as many
-    /// answers as they take. Nothing is asked where no ready node of another region is heard. Read them here then.
+    /// answers as they take. Nothing is asked where nobody can be. Read them here then.
     ///
     /// # Errors
     /// As [`get_or_fetch`](Self::get_or_fetch), those of the read aside.

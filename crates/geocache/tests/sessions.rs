@@ -159,7 +159,11 @@ async fn a_node_that_is_warming_reads_through_to_a_ready_region() {
     hub.set_faults(Faults::none().delay(way..=way));
     let new = GeoCache::builder().transport(hub.join(node("ap-south"))).build().await.unwrap();
     assert!(new.get_or_fetch::<Vec<u8>>("k0", LONG).await.unwrap().is_none(), "nobody was heard yet");
-    until("a ready region is heard", || new.stats().regions.iter().any(|region| region.is_ready())).await;
+    until("a ready region is heard, and was asked for its state", || {
+        let stats = new.stats();
+        stats.regions.iter().any(|region| region.is_ready()) && stats.entries > 0
+    })
+    .await;
 
     let keys: Vec<String> = (0..KEYS).map(|n| format!("k{n}")).collect();
     for key in keys.iter().filter(|key| !new.contains(key).unwrap()).take(3) {

@@ -99,8 +99,8 @@ pub enum SessionError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// No other node that is ready is heard: there is nobody to ask.
-    #[error("no ready node is heard that could be asked")]
+    /// No other node that is ready is heard, or this one has just started and says nothing yet: nobody can be asked.
+    #[error("no ready node can be asked")]
     NobodyReady,
     /// The question or its answer was lost, or is late: ask again, or go to the origin of the data.
     #[error("no answer within {waited:?}")]

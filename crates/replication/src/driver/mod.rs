@@ -171,6 +171,7 @@ pub async fn start<S: Store>(
     window.confirms.begin_life(Hlc(epoch));
     let (waiters, fetches) = (Waiters::new(), Fetches::default());
     let driver = Driver {
+        claim: replica.claim(),
         replica,
         outbox,
         health: transport.health(),

@@ -17,7 +17,7 @@ use super::{
     window::{Answered, Kind, Window},
 };
 use crate::{
-    replica::{Failure, Outbox, Replica, Status, Store},
+    replica::{Claim, Failure, Outbox, Replica, Status, Store},
     stamp::Hlc,
     transport::{Delivery, Destination, Health, Subscription, Transport, TransportError},
 };
@@ -38,6 +38,8 @@ pub(super) struct Driver<S> {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) health: watch::Receiver<Health>,
     pub(super) window: Window,
+    /// The replica's claim after the last frame.
+    pub(super) claim: Claim,
     pub(super) waits: Waits,
     /// The epochs of this process, the present one last.
     pub(super) lives: Vec<u64>,
@@ -140,6 +142,7 @@ impl<S: Store> Driver<S> {
                 Event::Asked => asked.drain(..).for_each(|request| self.take_in(request)),
                 Event::Ticked => {
                     self.replica.tick(now());
+                    self.note_life();
                     self.waits.forget_abandoned();
                     self.answer_waiters();
                     self.show_status();
@@ -180,14 +183,16 @@ impl<S: Store> Driver<S> {
             if self.window.publish_again() {
                 continue;
             }
-            let before = self.replica.claim();
             let Some((to, frame)) = self.replica.poll(now()) else { return };
+            // A poll may begin another life, whose claim is not news of records.
+            self.note_life();
             let claim = self.replica.claim();
             let kind = match to {
-                Destination::Everyone if claim != before => Kind::Records(claim),
+                Destination::Everyone if self.claim != claim => Kind::Records(claim),
                 Destination::Everyone => Kind::Beat,
                 _ => Kind::Message,
             };
+            self.claim = claim;
             self.window.publish(kind, to, frame);
         }
     }
@@ -207,11 +212,13 @@ impl<S: Store> Driver<S> {
         }))
     }
 
-    /// A life that was overtaken sends nothing more; what it had not sent yet is not published.
+    /// Call it after whatever may begin another life. One that was overtaken sends nothing more; what it had not sent yet
+    /// is not published.
     fn note_life(&mut self) {
         let epoch = self.replica.stream().epoch;
         if self.lives.last() != Some(&epoch) {
             self.lives.push(epoch);
+            self.claim = self.replica.claim();
             self.window.confirms.begin_life(Hlc(epoch));
         }
     }

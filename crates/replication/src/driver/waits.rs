@@ -65,7 +65,11 @@ impl<S: Store> Driver<S> {
     pub(super) fn ask_peers(&mut self) {
         if self.waits.fetches.has_to_ask() {
             let (replica, now) = (&mut self.replica, now());
-            self.waits.fetches.ask(Instant::now(), |keys, at_least| replica.fetch(now, keys, at_least));
+            let is_listening = replica.is_listening(now);
+            self.waits.fetches.ask(Instant::now(), |keys, at_least| {
+                // While the node says nothing, a question would only wait for that to end.
+                if is_listening { None } else { replica.fetch(now, keys, at_least) }
+            });
         }
     }
 

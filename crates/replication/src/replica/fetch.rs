@@ -28,8 +28,8 @@ pub struct Fetched {
 impl<S: Store> Replica<S> {
     /// Asks the nearest ready peer for keys; nothing stamped below `at_least` is wanted. Returns the question's number,
     /// by which its answer is known, or `None` where no ready peer is heard. A question or its answer may be lost: give
-    /// up after a while. At most [`wire::KEYS_MAX`] keys are asked for; an answer holds what fits a frame, and at
-    /// least one record where there is one.
+    /// up after a while. At most [`wire::KEYS_MAX`] keys are asked for; an answer holds what fits a frame, in the order
+    /// of the keys, and at least one record where there is one.
     pub fn fetch(&mut self, now: Now, mut keys: Vec<Bytes>, at_least: Hlc) -> Option<u64> {
         let ready = self.peers.iter().filter(|(_, peer)| self.can_give(peer, now));
         let by_rtt = ready.map(|(&origin, peer)| (peer.clock.map_or(u64::MAX, |clock| clock.rtt_ms), origin));

@@ -225,6 +225,11 @@ impl<S: Store> Replica<S> {
         self.ready
     }
 
+    /// Whether the node has just started and sends nothing yet.
+    pub(crate) fn is_listening(&self, now: Now) -> bool {
+        now.mono_ms < self.quiet_until_ms
+    }
+
     /// Why the node has to stop, where it has to.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
@@ -256,7 +261,7 @@ impl<S: Store> Replica<S> {
     /// leaving. Call it while the transport has room, until it returns `None`. A node that has to stop, and one that just
     /// started and listens for a live process of its name, sends nothing.
     pub fn poll(&mut self, now: Now) -> Option<(Destination, Bytes)> {
-        if now.mono_ms < self.quiet_until_ms || self.failure.is_some() {
+        if self.is_listening(now) || self.failure.is_some() {
             return None;
         }
         self.end_quiet(now);

@@ -206,7 +206,7 @@ impl Outbox {
         Token { stream: Stream { origin: self.origin, epoch }, hlc: stamp.hlc }
     }
 
-    /// Names all changes of the node's present life until now.
+    /// Names all changes of the node's present life until now; those of the one before where there is none yet.
     pub fn newest(&self) -> Token {
         let hlc = match &self.queue {
             None => self.clock.last(),

@@ -206,6 +206,25 @@ async fn a_write_that_died_with_its_node_is_lost_once_the_node_is_back() {
     assert_eq!(back.handle.client().at_least(token, LONG).await, Err(SessionError::Lost));
 }
 
+/// A node begins its life anew when it has heard the others. Its first heartbeat after that was taken for a frame of
+/// records, and confirmed all that was written before.
+#[tokio::test(start_paused = true)]
+async fn a_write_before_the_node_s_life_began_anew_is_not_called_published_for_a_heartbeat() {
+    let hub = Hub::new();
+    let [_us, _eu, _ap] = three(&hub, |_| ()).await;
+    let late = run("eu-west", hub.join(node("eu-west")), |config| config.replica.bootstrap = false).await;
+    let client = late.handle.client();
+    let early = late.put("early");
+    late.until("it has spoken", |_, status| status.peers.iter().any(|peer| peer.rtt_ms.is_some())).await;
+    let receipt = client.receipt(early, WriteConcern::Published, Duration::ZERO).await;
+    assert_eq!(receipt.published, receipt.have.len() > 1, "{receipt:?}");
+    late.until("ready", |_, status| status.ready).await;
+    assert!(client.receipt(early, WriteConcern::All, LONG).await.reached);
+    let later = late.put("later");
+    assert_ne!(later.stream, early.stream);
+    assert!(client.receipt(later, WriteConcern::Published, LONG).await.published);
+}
+
 #[tokio::test(start_paused = true)]
 async fn past_the_bound_a_caller_is_answered_at_once_and_counted() {
     let hub = Hub::new();
@@ -267,8 +286,13 @@ async fn a_fetch_brings_what_the_nearest_ready_node_holds() {
     let client = late.handle.client();
     let alone = client.fetch(vec!["k".into()], Hlc(0), LONG).await;
     assert_eq!(alone, Err(FetchError::NobodyReady), "nobody was heard yet");
-    late.until("a ready peer is heard", |_, status| status.peers.iter().any(|peer| peer.ready)).await;
-    let records = client.fetch(vec!["k".into(), "absent".into()], Hlc(0), LONG).await.unwrap();
+    let fetch = || client.fetch(vec!["k".into(), "absent".into()], Hlc(0), LONG);
+    let mut fetched = fetch().await;
+    while fetched == Err(FetchError::NobodyReady) {
+        tokio::time::sleep(SECOND / 10).await;
+        fetched = fetch().await;
+    }
+    let records = fetched.unwrap();
     let keys: Vec<&Bytes> = records.iter().map(|record| &record.key).collect();
     assert_eq!(keys, ["k"]);
     assert!(late.store.get(b"k").is_some(), "it is merged");
