@@ -132,7 +132,7 @@ impl<S: Store> Replica<S> {
 mod tests {
     use crate::{
         message::{Beat, Message},
-        replica::one::{EPOCH, One, peer, report},
+        replica::one::{EPOCH, One, peer, report, stream_of},
         stamp::Hlc,
     };
 
@@ -148,6 +148,20 @@ mod tests {
         let status = one.replica.status(one.now);
         assert_eq!(status.counters.frames_zombie, 1);
         assert!(status.streams.iter().any(|report| report.stream.epoch == EPOCH + 9));
+    }
+
+    /// A mended node began above its own poisoned life, which a relay had taught the others, and was shut out for it.
+    #[test]
+    fn a_life_that_was_too_far_ahead_is_neither_begun_above_nor_passed_on() {
+        let mut one = One::new(true);
+        let there = peer("ap-south");
+        let poisoned = Hlc::from_ms(one.now.wall_ms + 301_000).0;
+        let mine = crate::Stream { epoch: poisoned, ..one.replica.stream() };
+        let theirs = crate::Stream { epoch: poisoned, ..stream_of(&peer("eu-central")) };
+        one.hear_beat(&there, 20, vec![report(mine, 3, Hlc(poisoned)), report(theirs, 3, Hlc(poisoned))]);
+        let status = one.replica.status(one.now);
+        assert_eq!(status.counters.re_epochs, 0);
+        assert!(status.streams.iter().all(|report| report.stream.epoch < poisoned));
     }
 
     #[test]

@@ -121,6 +121,10 @@ impl<S: Store> Replica<S> {
         if !self.streams.contains_key(&report.stream) && report.age_ms >= self.config.retire_ms {
             return None;
         }
+        // A relay whose own clock is ahead lets in what is refused here.
+        if self.is_beyond_drift(now, Hlc(report.stream.epoch).max(report.last_hlc)) {
+            return None;
+        }
         self.stream_of_age(now, report.stream, report.age_ms)
     }
 
@@ -259,7 +263,8 @@ impl<S: Store> Replica<S> {
                 // An earlier life may have stamped beyond this one's epoch, lifted by what others wrote.
                 let is_earlier = report.stream.epoch < epoch;
                 let reaches = if is_earlier { report.last_hlc.0 } else { report.stream.epoch };
-                if reaches > epoch {
+                // Beginning above a life that was itself too far ahead would shut this node out, though its clock is right.
+                if reaches > epoch && !self.is_beyond_drift(now, Hlc(reaches)) {
                     self.notice_later_life(now, reaches);
                     return;
                 } else if report.stream.epoch == epoch || !self.config.rules.own_old_epochs {
@@ -274,12 +279,13 @@ impl<S: Store> Replica<S> {
         }
     }
 
+    /// Whether a clock is further ahead of ours than is allowed.
+    pub(super) fn is_beyond_drift(&self, now: Now, clock: Hlc) -> bool {
+        self.config.rules.drift_refused && clock.ms() > now.wall_ms + self.config.drift_ms_max
+    }
+
     /// Whether a frame is stamped, or its sender's life began, further ahead of our clock than is allowed.
     fn is_drifting(&self, now: Now, frame: &Frame) -> bool {
-        if !self.config.rules.drift_refused {
-            return false;
-        }
-        let ahead_ms_max = now.wall_ms + self.config.drift_ms_max;
         let newest = match &frame.message {
             Message::Records { records, .. } => newest_of(records, &[]),
             Message::Beat(beat) => Some(beat.hlc.max(Hlc::from_ms(beat.wall_ms))),
@@ -287,7 +293,7 @@ impl<S: Store> Replica<S> {
             Message::Fetched { records, .. } => newest_of(records, &[]),
             _ => None,
         };
-        Hlc(frame.epoch).ms() > ahead_ms_max || newest.is_some_and(|newest| newest.ms() > ahead_ms_max)
+        self.is_beyond_drift(now, Hlc(frame.epoch).max(newest.unwrap_or_default()))
     }
 
     /// Marks a drifting peer, without taking its epoch: a poisoned epoch must not shut out the mended node.

@@ -99,8 +99,8 @@ impl<S: Store> Replica<S> {
                 (Some(mine), _) if mine < theirs => lacking.push((position, mine)),
                 (None, _) if theirs == Stamp::ZERO => {}
                 (None, Some(bar)) if !bar.admits(theirs) => answer.graves.push(Grave { position, bar }),
-                // That very record was evicted here.
-                (None, Some(bar)) if bar == Bar::at(theirs) => {}
+                // That very record was evicted here, and has its grave or set the floor.
+                (None, _) if known.bar == Bar::at(theirs) => {}
                 (None, _) if known.bar.admits(theirs) => lacking.push((position, Stamp::ZERO)),
                 _ => {}
             }

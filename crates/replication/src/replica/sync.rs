@@ -230,8 +230,7 @@ impl<S: Store> Replica<S> {
         if self.peers.get(&sender).is_none_or(|peer| peer.epoch != job.epoch || peer.clock.is_none()) {
             return self.abort_sync();
         }
-        let is_ahead = newest_hlc(&page).ms() > now.wall_ms + self.config.drift_ms_max;
-        if is_ahead && self.config.rules.drift_refused {
+        if self.is_beyond_drift(now, newest_hlc(&page)) {
             self.counters.frames_drifting += 1;
             return self.abort_sync();
         }

@@ -173,3 +173,14 @@ fn an_answer_to_an_earlier_life_is_ignored() {
     one.hear(&there, Message::State { answers, records, graves: Vec::new() });
     assert_eq!(one.value("k"), None);
 }
+
+/// A record that was evicted and whose grave had set the floor was asked for, and evicted, again and again.
+#[test]
+fn a_record_that_set_the_floor_when_it_went_is_not_asked_for() {
+    let (mut one, there) = met();
+    let theirs = stamp(&there, 5);
+    one.store.raise_floor(Bar::at(theirs));
+    let [at, above] = ["at-the-floor", "above-it"].map(|key| one.position(key));
+    let answers = probed(&mut one, &there, vec![(at, theirs), (above, stamp(&there, 6))]);
+    assert_eq!(answers, [Message::Probe { samples: vec![(above, Stamp::ZERO)] }]);
+}
