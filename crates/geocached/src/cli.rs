@@ -165,6 +165,10 @@ pub struct Settings {
     /// Close clients that do not take their answers for this long [default: 30]
     #[arg(long, value_name = "SECONDS", env = "GEOCACHE_WRITE_TIMEOUT_SECS")]
     pub write_timeout_secs: Option<u64>,
+    /// How long a get waits for another region, while this node has just started and does not have everything yet; 0
+    /// never waits [default: 250]
+    #[arg(long, value_name = "MILLISECONDS", env = "GEOCACHE_FETCH_TIMEOUT_MS")]
+    pub fetch_timeout_ms: Option<u64>,
     /// What to log: a level, or target=level pairs. The AMQP library (lapin) is off unless named [default: info]
     #[arg(long, value_name = "FILTER", env = "GEOCACHE_LOG")]
     pub log: Option<String>,

@@ -33,6 +33,8 @@ const MEMORY_MIN: u64 = 1 << 20;
 const VALUE_BYTES_MAX: u64 = 7 << 20;
 const _: () = assert!(VALUE_BYTES_MAX as usize <= replication::wire::VALUE_BYTES_MAX);
 const THREADS_MAX: usize = 256;
+/// A client gives up sooner, and the end of a node would wait for it.
+const FETCH_TIMEOUT_MS_MAX: u64 = 10_000;
 /// What the cache keeps beside a value: the longest key and its own bookkeeping, rounded up.
 const ENTRY_BYTES: u64 = 1024;
 const _: () = assert!(ENTRY_BYTES >= 2 * KEY_BYTES_MAX as u64);
@@ -191,6 +193,13 @@ impl Config {
             }
             limits.write_timeout = Duration::from_secs(secs);
         }
+        if let Some(ms) = settings.fetch_timeout_ms {
+            if ms > FETCH_TIMEOUT_MS_MAX {
+                let problem = format!("is {ms}; use 0 to {FETCH_TIMEOUT_MS_MAX}");
+                return Err(setting("--fetch-timeout-ms", problem));
+            }
+            limits.fetch_timeout = Some(Duration::from_millis(ms)).filter(|wait| !wait.is_zero());
+        }
         if let Some(filter) = &settings.log {
             log::check(filter).map_err(|problem| setting("--log", problem))?;
         }
@@ -261,6 +270,7 @@ impl Settings {
             "--threads" => self.threads.is_some(),
             "--idle-timeout-secs" => self.idle_timeout_secs.is_some(),
             "--write-timeout-secs" => self.write_timeout_secs.is_some(),
+            "--fetch-timeout-ms" => self.fetch_timeout_ms.is_some(),
             "--log" => self.log.is_some(),
             _ => false,
         }
@@ -286,6 +296,7 @@ impl Settings {
             threads: self.threads.or(under.threads),
             idle_timeout_secs: self.idle_timeout_secs.or(under.idle_timeout_secs),
             write_timeout_secs: self.write_timeout_secs.or(under.write_timeout_secs),
+            fetch_timeout_ms: self.fetch_timeout_ms.or(under.fetch_timeout_ms),
             log: self.log.or(under.log),
         }
     }

@@ -1,7 +1,8 @@
 //! Runs one node: of a region over RabbitMQ, or a standalone cache.
 //!
 //! In this order: the port (what is in use is known before a broker is dialled), the broker, the cache, the clients. A
-//! node that is still warming serves: what it does not have yet is a miss, and the log says when it is ready. It ends
+//! node that is still warming serves: what it does not have yet it asks the nearest ready region for, and the log says
+//! when it is ready. It ends
 //! at SIGTERM or SIGINT: no more clients, then what waits to leave is sent for up to [`CLOSE_WAIT`], then the rest is
 //! counted and told; a second signal ends that wait. A signal while the broker is dialled ends the node at once.
 
@@ -146,7 +147,7 @@ async fn serve(server: Server, cache: GeoCache, mut shutdown: Shutdown) -> Resul
 async fn watched(cache: &GeoCache) -> Error {
     if !cache.is_ready() {
         tracing::info!(
-            "warming: what is not here yet is a miss, until the state of another node has arrived"
+            "warming: what is not here yet is asked of another region, until all of its state has arrived"
         );
         // An error here is a stop, which the last line reports.
         if cache.ready().await.is_ok() {

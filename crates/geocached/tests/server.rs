@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use geocache::{GeoCache, GeoCluster};
+use geocache::{
+    GeoCache, GeoCluster, NodeId,
+    memory::{Faults, Hub},
+};
 use geocached::memcached::{self, Counter, LINE_BYTES_MAX, Options, Server, Shared};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -374,4 +377,92 @@ async fn cas_fails_on_a_newer_write_of_another_region() {
     client
         .ask(&format!("cas k 0 0 1 {cas}\r\nc\r\nget k\r\n"), "EXISTS\r\nVALUE k 0 1\r\nb\r\nEND\r\n")
         .await;
+}
+
+fn node(region: &str) -> NodeId {
+    NodeId::new(region.parse().unwrap(), "node-1").unwrap()
+}
+
+/// What is written before the other region starts: its state takes some seconds over a way of 40 ms.
+const KEYS: usize = 6_000;
+
+/// A region that holds `k0`, `k1`, … , and a server on another that has just begun to take them over.
+async fn warming(hub: &Hub, fetch_timeout: Option<Duration>) -> (GeoCache, GeoCache, Running) {
+    let mut options = Options::default();
+    options.fetch_timeout = fetch_timeout;
+    let old = GeoCache::builder().transport(hub.join(node("us-east"))).bootstrap(true).build().await.unwrap();
+    for n in 0..KEYS {
+        let write = geocache::Write { bytes: format!("{n:01000}").into(), ..geocache::Write::default() };
+        old.write(format!("k{n}").as_bytes(), write, geocache::Expect::Any).unwrap();
+    }
+    let way = Duration::from_millis(40);
+    hub.set_faults(Faults::none().delay(way..=way));
+    let new = GeoCache::builder().transport(hub.join(node("ap-south"))).build().await.unwrap();
+    let server = start_on(new.clone(), options).await;
+    until("a part of the state is here", async || new.stats().entries > 0).await;
+    (old, new, server)
+}
+
+/// The first of the keys that the node lacks.
+fn lacking(cache: &GeoCache, count: usize) -> Vec<usize> {
+    let lacks = |n: &usize| !cache.contains(format!("k{n}")).unwrap();
+    let found: Vec<usize> = (0..KEYS).filter(lacks).take(count).collect();
+    assert_eq!(found.len(), count, "the state is not here yet");
+    found
+}
+
+#[tokio::test]
+async fn a_warming_node_reads_through_and_answers_in_order() {
+    let hub = Hub::new();
+    let (_old, new, server) = warming(&hub, Some(Duration::from_secs(10))).await;
+    let mut client = server.connect().await;
+    let [a, b, c] = lacking(&new, 3)[..] else { unreachable!("three") };
+    client
+        .send(format!(
+            "set own 0 0 1\r\nv\r\nget k{a} own absent k{b}\r\ndelete own\r\nget own\r\ngat 100 k{c}\r\n"
+        ))
+        .await;
+    let value = |n: usize| format!("VALUE k{n} 0 1000\r\n{n:01000}\r\n");
+    let found = [value(a), "VALUE own 0 1\r\nv\r\n".to_owned(), value(b)].concat();
+    client.expect(format!("STORED\r\n{found}END\r\nDELETED\r\nEND\r\n{}END\r\n", value(c))).await;
+    assert!(!new.is_ready(), "all of that was answered while warming");
+    let counted = [Counter::FetchHits, Counter::FetchMisses, Counter::FetchFailures, Counter::GetMisses];
+    until("counted", async || server.shared.counters().value(Counter::TouchHits) == 1).await;
+    // Asked for in vain: `absent`, and `own` once it was deleted.
+    assert_eq!(counted.map(|counter| server.shared.counters().value(counter)), [3, 2, 0, 2]);
+
+    timeout(BOUND, new.ready()).await.unwrap().unwrap();
+    client.ask("get absent\r\n", "END\r\n").await;
+    assert_eq!(server.shared.counters().value(Counter::FetchMisses), 2, "a ready node asks nobody");
+}
+
+#[tokio::test]
+async fn a_region_that_does_not_answer_costs_a_warming_node_one_wait() {
+    let hub = Hub::new();
+    let (_old, new, server) = warming(&hub, Some(Duration::from_millis(50))).await;
+    hub.isolate(node("us-east"));
+    let mut client = server.connect().await;
+    let mut requests = String::new();
+    let mut answers = String::new();
+    for n in lacking(&new, 100) {
+        requests.push_str(&format!("get k{n}\r\nset x 0 0 1\r\nv\r\n"));
+        answers.push_str("END\r\nSTORED\r\n");
+    }
+    client.send(requests).await;
+    client.expect(answers).await;
+    until("counted", async || server.shared.counters().value(Counter::CmdSet) == 100).await;
+    let failures = server.shared.counters().value(Counter::FetchFailures);
+    // One at first, and one for each second of silence that a slow machine takes for the rest.
+    assert!((1..20).contains(&failures), "{failures}");
+    assert_eq!(server.shared.counters().value(Counter::GetMisses), 100);
+}
+
+#[tokio::test]
+async fn a_node_told_to_wait_for_nobody_takes_a_miss_for_a_miss_while_warming() {
+    let hub = Hub::new();
+    let (_old, new, server) = warming(&hub, None).await;
+    let mut client = server.connect().await;
+    let key = lacking(&new, 1)[0];
+    client.ask(&format!("get k{key}\r\n"), "END\r\n").await;
+    assert_eq!(new.stats().replication.fetches_sent, 0);
 }

@@ -32,6 +32,7 @@ fn without_any_setting_it_is_a_standalone_cache_on_loopback() {
     assert_eq!(config.bound, Bound::Memory(MEMORY_DEFAULT));
     assert_eq!(config.options.connections_max, 1024);
     assert_eq!(config.options.value_bytes_max, 1 << 20);
+    assert_eq!(config.options.fetch_timeout, Some(Duration::from_millis(250)));
 }
 
 #[test]
@@ -69,6 +70,7 @@ fn settings_out_of_range_are_refused_by_name() {
         ["--max-value-bytes", "0"],
         ["--threads", "0"],
         ["--write-timeout-secs", "0"],
+        ["--fetch-timeout-ms", "10001"],
     ] {
         let error = config(&arguments).unwrap_err().to_string();
         assert!(error.starts_with(arguments[0]), "{error}");
@@ -101,13 +103,14 @@ fn every_setting_may_stand_in_the_file() {
         threads = 8
         idle_timeout_secs = 0
         write_timeout_secs = 9
+        fetch_timeout_ms = 0
         log = "debug"
     "#;
     let config = with_file(text, &[]).unwrap();
     let region = config.region.unwrap();
     assert_eq!((region.amqp.len(), region.node.as_str(), region.profile), (2, "n1", Profile::Durable));
     assert_eq!((config.cache.as_str(), config.listen.to_string().as_str()), ("sessions", "[::1]:11300"));
-    assert_eq!(config.options.idle_timeout, None);
+    assert_eq!((config.options.idle_timeout, config.options.fetch_timeout), (None, None));
     assert_eq!(config.log, "debug");
 }
 

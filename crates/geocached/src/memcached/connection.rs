@@ -26,6 +26,7 @@ use super::{
     buffers::{Claim, FREE_BYTES},
     counter::Counter,
     parser::{Parser, Step},
+    read_through,
     session::{Flow, OUT_BYTES_SOFT, Session},
 };
 
@@ -142,6 +143,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             commands += 1;
             let flow = loop {
+                let lacking = self.session.read_through.lacking(&self.session.shared, &command);
+                if !lacking.is_empty() {
+                    // What was answered already need not wait for another region.
+                    write(&mut self.stream, &mut self.session, &mut self.out).await?;
+                    read_through::fetch(&self.session.shared, &mut self.session.tally, &lacking).await;
+                }
                 let flow = self.session.execute(&mut command, &mut self.out);
                 if self.out.len() >= OUT_BYTES_SOFT {
                     write(&mut self.stream, &mut self.session, &mut self.out).await?;

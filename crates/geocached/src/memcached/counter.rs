@@ -81,6 +81,12 @@ counters! {
     BytesWritten = "bytes_written",
     /// Requests refused because the memory for requests in the making was spent.
     ReadBufOom = "read_buf_oom",
+    /// Keys that another region was asked for while warming, and had.
+    FetchHits = "replication_fetch_hits",
+    /// Keys that another region was asked for while warming, and had not; or that nobody ready was there to be asked for.
+    FetchMisses = "replication_fetch_misses",
+    /// Questions to another region, asked while warming, that had no answer in time.
+    FetchFailures = "replication_fetch_failures",
     /// Connections closed because they spoke the binary protocol.
     BinaryKicks = "binary_kicks",
     /// Times that accepting paused because the system refused another connection.

@@ -8,7 +8,8 @@
 //! `append` send the value they made, so of two made at once in two regions the later one stays; `cas` fails as well
 //! when another region wrote since; `touch` is a write of the same value; `flush_all` is a stamped barrier that
 //! empties every region, its delay counted on the node that was told. A refused command changes
-//! nothing: where a `set` is too large the older value under that key stays, which memcached would remove.
+//! nothing: where a `set` is too large the older value under that key stays, which memcached would remove. While the
+//! node is warming, `get`, `gets`, `gat` and `gats` ask the nearest ready region for what is not here yet.
 
 mod buffers;
 mod command;
@@ -16,6 +17,7 @@ mod connection;
 mod counter;
 mod number;
 mod parser;
+mod read_through;
 mod server;
 mod session;
 mod stats;

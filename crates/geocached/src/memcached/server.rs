@@ -54,6 +54,9 @@ pub struct Options {
     pub stall_timeout: Duration,
     /// A client that takes none of its answer for this long is closed. Default 30 s.
     pub write_timeout: Duration,
+    /// How long a retrieval command waits for another region while the node is warming; `None` waits for none. Default
+    /// 250 ms.
+    pub fetch_timeout: Option<Duration>,
 }
 
 impl Default for Options {
@@ -67,6 +70,7 @@ impl Default for Options {
             idle_timeout: None,
             stall_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
+            fetch_timeout: Some(Duration::from_millis(250)),
         }
     }
 }

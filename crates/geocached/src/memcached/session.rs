@@ -1,6 +1,7 @@
 //! Executes a command on a cache and appends the answer.
 //!
-//! Synchronous and free of I/O: a local cache answers in well under a microsecond, so there is nothing to wait for. An
+//! Synchronous and free of I/O: a local cache answers in well under a microsecond, so there is nothing to wait for (what
+//! a node lacks while it is warming, its connection fetches beforehand). An
 //! answer with many values comes in parts ([`Flow::More`]), so that the output buffer stays within
 //! [`OUT_BYTES_SOFT`] plus one value however many keys a request has, and nobody waits for more than
 //! [`KEYS_PER_PART`] of them.
@@ -29,6 +30,7 @@ use super::{
     command::{Command, Direction, Keys, Refusal, Store, Verb},
     counter::{Counter, Counters, Tally},
     number::{self, Expiry},
+    read_through::{ReadThrough, Silence},
     server::Options,
     stats,
 };
@@ -60,6 +62,8 @@ pub struct Shared {
     pub(super) expirations_before: AtomicU64,
     /// When a delayed `flush_all` falls due. One at a time: a later one replaces it, as in memcached.
     pub(super) flush_at: watch::Sender<Option<Instant>>,
+    /// While it lasts, no other region is asked for what is not here.
+    pub(super) silence: Silence,
 }
 
 impl Shared {
@@ -77,6 +81,7 @@ impl Shared {
             evictions_before: AtomicU64::new(0),
             expirations_before: AtomicU64::new(0),
             flush_at: watch::Sender::new(None),
+            silence: Silence::default(),
         }
     }
 
@@ -114,12 +119,13 @@ pub struct Session {
     pub(super) tally: Tally,
     /// How many keys were looked up for retrieval commands so far.
     pub(super) keys: usize,
+    pub(super) read_through: ReadThrough,
 }
 
 impl Session {
     /// A session at its beginning.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tally: Tally::default(), keys: 0 }
+        Self { shared, tally: Tally::default(), keys: 0, read_through: ReadThrough::default() }
     }
 
     /// Executes `command` and appends its answer to `out`.

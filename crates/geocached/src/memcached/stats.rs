@@ -127,9 +127,23 @@ fn replication(shared: &Shared, stats: &Stats, lines: &mut Lines<'_>) {
         ("syncs_finished", counters.syncs_finished),
         ("syncs_aborted", counters.syncs_aborted),
         ("pages_sent", counters.pages_sent),
+        ("previewed", counters.previewed),
+        ("previews_sent", counters.previews_sent),
+        ("streams_dropped", counters.streams_dropped),
+        ("scrub_passes", counters.scrub_passes),
+        ("scrub_compared", counters.scrub_compared),
+        ("scrub_repaired", counters.scrub_repaired),
+        ("scrub_cut", counters.scrub_cut),
+        ("divergence", counters.divergence),
+        ("re_epochs", counters.re_epochs),
+        ("records_reissued", counters.records_reissued),
+        ("fetches_sent", counters.fetches_sent),
+        ("fetches_served", counters.fetches_served),
+        ("waits_refused", counters.waits_refused),
         ("control_dropped", counters.control_dropped),
         ("publishes_refused", counters.publishes_refused),
         ("publishes_retried", counters.publishes_retried),
+        ("beats_dropped", counters.beats_dropped),
     ] {
         lines.stat(format_args!("replication_{name}"), value);
     }
@@ -138,6 +152,9 @@ fn replication(shared: &Shared, stats: &Stats, lines: &mut Lines<'_>) {
         lines.stat(format_args!("{name}_ready"), u8::from(region.is_ready()));
         lines.stat(format_args!("{name}_nodes"), region.nodes.len());
         lines.stat(format_args!("{name}_behind_records"), region.behind_records());
+        if let Some(rtt_ms) = region.rtt_ms() {
+            lines.stat(format_args!("{name}_rtt_ms"), rtt_ms);
+        }
         // Unknown before the region's first write.
         if let Some(lag_ms) = region.lag_ms() {
             lines.stat(format_args!("{name}_lag_ms"), lag_ms);
