@@ -65,9 +65,9 @@ fn main() -> Result<()> {
         writes(group, replicated, "_replicated");
         Ok(())
     })?;
-    if let Some(hot) = figures.iter().find(|figure| figure.name == "get_hot") {
-        let verdict = if hot.value < HOT_NS_MAX { "held" } else { "MISSED" };
-        println!("a read of a hot typed key: {:.0} ns, under {HOT_NS_MAX} ns: {verdict}", hot.value);
+    if let Some(hot) = figures.iter_mut().find(|figure| figure.name == "get_hot") {
+        hot.target = Some(HOT_NS_MAX);
+        println!("a read of a hot typed key: {:.0} ns, {}", hot.value, hot.verdict());
         figures.extend(allocated);
     }
     report::write(GROUP, &figures)

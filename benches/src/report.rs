@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{IsTerminal, stdout},
     path::{Path, PathBuf},
 };
 
@@ -20,12 +21,14 @@ pub struct Figure {
     pub unit: &'static str,
     /// Ratios of `value` to what others reached in the same run, by their names.
     pub peers: BTreeMap<&'static str, f64>,
+    /// The most that it may be, where it has a target.
+    pub target: Option<f64>,
 }
 
 impl Figure {
     /// A figure that is compared with nobody's.
     pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value, unit, peers: BTreeMap::new() }
+        Self { name: name.into(), value, unit, peers: BTreeMap::new(), target: None }
     }
 
     /// The same, with its ratio to a peer's.
@@ -35,8 +38,36 @@ impl Figure {
         self
     }
 
+    /// The same, with the most that it may be.
+    #[must_use]
+    pub fn at_most(mut self, target: f64) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    /// Whether it has a target and is beyond it. One that is not a number is.
+    pub fn misses_target(&self) -> bool {
+        self.target.is_some_and(|target| self.value.is_nan() || self.value > target)
+    }
+
+    /// How it stands to its target: the end of its line. Empty where it has none, red on a terminal where it misses it.
+    pub fn verdict(&self) -> String {
+        let Some(target) = self.target else { return String::new() };
+        let (held, missed) = (format!("target {target} held"), format!("TARGET MISSED: {target}"));
+        match (self.misses_target(), stdout().is_terminal()) {
+            (false, _) => held,
+            (true, false) => missed,
+            (true, true) => format!("\x1b[1;31m{missed}\x1b[0m"),
+        }
+    }
+
     fn json(&self) -> Value {
-        json!({"name": self.name, "value": self.value, "unit": self.unit, "peers": self.peers})
+        let mut json =
+            json!({"name": self.name, "value": self.value, "unit": self.unit, "peers": self.peers});
+        if let Some(target) = self.target {
+            json["target"] = target.into();
+        }
+        json
     }
 }
 
@@ -92,5 +123,15 @@ mod tests {
             "name": "fast.records", "value": 5.0, "unit": "records/s", "peers": {"raw_lapin": 0.5}
         });
         assert_eq!(figure.json(), wanted);
+    }
+
+    #[test]
+    fn a_figure_beyond_its_target_says_so() {
+        let figure = |value| Figure::new("sync", value, "s").at_most(5.0);
+        assert_eq!(figure(5.0).verdict(), "target 5 held");
+        assert!(figure(5.1).verdict().contains("TARGET MISSED: 5"));
+        assert!(figure(f64::NAN).misses_target());
+        assert_eq!(figure(5.1).json()["target"], 5.0);
+        assert_eq!(Figure::new("sync", 9.0, "s").verdict(), "");
     }
 }

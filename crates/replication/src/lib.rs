@@ -95,7 +95,7 @@ mod wall;
 pub mod wire;
 
 pub use node::{NodeId, Origin, Stream};
-pub use record::{Op, Record, Ttl, Value};
+pub use record::{Change, Op, Record, Ttl, Value};
 pub use stamp::{Clock, Hlc, Stamp};
 pub use transport::{Ack, Delivery, Destination, Health, Subscription, Transport, TransportError};
 pub use wall::WallClock;

@@ -53,15 +53,25 @@ pub struct Ttl {
     pub born_ms: u64,
 }
 
-impl Record {
-    /// About how many bytes it takes in memory, queued: what the outbox counts. Beside key and value that is
-    /// its own size, its place in a queue that may be half empty, and an entry in an index.
-    pub fn weight(&self) -> usize {
-        const FIXED: usize = 320;
-        let value = match &self.op {
-            Op::Put(value) => value.bytes.len(),
-            Op::Remove | Op::Clear => 0,
-        };
-        FIXED + self.key.len() + value
+/// What a change does, borrowed from whoever makes it; see [`Op`].
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Change<'a> {
+    /// The key holds this value.
+    Put(&'a Value),
+    /// The key is gone.
+    Remove,
+    /// Everything in the namespace is gone.
+    Clear,
+}
+
+impl Op {
+    /// The same, borrowed.
+    pub fn change(&self) -> Change<'_> {
+        match self {
+            Self::Put(value) => Change::Put(value),
+            Self::Remove => Change::Remove,
+            Self::Clear => Change::Clear,
+        }
     }
 }

@@ -7,7 +7,6 @@
 
 mod arrivals;
 mod nodes;
-mod offer;
 mod probe;
 mod raw;
 

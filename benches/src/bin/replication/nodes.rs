@@ -9,8 +9,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use geocache::{Expect, GeoCache, Stats, Write};
+use benches::{offer, record};
+use geocache::{GeoCache, Stats};
 use replication::{
     NodeId, Op, Transport,
     message::Message,
@@ -21,7 +21,6 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     arrivals::{Arrivals, Lag, Lags},
-    offer,
     probe::Probe,
 };
 
@@ -31,10 +30,6 @@ const REGIONS: [&str; 3] = ["us-east", "eu-central", "ap-south"];
 /// Distinct keys, written in turn: as many as a cache holds by default, and far more than an outbox does here, so that
 /// nothing coalesces.
 const KEYS: u32 = 100_000;
-
-/// A record is 128 bytes: a key of 16, a value of 112.
-const KEY_BYTES: usize = 16;
-const VALUE_BYTES: usize = 112;
 
 const MEETING_BOUND: Duration = Duration::from_secs(30);
 const STATUS_BOUND: Duration = Duration::from_secs(5);
@@ -89,18 +84,10 @@ struct Writer {
 impl Writer {
     /// Writes the next key; the value begins with the time.
     fn write(&mut self) {
-        let mut key = *b"bench:0000000000";
-        let mut rest = self.next;
-        for digit in key[6..].iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
+        let key = record::key(self.next);
         self.next = (self.next + 1) % KEYS;
-        let mut value = [b'v'; VALUE_BYTES];
         let now = u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        value[..8].copy_from_slice(&now.to_le_bytes());
-        let write = Write { bytes: Bytes::copy_from_slice(&value), ..Write::default() };
-        self.cache.write(&key, write, Expect::Any).expect("an open cache takes a small value");
+        record::write(&self.cache, &key, now).expect("an open cache takes a small value");
     }
 }
 
@@ -240,5 +227,4 @@ impl Nodes {
     }
 }
 
-const _: () = assert!(KEY_BYTES + VALUE_BYTES == 128 && b"bench:0000000000".len() == KEY_BYTES);
 const _: () = assert!(KEYS as u64 > 3 * offer::LEAD);

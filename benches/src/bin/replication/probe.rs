@@ -9,6 +9,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use benches::record::records_in;
 use bytes::Bytes;
 use replication::{Ack, Delivery, Destination, Health, NodeId, Subscription, Transport, TransportError};
 use tokio::sync::watch;
@@ -42,18 +43,6 @@ impl Probe {
             [&self.frames, &self.records, &self.bytes].map(|count| count.load(Ordering::Relaxed));
         Published { frames, records, bytes }
     }
-}
-
-/// How many records a frame holds, if it is a frame of records: see the layout in `replication::wire`.
-fn records_in(frame: &[u8]) -> Option<u64> {
-    const KIND: usize = 3;
-    const HEADER_LENGTH: usize = 5;
-    const COUNT_IN_BODY: usize = 8;
-    if *frame.get(KIND)? != 1 {
-        return None;
-    }
-    let count = frame.get(usize::from(*frame.get(HEADER_LENGTH)?) + COUNT_IN_BODY..)?;
-    count.first_chunk().map(|count| u64::from(u32::from_le_bytes(*count)))
 }
 
 #[async_trait]
@@ -105,30 +94,5 @@ impl Subscription for ProbeSubscription {
             ack.done();
         });
         Some(Delivery { frame, ack })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use replication::{
-        Hlc, Op, Record, Stamp,
-        message::{Beat, Frame, Message},
-        wire,
-    };
-
-    use super::*;
-
-    #[test]
-    fn the_records_of_a_frame_are_counted_without_decoding_it() {
-        let from = NodeId::new("eu-central".parse().unwrap(), "node-1").unwrap();
-        let stamp = Stamp { hlc: Hlc(7), origin: from.origin() };
-        let record = Record { stamp, key: Bytes::from_static(b"k"), op: Op::Remove, previous: None };
-        let frame = |message| {
-            wire::encode(&Frame { from: from.clone(), epoch: 1, cache: 2, wants_receipt: false, message })
-        };
-        let records = frame(Message::Records { first: 1, records: vec![record; 3] });
-        assert_eq!(records_in(&records), Some(3));
-        assert_eq!(records_in(&frame(Message::Beat(Beat::default()))), None);
-        assert_eq!(records_in(b"GC"), None);
     }
 }

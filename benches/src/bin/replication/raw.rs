@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
+use benches::offer;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lapin::{
@@ -29,7 +30,6 @@ use tokio::{sync::Notify, task::spawn_blocking};
 use crate::{
     arrivals::{Arrivals, Lag, Lags},
     nodes::{Flood, Speed},
-    offer,
 };
 
 const WINDOW: usize = 4;

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use cache_core::{Expiry, Slot, Verdict};
-use replication::{Op, Stamp, Ttl, Value, message::Bar};
+use replication::{Change, Stamp, Ttl, Value, message::Bar};
 
 use super::{NodeStore, Outcome, Shard, expiry, whole_ms};
 use crate::value::{Codec, Stored};
@@ -144,7 +144,7 @@ impl NodeStore {
         let wall_ms = self.time.wall_ms();
         let mut issued = None;
         let is_news = self.barriers.raise_with(namespace, || {
-            let stamp = self.outbox.issue(wall_ms, Bytes::copy_from_slice(namespace), Op::Clear, None);
+            let stamp = self.outbox.issue(wall_ms, namespace, Change::Clear, None);
             *issued.insert(stamp)
         });
         if is_news {
@@ -216,10 +216,9 @@ impl NodeStore {
             cas: None,
             ttl: left_ms.map(|left_ms| Ttl { left_ms, born_ms: self.time.mono_ms() }),
         };
-        let key = Bytes::copy_from_slice(key);
         let live = slot.value.map(|live| &**live);
-        let bar = shard.bar(slot.position, &key, live);
-        let stamp = self.outbox.issue(wall_ms, key, Op::Put(value.clone()), previous);
+        let bar = shard.bar(slot.position, key, live);
+        let stamp = self.outbox.issue(wall_ms, key, Change::Put(&value), previous);
         debug_assert!(bar.admits(stamp), "a bar that the clock was not shown: {bar:?} refuses {stamp}");
         if live.is_none() {
             shard.guard.lift(slot.position);
@@ -239,7 +238,7 @@ impl NodeStore {
         previous: Option<Stamp>,
         wall_ms: u64,
     ) -> Stamp {
-        let stamp = self.outbox.issue(wall_ms, Bytes::copy_from_slice(key), Op::Remove, previous);
+        let stamp = self.outbox.issue(wall_ms, key, Change::Remove, previous);
         shard.guard.bury(slot.position, Bar::above(stamp));
         stamp
     }

@@ -45,6 +45,7 @@ impl<S: Store> Replica<S> {
         self.outbox.clock().observe(Hlc(self.epoch));
         self.outbox.set_epoch(self.epoch);
         self.own = wire::SenderMark::new(&self.config.node, self.epoch, self.cache);
+        self.frame = wire::RecordsEncoder::new(&self.config.node, self.epoch, self.cache);
         self.numbered = Hlc(self.epoch);
         self.complete = self.numbered;
         self.ring = Ring::new(self.config.ring_bytes_max);
@@ -96,14 +97,9 @@ impl<S: Store> Replica<S> {
     /// Numbers what has not left in the life that ends. Returns that life's stream, its last number and clock: this node
     /// holds the whole of it.
     fn close_epoch(&mut self) -> (Stream, u64, Hlc) {
-        let mut last = self.ring.next() - 1;
-        let mut hlc = self.numbered;
-        loop {
-            let batch = self.outbox.take(wire::RECORDS_MAX, usize::MAX);
-            last += batch.skipped + batch.records.len() as u64;
-            let Some(newest) = batch.records.last() else { return (self.stream(), last, hlc) };
-            hlc = newest.stamp.hlc;
-        }
+        let left = self.outbox.discard();
+        let last = self.ring.next() - 1 + left.skipped + left.records;
+        (self.stream(), last, left.newest.unwrap_or(self.numbered))
     }
 
     /// Issues anew what an overtaken life wrote and is still current, a page at a time.

@@ -138,6 +138,8 @@ pub struct Replica<S> {
     epoch: u64,
     cache: u32,
     own: wire::SenderMark,
+    /// The frame of records that is built next.
+    frame: wire::RecordsEncoder,
     positions: wire::KeyHasher,
     store: Arc<S>,
     outbox: Arc<Outbox>,
@@ -185,6 +187,7 @@ impl<S: Store> Replica<S> {
             epoch: 0,
             cache,
             own: wire::SenderMark::new(&config.node, 0, cache),
+            frame: wire::RecordsEncoder::new(&config.node, 0, cache),
             positions: wire::KeyHasher::new(&config.cache),
             store,
             outbox,
@@ -335,25 +338,22 @@ impl<S: Store> Replica<S> {
 
     /// Takes records from the outbox, numbers and encodes them, and keeps the frame in the ring.
     fn next_records(&mut self) -> Option<Bytes> {
-        let batch = self.outbox.take(wire::FRAME_RECORDS, wire::FRAME_BYTES);
-        if batch.skipped > 0 {
-            self.ring.skip(batch.skipped);
-            self.numbered = batch.skipped_through.hlc;
+        let left = self.outbox.fill(&mut self.frame, wire::FRAME_RECORDS);
+        if left.skipped > 0 {
+            self.ring.skip(left.skipped);
+            self.numbered = left.skipped_through;
             self.skipped = self.numbered;
         }
-        self.numbered = batch.records.last()?.stamp.hlc;
-        let held_back = batch.held_back.filter(|hlc| self.config.rules.hold_back && *hlc <= self.numbered);
+        self.numbered = left.newest?;
+        let held_back = left.held_back.filter(|hlc| self.config.rules.hold_back && *hlc <= self.numbered);
         self.complete = complete_to(self.numbered, held_back);
-        let mut frame =
-            wire::RecordsEncoder::new(&self.config.node, self.epoch, self.cache, self.ring.next());
-        batch.records.iter().for_each(|record| frame.push(record));
         if let Some(hlc) = held_back {
-            frame.hold_back(hlc);
+            self.frame.hold_back(hlc);
         }
         if self.outbox.are_receipts_wanted() {
-            frame.ask_receipt();
+            self.frame.ask_receipt();
         }
-        let (count, frame) = (batch.records.len() as u64, frame.finish());
+        let (count, frame) = (left.records, self.frame.finish(self.ring.next()));
         self.counters.records_sent += count;
         self.counters.ring_dropped += self.ring.push(frame.clone(), count);
         Some(frame)

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::{Held, SimStore, StoreSettings};
 use crate::{
     message::{Bar, Grave},
-    record::{Op, Record, Ttl, Value},
+    record::{Change, Op, Record, Ttl, Value},
     replica::{Barriers, Guard, Known, Merged, Now, Outbox, Samples, Store, StorePage, judge},
     stamp::Stamp,
     wire::{self, KeyHasher},
@@ -109,7 +109,7 @@ impl SimStore for MapStore {
         let wall_ms = self.inner.lock().now.wall_ms;
         let mut issued = None;
         let issue = || {
-            let stamp = self.outbox.issue(wall_ms, Bytes::copy_from_slice(namespace), Op::Clear, None);
+            let stamp = self.outbox.issue(wall_ms, namespace, Change::Clear, None);
             *issued.insert(stamp)
         };
         let is_news = self.barriers.raise_with(namespace, issue);
@@ -160,7 +160,7 @@ impl MapStore {
             }
             other => (None, other),
         };
-        let stamp = self.outbox.issue(inner.now.wall_ms, key.clone(), op.clone(), None);
+        let stamp = self.outbox.issue(inner.now.wall_ms, &key, op.change(), None);
         let live = inner.live.get(&position).map(|entry| entry.stamp);
         let bar = self.with_barrier(&key, inner.guard.bar(position, live));
         assert!(bar.admits(stamp), "a local write is above every bar: {stamp} of {key:?} is below {bar:?}");

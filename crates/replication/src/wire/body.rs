@@ -93,7 +93,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
     match message {
         Message::Records { first, records, held_back } => {
             let room = records_bytes(records);
-            let mut encoder = RecordsEncoder::with_room(from, *epoch, *cache, *first, room);
+            let mut encoder = RecordsEncoder::with_room(from, *epoch, *cache, room);
             records.iter().for_each(|record| encoder.push(record));
             if *wants_receipt {
                 encoder.ask_receipt();
@@ -101,7 +101,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             if let Some(hlc) = held_back {
                 encoder.hold_back(*hlc);
             }
-            encoder.finish()
+            encoder.into_frame(*first)
         }
         Message::Beat(beat) => with(KIND_BEAT, beat_bytes(beat), &|buf| write_beat(buf, beat)),
         Message::Pull { stream, from, to } => with(KIND_PULL, 36, &|buf| {

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use geo::RegionId;
 
-use super::{MAJOR, error::DecodeError, reader::Reader};
+use super::{FRAME_BYTES, MAJOR, error::DecodeError, reader::Reader};
 use crate::node::NodeId;
 
 const MAGIC: [u8; 2] = *b"GC";
@@ -87,19 +87,37 @@ impl Open {
         self.buf.put_u64_le(clock);
     }
 
-    /// Overwrites four bytes of the body.
-    pub(super) fn set_u32(&mut self, offset: usize, value: u32) {
-        self.buf[self.body + offset..][..4].copy_from_slice(&value.to_le_bytes());
+    /// Overwrites bytes of the body.
+    pub(super) fn set(&mut self, offset: usize, bytes: &[u8]) {
+        self.buf[self.body + offset..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// The frame.
+    pub(super) fn close(mut self) -> Bytes {
+        self.seal();
+        self.buf.freeze()
+    }
+
+    /// The frame, at its length; a frame with the same header and an empty body is open then.
+    pub(super) fn copy_out(&mut self) -> Bytes {
+        self.seal();
+        let frame = Bytes::copy_from_slice(&self.buf);
+        self.buf.truncate(self.body);
+        self.buf[FLAGS_AT] = 0;
+        if self.buf.capacity() > 2 * FRAME_BYTES {
+            // A long value had come by: its room is not kept.
+            self.buf = BytesMut::from(&self.buf[..]);
+        }
+        frame
     }
 
     /// Writes the body's length and the checksum.
-    pub(super) fn close(mut self) -> Bytes {
+    fn seal(&mut self) {
         // A body of 4 GiB is far over the limit of any reader; its length saturates and the frame is refused.
         let body_bytes = u32::try_from(self.buf.len() - self.body).unwrap_or(u32::MAX);
         self.buf[self.body - 4..self.body].copy_from_slice(&body_bytes.to_le_bytes());
         let checksum = crc32fast::hash(&self.buf);
         self.buf.put_u32_le(checksum);
-        self.buf.freeze()
     }
 }
 

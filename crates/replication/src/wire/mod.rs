@@ -83,6 +83,7 @@ mod writer;
 
 use bytes::Bytes;
 
+pub(crate) use self::record::lay;
 pub use self::{
     error::DecodeError,
     hash::{KeyHasher, KeyHasherState, cache_id},

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     node::{NodeId, Origin},
-    record::{Op, Record, Ttl, Value},
+    record::{Change, Op, Record, Ttl, Value},
     stamp::{Hlc, Stamp},
 };
 
@@ -43,21 +43,23 @@ pub fn record_bytes_max(record: &Record) -> usize {
     RECORD_OVERHEAD_MAX + VARINT_BYTES_MAX + record.key.len() + value
 }
 
-/// Builds a [`Records`](crate::message::Message::Records) frame record by record.
+/// Builds [`Records`](crate::message::Message::Records) frames, one after the other, record by record.
 ///
 /// Its owner asks [`takes`](Self::takes) before each [`push`](Self::push) and closes the frame with
-/// [`finish`](Self::finish) when the answer is no.
+/// [`finish`](Self::finish) when the answer is no. Frames are built in one buffer and copied out at their length, so that
+/// a small one that is kept does not keep the room of a large one.
 ///
 /// ```
 /// # use bytes::Bytes;
 /// # use replication::{Hlc, NodeId, Op, Record, Stamp, wire};
 /// let from = NodeId::new("eu-central".parse()?, "node-1")?;
-/// let mut frame = wire::RecordsEncoder::new(&from, 7, wire::cache_id("geocache"), 1);
+/// let mut frame = wire::RecordsEncoder::new(&from, 7, wire::cache_id("geocache"));
 /// let stamp = Stamp { hlc: Hlc::from_ms(1_700_000_000_000), origin: from.origin() };
 /// let removed = Record { stamp, key: Bytes::from_static(b"greeting"), op: Op::Remove, previous: None };
 /// assert!(frame.takes(&removed));
 /// frame.push(&removed);
-/// assert_eq!(frame.len(), frame.finish().len());
+/// assert_eq!(frame.len(), frame.finish(1).len());
+/// assert!(frame.is_empty());
 /// # Ok::<(), geo::NameError>(())
 /// ```
 #[derive(Debug)]
@@ -68,27 +70,53 @@ pub struct RecordsEncoder {
 }
 
 impl RecordsEncoder {
-    /// A frame of the sender's own stream, whose first record will have the number `first`.
-    pub fn new(from: &NodeId, epoch: u64, cache: u32, first: u64) -> Self {
-        Self::with_room(from, epoch, cache, first, 4 * 1024)
+    /// For the sender's own stream.
+    pub fn new(from: &NodeId, epoch: u64, cache: u32) -> Self {
+        Self::with_room(from, epoch, cache, 4 * 1024)
     }
 
-    pub(super) fn with_room(from: &NodeId, epoch: u64, cache: u32, first: u64, records_bytes: usize) -> Self {
-        let mut open = Open::new(KIND_RECORDS, from, epoch, cache, COUNT_OFFSET + 4 + records_bytes);
-        open.buf.put_u64_le(first);
-        open.buf.put_u32_le(0);
-        Self { open, count: 0, last: Hlc(0) }
+    pub(super) fn with_room(from: &NodeId, epoch: u64, cache: u32, records_bytes: usize) -> Self {
+        let open = Open::new(KIND_RECORDS, from, epoch, cache, HEAD_BYTES + records_bytes);
+        let mut encoder = Self { open, count: 0, last: Hlc(0) };
+        encoder.begin();
+        encoder
+    }
+
+    /// Leaves room for the first number and the count.
+    fn begin(&mut self) {
+        self.open.buf.put_bytes(0, HEAD_BYTES);
+        self.count = 0;
+        self.last = Hlc(0);
     }
 
     /// Whether the record still fits: into [`FRAME_BYTES`] and [`FRAME_RECORDS`], or as the frame's only one.
     pub fn takes(&self, record: &Record) -> bool {
-        self.count == 0
-            || (self.count() < FRAME_RECORDS && self.len() + record_bytes_max(record) <= FRAME_BYTES)
+        self.takes_bytes(record_bytes_max(record))
+    }
+
+    /// Whether a record still fits that takes so many bytes as [`lay`] lays it, its value included.
+    pub(crate) fn takes_laid(&self, bytes: usize) -> bool {
+        self.takes_bytes(bytes + VARINT_BYTES_MAX)
+    }
+
+    fn takes_bytes(&self, bytes: usize) -> bool {
+        self.count == 0 || (self.count() < FRAME_RECORDS && self.len() + bytes <= FRAME_BYTES)
     }
 
     /// Appends the next record of the stream. Of its stamp the clock alone is written: the origin is the sender.
     pub fn push(&mut self, record: &Record) {
         write(&mut self.open.buf, record, &mut self.last, None);
+        self.count += 1;
+    }
+
+    /// Appends the next record of the stream, as [`lay`] laid it; `value` is what was left out there.
+    pub(crate) fn push_laid(&mut self, hlc: Hlc, laid: &[u8], value: &[u8]) {
+        let buf = &mut self.open.buf;
+        buf.put_u8(laid[0]);
+        writer::zigzag(buf, hlc.0.wrapping_sub(self.last.0) as i64);
+        buf.put_slice(&laid[1..]);
+        buf.put_slice(value);
+        self.last = hlc;
         self.count += 1;
     }
 
@@ -117,15 +145,53 @@ impl RecordsEncoder {
         self.open.hold_back(hlc.0);
     }
 
-    /// The frame.
-    pub fn finish(mut self) -> Bytes {
-        self.open.set_u32(COUNT_OFFSET, self.count);
+    /// The frame; its first record has the number `first`. The next one begins.
+    pub fn finish(&mut self, first: u64) -> Bytes {
+        self.write_head(first);
+        let frame = self.open.copy_out();
+        self.begin();
+        frame
+    }
+
+    /// The frame, where it is the only one.
+    pub(super) fn into_frame(mut self, first: u64) -> Bytes {
+        self.write_head(first);
         self.open.close()
+    }
+
+    fn write_head(&mut self, first: u64) {
+        self.open.set(0, &first.to_le_bytes());
+        self.open.set(COUNT_OFFSET, &self.count.to_le_bytes());
     }
 }
 
 /// Where the count stands in a body of records: behind the first number.
 const COUNT_OFFSET: usize = 8;
+
+/// The first number and the count.
+const HEAD_BYTES: usize = COUNT_OFFSET + 4;
+
+/// Lays a record down as it will stand in a frame, for [`RecordsEncoder::push_laid`]: without its clock's difference to
+/// the record before it, which is not known yet, and without the value's own bytes, which the caller appends or keeps.
+/// Returns where in it the key begins.
+pub(crate) fn lay(
+    buf: &mut Vec<u8>,
+    hlc: Hlc,
+    key: &[u8],
+    change: Change<'_>,
+    previous: Option<Stamp>,
+) -> usize {
+    let start = buf.len();
+    buf.put_u8(kind_byte(change, previous));
+    write_fields(buf, hlc, change, previous);
+    writer::varint(buf, key.len() as u64);
+    let key_at = buf.len() - start;
+    buf.put_slice(key);
+    if let Change::Put(value) = change {
+        writer::varint(buf, value.bytes.len() as u64);
+    }
+    key_at
+}
 
 /// Writes a count and the records, with origins by index.
 pub(super) fn write_all(buf: &mut BytesMut, records: &[Record], origins: &Origins) {
@@ -161,22 +227,33 @@ pub(super) enum Source<'a> {
 
 #[inline]
 fn write(buf: &mut BytesMut, record: &Record, last: &mut Hlc, origins: Option<&Origins>) {
-    buf.put_u8(kind_byte(record));
+    let change = record.op.change();
+    buf.put_u8(kind_byte(change, record.previous));
     if let Some(origins) = origins {
         writer::varint(buf, origins.index(record.stamp.origin));
     }
     let hlc = record.stamp.hlc;
     writer::zigzag(buf, hlc.0.wrapping_sub(last.0) as i64);
     *last = hlc;
-    let value = match &record.op {
-        Op::Put(value) => Some(value),
-        Op::Remove | Op::Clear => None,
+    write_fields(buf, hlc, change, record.previous);
+    writer::string(buf, &record.key);
+    if let Change::Put(value) = change {
+        writer::string(buf, &value.bytes);
+    }
+}
+
+/// Writes what stands between the clock and the key.
+#[inline]
+fn write_fields(buf: &mut impl BufMut, hlc: Hlc, change: Change<'_>, previous: Option<Stamp>) {
+    let value = match change {
+        Change::Put(value) => Some(value),
+        Change::Remove | Change::Clear => None,
     };
     if let Some(Ttl { left_ms, born_ms }) = value.and_then(|value| value.ttl) {
         writer::varint(buf, left_ms);
         writer::zigzag(buf, born_ms.wrapping_sub(hlc.ms()) as i64);
     }
-    if let Some(previous) = record.previous {
+    if let Some(previous) = previous {
         buf.put_u64_le(previous.hlc.0);
         buf.put_u64_le(previous.origin.0);
     }
@@ -191,26 +268,22 @@ fn write(buf: &mut BytesMut, record: &Record, last: &mut Hlc, origins: Option<&O
             buf.put_u64_le(cas);
         }
     }
-    writer::string(buf, &record.key);
-    if let Some(value) = value {
-        writer::string(buf, &value.bytes);
-    }
 }
 
 #[inline]
-fn kind_byte(record: &Record) -> u8 {
+fn kind_byte(change: Change<'_>, previous: Option<Stamp>) -> u8 {
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
-    let op = match &record.op {
-        Op::Put(value) => {
+    let op = match change {
+        Change::Put(value) => {
             PUT | bit(value.ttl.is_some(), TTL)
                 | bit(value.flags != 0, FLAGS)
                 | bit(value.codec != 0, CODEC)
                 | bit(value.cas.is_some(), CAS)
         }
-        Op::Remove => REMOVE,
-        Op::Clear => CLEAR,
+        Change::Remove => REMOVE,
+        Change::Clear => CLEAR,
     };
-    op | bit(record.previous.is_some(), PREVIOUS)
+    op | bit(previous.is_some(), PREVIOUS)
 }
 
 #[inline]

@@ -214,7 +214,7 @@ fn a_small_record_costs_seven_bytes_beside_key_and_value() {
 fn an_encoder_makes_the_bytes_of_encode_and_knows_its_length() {
     for (_, sample) in samples() {
         let Message::Records { first, records, .. } = &sample.message else { continue };
-        let mut encoder = RecordsEncoder::new(&sample.from, sample.epoch, sample.cache, *first);
+        let mut encoder = RecordsEncoder::new(&sample.from, sample.epoch, sample.cache);
         assert!(encoder.is_empty());
         for record in records {
             let before = encoder.len();
@@ -223,7 +223,7 @@ fn an_encoder_makes_the_bytes_of_encode_and_knows_its_length() {
         }
         assert_eq!(encoder.count(), records.len());
         let len = encoder.len();
-        let bytes = encoder.finish();
+        let bytes = encoder.finish(*first);
         assert_eq!(bytes.len(), len);
         assert_eq!(bytes, encode(&sample));
     }
@@ -240,22 +240,24 @@ fn what_is_held_back_and_a_wish_for_receipts_travel_with_the_records() {
     };
     assert_eq!(decode(encode(&told)).unwrap(), told);
     assert_eq!(encode(&told).len(), encode(&plain).len() + 8, "eight bytes, and only where there is one");
-    let mut encoder = RecordsEncoder::new(&node(), told.epoch, told.cache, 1);
+    let mut encoder = RecordsEncoder::new(&node(), told.epoch, told.cache);
     records.iter().for_each(|record| encoder.push(record));
     encoder.ask_receipt();
     encoder.hold_back(Hlc::from_ms(MS));
-    assert_eq!(encoder.finish(), encode(&told));
+    assert_eq!(encoder.finish(1), encode(&told));
+    records.iter().for_each(|record| encoder.push(record));
+    assert_eq!(encoder.finish(1), encode(&plain), "the next frame says neither");
 }
 
 #[test]
 fn an_encoder_closes_at_the_count_or_the_bytes_but_takes_one_record_always() {
     let own = node().origin().0;
     let fill = |record: &Record| {
-        let mut encoder = RecordsEncoder::new(&node(), 1, 2, 1);
+        let mut encoder = RecordsEncoder::new(&node(), 1, 2);
         while encoder.takes(record) {
             encoder.push(record);
         }
-        (encoder.count(), encoder.finish())
+        (encoder.count(), encoder.finish(1))
     };
     let sized = |bytes: usize| {
         let mut record = put(stamp(0, own), "key", "");

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 pub(super) const VARINT_BYTES_MAX: usize = 10;
 
 #[inline]
-pub(super) fn varint(buf: &mut BytesMut, mut value: u64) {
+pub(super) fn varint(buf: &mut impl BufMut, mut value: u64) {
     if value < 0x80 {
         buf.put_u8(value as u8);
         return;
@@ -23,7 +23,7 @@ pub(super) fn varint(buf: &mut BytesMut, mut value: u64) {
 }
 
 #[inline]
-pub(super) fn zigzag(buf: &mut BytesMut, value: i64) {
+pub(super) fn zigzag(buf: &mut impl BufMut, value: i64) {
     varint(buf, ((value << 1) ^ (value >> 63)) as u64);
 }
 

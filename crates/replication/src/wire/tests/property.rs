@@ -172,10 +172,27 @@ proptest! {
 
     #[test]
     fn a_record_never_takes_more_than_its_stated_length(record in record()) {
-        let mut encoder = RecordsEncoder::new(&node(), 1, 2, 3);
+        let mut encoder = RecordsEncoder::new(&node(), 1, 2);
         let before = encoder.len();
         encoder.push(&record);
         prop_assert!(encoder.len() - before <= record_bytes_max(&record));
+    }
+
+    #[test]
+    fn records_laid_down_ahead_make_the_bytes_of_records_pushed(records in vec(record(), 0..20)) {
+        let (mut pushed, mut laid) = (RecordsEncoder::new(&node(), 1, 2), RecordsEncoder::new(&node(), 1, 2));
+        for record in &records {
+            pushed.push(record);
+            let mut bytes = Vec::new();
+            let key_at = lay(&mut bytes, record.stamp.hlc, &record.key, record.op.change(), record.previous);
+            prop_assert!(bytes[key_at..].starts_with(&record.key));
+            let value = match &record.op {
+                Op::Put(value) => &value.bytes[..],
+                _ => &[],
+            };
+            laid.push_laid(record.stamp.hlc, &bytes, value);
+        }
+        prop_assert_eq!(laid.finish(3), pushed.finish(3));
     }
 
     #[test]
