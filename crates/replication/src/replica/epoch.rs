@@ -17,7 +17,7 @@
 use super::{Failure, Now, Replica, Ring, Store, wire};
 use crate::{
     node::Stream,
-    stamp::{Hlc, Stamp},
+    stamp::{Clock, Hlc, Stamp},
 };
 
 /// How often a node begins again before it concludes that another process has its name.
@@ -36,14 +36,18 @@ pub(super) struct Reissue {
 }
 
 impl<S: Store> Replica<S> {
-    /// Begins a life above everything that the clock has shown, with random low bits: two lives under one backward clock
-    /// must differ.
+    /// Begins the first life of the process.
     pub(super) fn begin_epoch(&mut self, now: Now) {
-        let above = self.outbox.clock().tick(now.wall_ms);
-        // The next whole millisecond leaves the counter's bits to chance.
-        self.epoch = Hlc::from_ms(above.ms() + 1).0 | u64::from(self.random.u16(..));
-        self.outbox.clock().observe(Hlc(self.epoch));
-        self.outbox.set_epoch(self.epoch);
+        let nonce = self.random.u16(..);
+        self.outbox.begin_life(|clock| {
+            self.epoch = epoch_above(clock, now, nonce);
+            self.epoch
+        });
+        self.enter_epoch();
+    }
+
+    /// What a life needs of its own.
+    fn enter_epoch(&mut self) {
         self.own = wire::SenderMark::new(&self.config.node, self.epoch, self.cache);
         self.frame = wire::RecordsEncoder::new(&self.config.node, self.epoch, self.cache);
         self.numbered = Hlc(self.epoch);
@@ -85,21 +89,21 @@ impl<S: Store> Replica<S> {
 
     fn begin_again(&mut self, now: Now) {
         let above = self.reissue.as_ref().map_or(self.epoch, |walk| walk.above);
-        let (overtaken, last, hlc) = self.close_epoch();
-        self.begin_epoch(now);
+        let overtaken = self.stream();
+        let nonce = self.random.u16(..);
+        let left = self.outbox.begin_life_anew(|clock| {
+            self.epoch = epoch_above(clock, now, nonce);
+            self.epoch
+        });
+        // What has not left is numbered in the life that ends, of which this node holds the whole.
+        let last = self.ring.next() - 1 + left.skipped + left.records;
+        let hlc = left.newest.unwrap_or(self.numbered);
+        self.enter_epoch();
         if let Some(state) = self.stream_mut(now, overtaken).filter(|_| last > 0) {
             state.adopt(last, hlc, hlc);
         }
         self.reissue = Some(Reissue { position: 0, above, below: self.epoch });
         self.beat_soon(now);
-    }
-
-    /// Numbers what has not left in the life that ends. Returns that life's stream, its last number and clock: this node
-    /// holds the whole of it.
-    fn close_epoch(&mut self) -> (Stream, u64, Hlc) {
-        let left = self.outbox.discard();
-        let last = self.ring.next() - 1 + left.skipped + left.records;
-        (self.stream(), last, left.newest.unwrap_or(self.numbered))
     }
 
     /// Issues anew what an overtaken life wrote and is still current, a page at a time.
@@ -122,6 +126,13 @@ impl<S: Store> Replica<S> {
     pub fn stream(&self) -> Stream {
         Stream { origin: self.origin, epoch: self.epoch }
     }
+}
+
+/// An epoch above everything that the clock has shown; its low bits are a nonce, since two lives under one backward clock
+/// must differ.
+fn epoch_above(clock: &Clock, now: Now, nonce: u16) -> u64 {
+    // The next whole millisecond leaves the counter's bits to the nonce.
+    Hlc::from_ms(clock.tick(now.wall_ms).ms() + 1).0 | u64::from(nonce)
 }
 
 #[cfg(test)]

@@ -168,7 +168,25 @@ impl Outbox {
         self.receipts_wanted.load(Ordering::Acquire) > 0
     }
 
-    pub(crate) fn set_epoch(&self, epoch: u64) {
+    /// Begins a life of the node at the epoch that `begin` says, to which the clock is lifted. No change is stamped
+    /// meanwhile, so each is of the life before or of this one for certain.
+    pub(crate) fn begin_life(&self, begin: impl FnOnce(&Clock) -> u64) {
+        let _waits = self.queue.as_ref().map(Mutex::lock);
+        self.begin_life_locked(begin);
+    }
+
+    /// As [`begin_life`](Self::begin_life), but first takes out all that waits: it counts for the life that ends, and is
+    /// not sent.
+    pub(crate) fn begin_life_anew(&self, begin: impl FnOnce(&Clock) -> u64) -> Left {
+        let mut queue = self.queue.as_ref().map(Mutex::lock);
+        let left = queue.as_mut().map_or_else(Left::default, |queue| queue.discard());
+        self.begin_life_locked(begin);
+        left
+    }
+
+    fn begin_life_locked(&self, begin: impl FnOnce(&Clock) -> u64) {
+        let epoch = begin(&self.clock);
+        self.clock.observe(Hlc(epoch));
         self.epochs.lock().push(epoch);
     }
 
@@ -189,11 +207,6 @@ impl Outbox {
     /// Moves the oldest records into a frame: at most `records_max`, and while it takes them, but at least one.
     pub(crate) fn fill(&self, frame: &mut RecordsEncoder, records_max: usize) -> Left {
         self.queue.as_ref().map_or_else(Left::default, |queue| queue.lock().fill(frame, records_max))
-    }
-
-    /// Takes all records without sending them.
-    pub(crate) fn discard(&self) -> Left {
-        self.queue.as_ref().map_or_else(Left::default, |queue| queue.lock().discard())
     }
 }
 

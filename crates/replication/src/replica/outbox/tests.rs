@@ -79,9 +79,9 @@ fn a_token_names_the_life_in_which_its_write_was_made() {
     let outbox = outbox(1 << 20);
     let before = put(&outbox, "a", "1");
     let epochs = [Hlc(before.hlc.0 + 1), Hlc(before.hlc.0 + 100)];
-    outbox.set_epoch(epochs[0].0);
+    outbox.begin_life(|_| epochs[0].0);
     let first = Stamp { hlc: Hlc(epochs[0].0 + 1), origin: node().origin() };
-    outbox.set_epoch(epochs[1].0);
+    outbox.begin_life(|_| epochs[1].0);
     let second = Stamp { hlc: Hlc(epochs[1].0 + 1), origin: node().origin() };
     let lives = [before, first, second].map(|stamp| outbox.token(stamp).stream.epoch);
     assert_eq!(lives, [0, epochs[0].0, epochs[1].0]);
