@@ -9,15 +9,18 @@
 //! - [`proxy`]: a TCP link that delays, falls silent, breaks and heals;
 //! - [`process`]: the daemon as a black box, ended with the test;
 //! - [`memcached`]: just enough of a client to talk to it;
+//! - `sim` (with the feature of that name): the simulation that tries to break the replica protocol;
 //! - [`wait_until`]: wait for a condition, to a bound, instead of sleeping.
 //!
-//! Nothing here names another crate of the workspace, and there are no fixed sleeps: each wait is for a condition.
+//! Nothing but `sim` names another crate of the workspace, and there are no fixed sleeps: each wait is for a condition.
 //! The harness needs a Unix (signals, process groups, file locks).
 
 pub mod broker;
 pub mod memcached;
 pub mod process;
 pub mod proxy;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod wait;
 
 pub use wait::{unique_name, wait_until};

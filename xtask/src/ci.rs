@@ -12,9 +12,13 @@ use crate::{
     conformance, fixtures,
     integration::{self, Integration},
     layers, prerequisites,
+    sim::{self, Sim},
     step::Steps,
     workspace::Workspace,
 };
+
+/// Seeds of the simulation that a change has to pass.
+const SEEDS: u64 = 2_000;
 
 const EXAMPLE_BOUND: Duration = Duration::from_secs(300);
 
@@ -33,6 +37,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         .step_of("each library crate as a dependency", "cargo xtask fixtures", || fixtures::run(workspace))?;
     steps.command("unit and scenario tests", unit_and_scenario_tests())?;
     steps.command("doc tests", doc_tests())?;
+    let again = format!("cargo xtask sim --seeds {SEEDS}");
+    steps.step_of("simulated clusters", &again, || sim::run(&Sim::of_seeds(SEEDS)))?;
     let mut docs = cargo("doc --workspace --no-deps --all-features");
     docs.env("RUSTDOCFLAGS", "-D warnings");
     steps.command("documentation", docs)?;
@@ -65,7 +71,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
 }
 
 fn unit_and_scenario_tests() -> std::process::Command {
-    cargo("test --workspace --lib --bins --tests")
+    cargo("test --workspace --lib --bins --tests --features tests/sim")
 }
 
 fn doc_tests() -> std::process::Command {

@@ -13,6 +13,7 @@ mod fixtures;
 mod integration;
 mod layers;
 mod prerequisites;
+mod sim;
 mod step;
 mod workspace;
 
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{integration::Integration, step::Steps, workspace::Workspace};
+use crate::{integration::Integration, sim::Sim, step::Steps, workspace::Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The commands that orchestrate the workspace")]
@@ -56,6 +57,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Simulated clusters that try to break the replica protocol; everything is decided by a seed
+    Sim(Sim),
     /// Print and check which crate may depend on which
     Layers,
     /// Build and run, for each library crate, a program outside the workspace that uses it alone
@@ -87,6 +90,7 @@ fn run(command: Command) -> Result<()> {
         Command::Broker { order } => broker::run(order),
         Command::Conformance => conformance::check(&workspace),
         Command::Bench { name, arguments } => bench::run(&workspace, name.as_deref(), &arguments),
+        Command::Sim(sim) => sim::run(&sim),
         Command::Layers => layers::print_and_check(&workspace),
         Command::Fixtures => fixtures::run(&workspace),
     }
