@@ -20,7 +20,11 @@ pub fn check(data: &[u8]) {
     let bytes_max = 2 * frame.len() as u64 + wire::DECODE_BYTES_CONSTANT as u64;
     let mut read = None;
     let allocated = allocation_counter::measure(|| read = Some(wire::decode(frame)));
-    assert!(allocated.bytes_total <= bytes_max, "{} bytes for a frame, {bytes_max} allowed", allocated.bytes_total);
+    assert!(
+        allocated.bytes_total <= bytes_max,
+        "{} bytes for a frame, {bytes_max} allowed",
+        allocated.bytes_total
+    );
     let Some(Ok(frame)) = read else { return };
     let again = wire::encode(&frame);
     assert_eq!(wire::decode(again).as_ref(), Ok(&frame), "read otherwise after it was written");

@@ -78,7 +78,9 @@ fn cost_of_outage(
     let changed_bytes = CHANGED * (key(0).len() + VALUE_BYTES);
     let repair_bytes = repair_bytes(world) - before;
     let ratio = repair_bytes as f64 / changed_bytes as f64;
-    println!("{changed_bytes} bytes changed, {repair_bytes} repaired them within {repaired_ms} ms: {ratio:.2}");
+    println!(
+        "{changed_bytes} bytes changed, {repair_bytes} repaired them within {repaired_ms} ms: {ratio:.2}"
+    );
     ratio
 }
 
@@ -94,7 +96,8 @@ fn heal(world: &mut World) {
 fn a_cut_costs_what_changed_where_the_rings_still_have_it() {
     let mut world = filled(16 << 20);
     assert!(cost_of_outage(&mut world, 1, cut, heal) <= 2.0);
-    let pulls: u64 = (0..3).filter_map(|node| world.status(node)).map(|node| node.counters.pulls_served).sum();
+    let pulls: u64 =
+        (0..3).filter_map(|node| world.status(node)).map(|node| node.counters.pulls_served).sum();
     assert!(pulls > 0, "it was pulled");
 }
 

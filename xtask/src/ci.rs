@@ -10,6 +10,7 @@ use cargo_metadata::TargetKind;
 use crate::{
     child::{cargo, run as run_child, run_reading},
     conformance, fixtures,
+    fuzz::{self, Fuzz},
     integration::{self, Integration},
     layers, prerequisites,
     sim::{self, Sim},
@@ -19,6 +20,9 @@ use crate::{
 
 /// Seeds of the simulation that a change has to pass.
 const SEEDS: u64 = 2_000;
+
+/// Seeds of the simulation in a night.
+const SEEDS_NIGHTLY: u64 = 20_000;
 
 const EXAMPLE_BOUND: Duration = Duration::from_secs(300);
 
@@ -49,6 +53,20 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     steps.step_of("memccapable against geocached", "cargo xtask conformance", || {
         conformance::check(workspace)
     })?;
+    steps.print_summary();
+    Ok(())
+}
+
+/// `cargo xtask nightly`: what takes too long for every change. Each part is a command of its own.
+///
+/// # Errors
+/// At the first part that fails.
+pub(crate) fn nightly(workspace: &Workspace) -> Result<()> {
+    let mut steps = Steps::new("cargo xtask nightly");
+    let again = format!("cargo xtask sim --seeds {SEEDS_NIGHTLY}");
+    steps.step_of("simulated clusters", &again, || sim::run(&Sim::of_seeds(SEEDS_NIGHTLY)))?;
+    steps.step_of("each rule switched off", "cargo xtask sim --mutants", || sim::run(&Sim::mutants()))?;
+    steps.step_of("fuzz targets", "cargo xtask fuzz", || fuzz::run(workspace, &Fuzz::all()))?;
     steps.print_summary();
     Ok(())
 }

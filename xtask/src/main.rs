@@ -10,6 +10,7 @@ mod child;
 mod ci;
 mod conformance;
 mod fixtures;
+mod fuzz;
 mod integration;
 mod layers;
 mod prerequisites;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{integration::Integration, sim::Sim, step::Steps, workspace::Workspace};
+use crate::{fuzz::Fuzz, integration::Integration, sim::Sim, step::Steps, workspace::Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The commands that orchestrate the workspace")]
@@ -59,6 +60,10 @@ enum Command {
     },
     /// Simulated clusters that try to break the replica protocol; everything is decided by a seed
     Sim(Sim),
+    /// The fuzz targets, on a nightly compiler and cargo-fuzz
+    Fuzz(Fuzz),
+    /// What takes too long for every change: 20,000 seeds, every rule switched off once, the fuzz targets
+    Nightly,
     /// Print and check which crate may depend on which
     Layers,
     /// Build and run, for each library crate, a program outside the workspace that uses it alone
@@ -91,6 +96,8 @@ fn run(command: Command) -> Result<()> {
         Command::Conformance => conformance::check(&workspace),
         Command::Bench { name, arguments } => bench::run(&workspace, name.as_deref(), &arguments),
         Command::Sim(sim) => sim::run(&sim),
+        Command::Fuzz(fuzz) => fuzz::run(&workspace, &fuzz),
+        Command::Nightly => ci::nightly(&workspace),
         Command::Layers => layers::print_and_check(&workspace),
         Command::Fixtures => fixtures::run(&workspace),
     }

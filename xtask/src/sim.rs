@@ -35,6 +35,13 @@ impl Sim {
     }
 }
 
+impl Sim {
+    /// Every rule switched off in turn.
+    pub(crate) fn mutants() -> Self {
+        Self { mutants: true, ..Self::default() }
+    }
+}
+
 /// `cargo xtask sim`.
 ///
 /// # Errors
@@ -68,8 +75,7 @@ mod tests {
         assert_eq!(arguments(&Sim::of_seeds(2_000)), ["--seeds", "2000"]);
         let replay = Sim { seed: Some(7), ..Sim::default() };
         assert_eq!(arguments(&replay), ["--seed", "7"]);
-        let mutants =
-            Sim { mutants: true, only: Some("scrub".to_owned()), seeds: Some(9), ..Sim::default() };
+        let mutants = Sim { mutants: true, only: Some("scrub".to_owned()), seeds: Some(9), ..Sim::default() };
         assert_eq!(arguments(&mutants), ["--seeds", "9", "--mutants", "--only", "scrub"]);
     }
 }

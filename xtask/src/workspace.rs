@@ -55,6 +55,11 @@ impl Workspace {
         targets
     }
 
+    /// A folder beside the builds, for what is not worth committing.
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
+        self.metadata.target_directory.join(name).into()
+    }
+
     /// Where cargo puts a binary of the ordinary build.
     pub(crate) fn binary(&self, name: &str) -> PathBuf {
         self.metadata.target_directory.join("debug").join(name).into()

@@ -66,15 +66,19 @@ pub fn run_seeds(
 /// Runs all of these seeds and counts what failed.
 pub fn survey_seeds(seeds: Range<u64>, rules: impl Fn(&mut Scenario) -> Rules + Sync) -> Survey {
     let survey = Mutex::new(Survey::new());
-    for_each_seed(seeds.start, |seed| seed < seeds.end, |seed| {
-        let Some(violation) = run_seed(seed, &rules) else { return };
-        let mut survey = survey.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = survey.entry(violation.invariant).or_insert_with(|| (0, seed, violation.clone()));
-        known.0 += 1;
-        if seed < known.1 {
-            (known.1, known.2) = (seed, violation);
-        }
-    });
+    for_each_seed(
+        seeds.start,
+        |seed| seed < seeds.end,
+        |seed| {
+            let Some(violation) = run_seed(seed, &rules) else { return };
+            let mut survey = survey.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = survey.entry(violation.invariant).or_insert_with(|| (0, seed, violation.clone()));
+            known.0 += 1;
+            if seed < known.1 {
+                (known.1, known.2) = (seed, violation);
+            }
+        },
+    );
     survey.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 

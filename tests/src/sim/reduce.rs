@@ -46,9 +46,8 @@ pub fn reduce_by(
             keep_if(&mut kept, candidate, trials, &mut fails);
         }
         let schedule = kept.schedule.clone();
-        kept.schedule = minimize(schedule, trials, |lines| {
-            fails(&Scenario { schedule: lines.to_vec(), ..kept.clone() })
-        });
+        kept.schedule =
+            minimize(schedule, trials, |lines| fails(&Scenario { schedule: lines.to_vec(), ..kept.clone() }));
         if kept == before {
             return kept;
         }
@@ -111,7 +110,11 @@ fn each(scenario: &mut Scenario, change: impl Fn(&mut NodePlan, &NodePlan)) {
 fn is_of_network(action: &Action) -> bool {
     matches!(
         action,
-        Action::Cut { .. } | Action::Mend { .. } | Action::Partition { .. } | Action::Heal | Action::SetLink { .. }
+        Action::Cut { .. }
+            | Action::Mend { .. }
+            | Action::Partition { .. }
+            | Action::Heal
+            | Action::SetLink { .. }
     )
 }
 

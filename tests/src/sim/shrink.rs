@@ -75,6 +75,9 @@ mod tests {
 
     #[test]
     fn nothing_is_needed_by_what_always_fails() {
-        assert_eq!(minimize((0..9).collect::<Vec<i32>>(), &mut Trials::new(100), |_| true), Vec::<i32>::new());
+        assert_eq!(
+            minimize((0..9).collect::<Vec<i32>>(), &mut Trials::new(100), |_| true),
+            Vec::<i32>::new()
+        );
     }
 }

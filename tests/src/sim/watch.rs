@@ -250,8 +250,7 @@ impl Watch {
         let bars = |key: usize| world.store(node).bar(key::text(key).as_bytes());
         let claims = Claims { streams: &status.streams };
         let ledger = &self.ledger;
-        let broken =
-            ask(&mut self.invariants, |invariant| invariant.claims(at, ledger, &claims, &bars));
+        let broken = ask(&mut self.invariants, |invariant| invariant.claims(at, ledger, &claims, &bars));
         self.note(world.time_ms(), broken);
     }
 
@@ -267,8 +266,9 @@ impl Watch {
                 let nodes = (0..world.len()).filter(|node| *world.id(*node).region() == region);
                 let nodes: BTreeSet<usize> = nodes.collect();
                 let receipt = Receipt { write, nodes: &nodes };
-                broken = broken
-                    .or_else(|| ask(&mut self.invariants, |invariant| invariant.receipt(at, &receipt, &bars)));
+                broken = broken.or_else(|| {
+                    ask(&mut self.invariants, |invariant| invariant.receipt(at, &receipt, &bars))
+                });
             }
         }
         self.note(world.time_ms(), broken);

@@ -31,7 +31,8 @@ impl Invariant for SessionMonotone {
     fn settled(&mut self, end: &End<'_>) -> Verdict {
         // The last write of each life: whoever has it has all before it. A life under a clock that was too far ahead is
         // above its node's present one, and nobody took anything of it: its sessions wait until they give up.
-        let is_past = |stream: &Stream| end.epochs.get(&stream.origin).is_some_and(|epoch| stream.epoch <= *epoch);
+        let is_past =
+            |stream: &Stream| end.epochs.get(&stream.origin).is_some_and(|epoch| stream.epoch <= *epoch);
         let last = |stream| end.ledger.of_stream(stream).next_back();
         for write in end.ledger.streams().filter(is_past).filter_map(last) {
             let token = Token { stream: write.stream, hlc: write.stamp.hlc };

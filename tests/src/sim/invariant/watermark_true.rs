@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use replication::{Hlc, Stream, message::Bar};
 
 use super::{
-    At, BarOf, Claims, Invariant, Ledger, Others, PerNode, Verdict, first_above_its_bar, key, key_named, named,
+    At, BarOf, Claims, Invariant, Ledger, Others, PerNode, Verdict, first_above_its_bar, key, key_named,
+    named,
 };
 
 /// See the [module](self).

@@ -59,7 +59,8 @@ impl Weather {
     fn draw(rng: &mut Rng, is_calm: bool) -> Self {
         let mut often = |of_ten: u32| rng.u32(..10) < of_ten;
         let [removes, clears, expires] = [often(9), often(4), often(6)];
-        let [crashes, clocks_go_back, clocks_step] = [often(7), often(6), often(3)].map(|any| any && !is_calm);
+        let [crashes, clocks_go_back, clocks_step] =
+            [often(7), often(6), often(3)].map(|any| any && !is_calm);
         let [crash_loops, forgetful, retires] = [2, 2, 1].map(|of_ten| often(of_ten) && !is_calm);
         let [outliers, cuts] = [often(2) && !is_calm, often(7) || crash_loops || forgetful || retires];
         let is_fat = often(1);
@@ -220,7 +221,9 @@ impl Script {
     fn step(&mut self, at_ms: u64) {
         let node = self.rng.usize(..self.weather.nodes);
         let is_up = self.down.iter().all(|(down, _)| *down != node);
-        let Weather { crashes, crash_loops, forgetful, clocks_step, outliers, cuts, pauses, disconnects, .. } = self.weather;
+        let Weather {
+            crashes, crash_loops, forgetful, clocks_step, outliers, cuts, pauses, disconnects, ..
+        } = self.weather;
         match self.rng.u32(..1_000) {
             0..12 if crash_loops && is_up => self.crash_loop(at_ms, node),
             0..18 if crashes && is_up => self.crash(at_ms, node),

@@ -7,9 +7,7 @@ mod generate;
 
 use std::fmt;
 
-use replication::{
-    sim::{Action, Link, NodeSetup, Rules},
-};
+use replication::sim::{Action, Link, NodeSetup, Rules};
 use serde::{Deserialize, Serialize};
 
 use super::key::KEYS_MAX;
