@@ -345,7 +345,7 @@ impl Transport for Scripted {
 
 /// The token of a node that nobody here has heard of.
 fn unheard() -> Token {
-    Token { stream: Stream { origin: Origin(1), epoch: 1 }, hlc: Hlc(1) }
+    Token { stream: Stream { origin: Origin(1), epoch: 1 }, hlc: Hlc(2) }
 }
 
 fn unavailable() -> Result<(), TransportError> {

@@ -4,8 +4,9 @@
 //! machine's clock went back since its last life, and that was not told before it began to write, is taken for a dead
 //! one by all others. Their beats name the later life; the node then begins again above that. What it wrote meanwhile
 //! is not lost: the overtaken life stays in its reports as a stream that it holds whole, so that the others sync what
-//! they miss of it, removes and clears included; and the values among it that are still current are issued anew, with
-//! what is left of their lives, since their stamps of a clock gone back may lie below what others have forgotten.
+//! they miss of it, removes and clears included (those that had not left are the first records of the new life); and the
+//! values among it that are still current are issued anew, with what is left of their lives, since their stamps of a
+//! clock gone back may lie below what others have forgotten.
 //!
 //! A starting node that listens before its first word begins again after that, above all that it has heard, so that its
 //! lives do not overlap; and so does one that learns later that an earlier life of its own stamped beyond its epoch.
@@ -14,7 +15,7 @@
 //! A life begins again at most [`RE_EPOCHS_MAX`] times: beyond that another process of the same name does the same, and
 //! the node stops with [`Failure::Duplicate`]. Re-issuing looks at a page of records a tick.
 
-use super::{Failure, Now, Replica, Ring, Store, wire};
+use super::{Failure, Now, Replica, Ring, Store, receive::TWIN_BEATS, wire};
 use crate::{
     node::Stream,
     stamp::{Clock, Hlc, Stamp},
@@ -36,7 +37,7 @@ pub(super) struct Reissue {
 }
 
 impl<S: Store> Replica<S> {
-    /// Begins the first life of the process.
+    /// Begins a life in which nothing was written yet.
     pub(super) fn begin_epoch(&mut self, now: Now) {
         let nonce = self.random.u16(..);
         self.outbox.begin_life(|clock| {
@@ -54,6 +55,7 @@ impl<S: Store> Replica<S> {
         self.complete = self.numbered;
         self.ring = Ring::new(self.config.ring_bytes_max);
         self.twin = None;
+        self.lives.push(self.epoch);
     }
 
     /// The others know a later life of this node: either that life is another process, or this machine's clock went
@@ -63,7 +65,8 @@ impl<S: Store> Replica<S> {
         if !self.config.rules.re_epoch {
             return;
         }
-        if self.twin.is_some() || self.re_epochs >= RE_EPOCHS_MAX {
+        let has_twin = self.twin.is_some_and(|(_, beats)| beats >= TWIN_BEATS);
+        if has_twin || self.re_epochs >= RE_EPOCHS_MAX {
             return self.fail(Failure::Duplicate { node });
         }
         tracing::warn!(%node, "the clock of this machine went back since its last life; beginning above that");
@@ -73,17 +76,18 @@ impl<S: Store> Replica<S> {
         self.begin_again(now);
     }
 
-    /// The time of listening is over. Where beats were heard in it, the life begins again above all that they have
-    /// shown: this node's last life may have stamped above its own wall clock, lifted by what others wrote, and lives
+    /// The time of listening is over. Where beats were heard in it, and nothing was written, the life begins again above
+    /// all that they have shown: this node's last life may have stamped above its own wall clock, lifted by what others wrote, and lives
     /// that do not overlap are told apart for certain.
     pub(super) fn end_quiet(&mut self, now: Now) {
         if !self.is_quiet || now.mono_ms < self.quiet_until_ms {
             return;
         }
         self.is_quiet = false;
+        // What was written meanwhile keeps its stamps: a start is no reason to let it win over what others wrote since.
         let has_heard = self.peers.values().any(|peer| peer.beat.is_some());
-        if has_heard && self.config.rules.re_epoch {
-            self.begin_again(now);
+        if has_heard && self.outbox.is_fresh() && self.config.rules.re_epoch {
+            self.begin_epoch(now);
         }
     }
 
@@ -95,7 +99,7 @@ impl<S: Store> Replica<S> {
             self.epoch = epoch_above(clock, now, nonce);
             self.epoch
         });
-        // What has not left is numbered in the life that ends, of which this node holds the whole.
+        // Puts that have not left are numbered in the life that ends, of which this node holds the whole.
         let last = self.ring.next() - 1 + left.skipped + left.records;
         let hlc = left.newest.unwrap_or(self.numbered);
         self.enter_epoch();

@@ -172,6 +172,8 @@ pub struct Replica<S> {
     /// Own records of a life that was overtaken, on their way into this one.
     reissue: Option<Reissue>,
     re_epochs: u32,
+    /// The epochs of this process, whose frames may come back to it; few.
+    lives: Vec<u64>,
     fetches: u64,
     fetched: VecDeque<Fetched>,
     counters: Counters,
@@ -213,6 +215,7 @@ impl<S: Store> Replica<S> {
             scrub: Scrub::default(),
             reissue: None,
             re_epochs: 0,
+            lives: Vec::new(),
             fetches: 0,
             fetched: VecDeque::new(),
             counters: Counters::default(),
@@ -303,7 +306,7 @@ impl<S: Store> Replica<S> {
 
     /// Whether [`Self::poll`] would return a frame of records or a message, beats aside.
     pub fn has_unsent(&self) -> bool {
-        !self.control.is_empty() || !self.outbox.is_empty()
+        !self.control.is_empty() || !self.outbox.is_empty() || self.reissue.is_some()
     }
 
     /// What is known at this moment.
@@ -424,9 +427,18 @@ impl<S: Store> Replica<S> {
         self.beat_due_ms = self.beat_due_ms.min(now.mono_ms + self.config.beat_soon_ms);
     }
 
-    /// Whether a peer has a state to give that is not refused here.
+    /// Whether a peer has a state to give that is not refused here, and hears the questions for it.
     fn can_give(&self, peer: &Peer, now: Now) -> bool {
+        self.has_state(peer, now) && self.hears_us(peer, now)
+    }
+
+    fn has_state(&self, peer: &Peer, now: Now) -> bool {
         peer.ready && !peer.drifts && self.is_alive(peer, now)
+    }
+
+    /// Whether a peer's beats tell that it heard ours lately: one that only sends would be asked in vain.
+    fn hears_us(&self, peer: &Peer, now: Now) -> bool {
+        peer.heard_us_ms.is_some_and(|then_ms| now.mono_ms as i64 - then_ms <= self.config.alive_ms as i64)
     }
 
     fn is_alive(&self, peer: &Peer, now: Now) -> bool {

@@ -175,11 +175,11 @@ impl Outbox {
         self.begin_life_locked(begin);
     }
 
-    /// As [`begin_life`](Self::begin_life), but first takes out all that waits: it counts for the life that ends, and is
-    /// not sent.
+    /// As [`begin_life`](Self::begin_life), but first takes out the puts that wait: they count for the life that ends, and
+    /// are to be issued anew. Removes and clears stay, with the stamps they have, and are the first of the new life.
     pub(crate) fn begin_life_anew(&self, begin: impl FnOnce(&Clock) -> u64) -> Left {
         let mut queue = self.queue.as_ref().map(Mutex::lock);
-        let left = queue.as_mut().map_or_else(Left::default, |queue| queue.discard());
+        let left = queue.as_mut().map_or_else(Left::default, |queue| queue.discard_puts());
         self.begin_life_locked(begin);
         left
     }
@@ -198,6 +198,11 @@ impl Outbox {
     /// Resolves when a record was queued into an empty outbox since the last call resolved.
     pub(crate) async fn filled(&self) {
         self.filled.notified().await;
+    }
+
+    /// Whether no change was stamped yet in this process.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.last_issued() == Stamp::ZERO
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -22,6 +22,10 @@ pub(crate) struct Peer {
     pub(crate) epoch: u64,
     pub(crate) ready: bool,
     pub(crate) heard_ms: u64,
+    /// When it last heard a beat of this life of ours, as far as its own beats tell, on our clock.
+    pub(crate) heard_us_ms: Option<i64>,
+    /// When a frame of an earlier life of it was last heard.
+    pub(crate) zombie_ms: Option<u64>,
     /// The monotonic clock of its last beat, and when that was heard on ours.
     pub(crate) beat: Option<(u64, u64)>,
     pub(crate) clock: Option<ClockSample>,
@@ -62,6 +66,11 @@ impl ClockSample {
         let age_ms = now.mono_ms.saturating_sub(self.taken_ms);
         self.rtt_ms + age_ms.div_ceil(DRIFT_PART)
     }
+
+    /// Whether the offset that was held is larger than this round trip lets it be, whatever its error.
+    fn refutes(self, held: Self, now: Now) -> bool {
+        self.offset_ms < held.offset_ms - held.error_ms(now) as i64
+    }
 }
 
 impl Peer {
@@ -71,6 +80,8 @@ impl Peer {
             epoch,
             ready: false,
             heard_ms: now.mono_ms,
+            heard_us_ms: None,
+            zombie_ms: None,
             beat: None,
             clock: None,
             reports: HashMap::new(),
@@ -82,13 +93,19 @@ impl Peer {
 
     /// Takes a round trip: our beat of `sent_ms`, held there for `held_ms`, came back in `beat`.
     pub(crate) fn sample_clock(&mut self, now: Now, beat: &Beat, sent_ms: u64, held_ms: u64) {
-        let rtt_ms = now.mono_ms.saturating_sub(sent_ms).saturating_sub(held_ms);
+        let Some(rtt_ms) = now.mono_ms.checked_sub(sent_ms).and_then(|ms| ms.checked_sub(held_ms)) else {
+            // One of the clocks stood still meanwhile, as that of a suspended machine does: what was measured is void.
+            self.clock = None;
+            return;
+        };
         let offset_ms = now.mono_ms as i64 - beat.mono_ms as i64;
         let wall_offset_ms = now.wall_ms as i64 - beat.wall_ms as i64 - rtt_ms as i64 / 2;
         let new = ClockSample { rtt_ms, offset_ms, wall_offset_ms, taken_ms: now.mono_ms };
         // A short round trip says more than a long one, until it has aged: a thousandth of its age counts as way.
         match &mut self.clock {
-            Some(held) if held.error_ms(now) < new.error_ms(now) => held.wall_offset_ms = wall_offset_ms,
+            Some(held) if held.error_ms(now) < new.error_ms(now) && !new.refutes(*held, now) => {
+                held.wall_offset_ms = wall_offset_ms;
+            }
             _ => self.clock = Some(new),
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Beats in a row by which another process of this node's name is known to live, rather than to have just ended.
-const TWIN_BEATS: u32 = 2;
+pub(super) const TWIN_BEATS: u32 = 2;
 
 impl<S: Store> Replica<S> {
     /// Takes a frame. It is handled when this returns, whatever it was: applied, refused and counted, or left to be
@@ -66,7 +66,7 @@ impl<S: Store> Replica<S> {
             }
             Message::Beat(beat) => self.on_beat(now, origin, &beat),
             Message::Pull { stream, from, to } => self.on_pull(origin, stream, from, to),
-            Message::Gone { stream, oldest } => self.on_gone(stream, oldest),
+            Message::Gone { stream, oldest } => self.on_gone(origin, stream, oldest),
             Message::SyncReq(request) => self.on_sync_request(now, origin, &request),
             Message::SyncPage(page) => self.on_sync_page(now, origin, page, bytes),
             Message::Probe { samples } => self.on_probe(now, origin, &samples),
@@ -86,6 +86,7 @@ impl<S: Store> Replica<S> {
         match self.peers.get_mut(&origin) {
             Some(peer) if peer.epoch > epoch => {
                 let later = Stream { origin, epoch: peer.epoch };
+                peer.zombie_ms = Some(now.mono_ms);
                 self.counters.frames_zombie += 1;
                 // If that life goes on, its node's clock went back: our beats must name the life that we take for later.
                 let _ = self.stream_mut(now, later);
@@ -151,7 +152,14 @@ impl<S: Store> Replica<S> {
             self.streams.remove(&known[0]);
             self.counters.streams_dropped += 1;
         } else if self.streams.len() >= EPOCHS_MAX * (self.config.peers_max + 1) {
-            return false;
+            let is_over = |stream: &Stream| {
+                self.peers.get(&stream.origin).is_none_or(|peer| peer.epoch != stream.epoch)
+            };
+            let over = self.streams.iter().filter(|(stream, _)| is_over(stream));
+            let oldest = over.max_by_key(|(_, state)| state.age_ms(now)).map(|(stream, _)| *stream);
+            let Some(oldest) = oldest else { return false };
+            self.streams.remove(&oldest);
+            self.counters.streams_dropped += 1;
         }
         self.streams.insert(stream, StreamState::seen(now, age_ms));
         true
@@ -246,6 +254,7 @@ impl<S: Store> Replica<S> {
         }
         let echo = beat.echoes.iter().find(|echo| echo.peer == me && echo.epoch == epoch);
         if let Some(echo) = echo {
+            peer.heard_us_ms = Some(now.mono_ms as i64 - echo.held_ms as i64);
             peer.sample_clock(now, beat, echo.mono_ms, echo.held_ms);
         }
         // Until the peer's clock is known its expiring records wait, so ask for the echo at once.
@@ -333,7 +342,11 @@ impl<S: Store> Replica<S> {
     /// on beating lives. The node that listens before its first word gives way to it; of two that have spoken, the one
     /// that started later.
     fn notice_twin(&mut self, now: Now, epoch: u64, message: &Message) {
+        // A broker may bring back what an overtaken life of this very process said.
         let Message::Beat(beat) = message else { return };
+        if self.lives.contains(&epoch) {
+            return;
+        }
         self.twin = match self.twin {
             Some((mono_ms, beats)) if beat.mono_ms > mono_ms => Some((beat.mono_ms, beats + 1)),
             Some(held) => Some(held),

@@ -45,7 +45,9 @@ impl<S: Store> Replica<S> {
         let state = self.streams.get(&stream)?;
         let (from, to) = state.hole()?;
         let origin = self.peers.get(&stream.origin);
-        let origin = origin.filter(|peer| peer.epoch == stream.epoch && self.is_alive(peer, now));
+        let origin = origin.filter(|peer| {
+            peer.epoch == stream.epoch && self.is_alive(peer, now) && self.hears_us(peer, now)
+        });
         match origin {
             Some(_) if !state.gone && self.config.rules.pull => Some(Repair::Pull { from, to }),
             Some(origin) if self.can_give(origin, now) && origin.clock.is_some() => {
@@ -89,7 +91,11 @@ impl<S: Store> Replica<S> {
         if stream != self.stream() || from == 0 || to < from {
             return;
         }
-        let oldest = self.ring.oldest();
+        let (oldest, next) = (self.ring.oldest(), self.ring.next());
+        if from >= next {
+            // Such a number was never given; the asker believed another.
+            return self.send(asker, Outgoing::Message(Message::Gone { stream, oldest: next }));
+        }
         if from < oldest {
             self.counters.pulls_gone += 1;
             self.send(asker, Outgoing::Message(Message::Gone { stream, oldest }));
@@ -102,9 +108,16 @@ impl<S: Store> Replica<S> {
         }
     }
 
-    pub(super) fn on_gone(&mut self, stream: Stream, oldest: u64) {
+    /// The origin of a stream cannot send what is missing: it has forgotten it, or never gave such a number.
+    pub(super) fn on_gone(&mut self, sender: Origin, stream: Stream, oldest: u64) {
+        if sender != stream.origin || self.peers.get(&sender).is_none_or(|peer| peer.epoch != stream.epoch) {
+            return;
+        }
         if let Some(state) = self.streams.get_mut(&stream) {
             state.gone = state.watermark + 1 < oldest;
+            if !state.gone {
+                state.end_at(oldest);
+            }
         }
     }
 }

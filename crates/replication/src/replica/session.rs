@@ -124,7 +124,8 @@ impl<S: Store> Replica<S> {
         if self.has(token) {
             return Progress::Reached;
         }
-        let may_come = self.is_admissible(token.stream) && self.anyone_has(now, token);
+        let is_told = self.is_admissible(token.stream) && self.anyone_has(now, token);
+        let may_come = is_told || self.may_still_be_told(now, token.stream);
         if self.is_superseded(token.stream) && self.ready && !may_come {
             return Progress::Lost;
         }
@@ -133,8 +134,10 @@ impl<S: Store> Replica<S> {
     }
 
     fn has(&self, token: Token) -> bool {
-        if token.stream == self.stream() {
-            return true; // A node sees its own writes at once.
+        // A node sees its own writes at once; and no write of a life lies at its beginning.
+        let is_own = token.stream == self.stream();
+        if is_own || token.hlc.0 <= token.stream.epoch {
+            return true;
         }
         if !self.config.rules.session_by_watermark {
             return self.outbox.clock().last() >= token.hlc;
@@ -146,6 +149,15 @@ impl<S: Store> Replica<S> {
     fn is_superseded(&self, stream: Stream) -> bool {
         let by_peer = self.peers.get(&stream.origin).is_some_and(|peer| peer.epoch > stream.epoch);
         by_peer || (stream.origin == self.origin && stream.epoch < self.epoch)
+    }
+
+    /// Whether the node of an overtaken life may yet say that it brings along what it wrote in it: it still speaks in
+    /// that life, or has not said what it has in the next one.
+    fn may_still_be_told(&self, now: Now, stream: Stream) -> bool {
+        self.peers.get(&stream.origin).is_some_and(|peer| {
+            let is_recent = |then_ms: u64| now.mono_ms.saturating_sub(then_ms) <= self.config.alive_ms;
+            peer.beat.is_none() && self.is_alive(peer, now) || peer.zombie_ms.is_some_and(is_recent)
+        })
     }
 
     /// Whether a stream is, or could be, among those remembered of its node.

@@ -110,6 +110,12 @@ impl StreamState {
         self.max = self.max.max(number);
     }
 
+    /// Its origin has given no number from `next` on, whatever somebody reported.
+    pub(crate) fn end_at(&mut self, next: u64) {
+        let known = self.ahead.last().map_or(self.watermark, |range| range.last);
+        self.max = self.max.min(known.max(next.saturating_sub(1)));
+    }
+
     /// The first hole: the numbers missing right after the watermark.
     pub(crate) fn hole(&self) -> Option<(u64, u64)> {
         let end = self.ahead.first().map_or(self.max, |range| range.first - 1);

@@ -50,8 +50,9 @@ impl<S: Store> Replica<S> {
         if self.job.is_some() {
             return;
         }
-        let ready = self.peers.iter().filter(|(_, peer)| self.can_give(peer, now));
-        let nearest = ready.clone().filter_map(|(&origin, peer)| Some((peer.clock?.rtt_ms, origin))).min();
+        let ready = self.peers.iter().filter(|(_, peer)| self.has_state(peer, now));
+        let answering = ready.clone().filter(|(_, peer)| self.hears_us(peer, now));
+        let nearest = answering.filter_map(|(&origin, peer)| Some((peer.clock?.rtt_ms, origin))).min();
         if let Some((_, peer)) = nearest {
             self.begin_sync(now, peer, Vec::new());
         } else if ready.count() == 0 && self.is_first_of_the_live(now) {

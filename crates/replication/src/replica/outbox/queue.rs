@@ -75,6 +75,7 @@ struct Slot {
     key_at: u32,
     key_bytes: u32,
     is_clear: bool,
+    is_put: bool,
     long_value: Option<Box<Bytes>>,
 }
 
@@ -160,6 +161,7 @@ impl Queue {
             key_at: key_at as u32,
             key_bytes: key.len() as u32,
             is_clear: matches!(change, Change::Clear),
+            is_put: matches!(change, Change::Put(_)),
             long_value: long.map(|value| Box::new(value.clone())),
         }
     }
@@ -301,9 +303,23 @@ impl Queue {
         })
     }
 
-    /// Takes all records without sending them.
-    pub(super) fn discard(&mut self) -> Left {
-        self.leave(usize::MAX, |_, _| true)
+    /// Takes all puts out without sending them; removes and clears stay.
+    pub(super) fn discard_puts(&mut self) -> Left {
+        let mut left = Left {
+            skipped: std::mem::take(&mut self.skipped_since_take),
+            skipped_through: self.skipped_through,
+            ..Left::default()
+        };
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots[index].take_if(|slot| slot.is_put) else { continue };
+            self.forget(&slot);
+            self.unindex(&slot, self.head + index as u64);
+            self.superseded.forget(slot.hlc);
+            left.newest = Some(slot.hlc);
+            left.records += 1;
+        }
+        self.tidy();
+        left
     }
 
     fn leave(&mut self, records_max: usize, mut goes: impl FnMut(&Slot, &Log) -> bool) -> Left {
