@@ -99,24 +99,6 @@ impl<K, V, S, X> Inner<K, V, S, X> {
         }
     }
 
-    /// A page of the shard that a position belongs to, valid while the lock that comes with it is held. Where its entries have to be
-    /// gathered first and are many, the lock is let go between the steps.
-    pub(crate) fn page(
-        &self,
-        position: u64,
-        limit: usize,
-        now: u64,
-    ) -> (Page, MutexGuard<'_, Shard<K, V, X>>) {
-        let mut gathering = Gathering::default();
-        loop {
-            let mut shard = self.lock(position);
-            if let Some(mut page) = shard.store.page(position, limit, now, &mut gathering) {
-                page.next = page.next.or_else(|| self.shard_end(self.shard_index(position)));
-                return (page, shard);
-            }
-        }
-    }
-
     pub(crate) fn stats(&self) -> Stats {
         let mut sum = Stats::default();
         for shard in &self.shards {
@@ -133,6 +115,26 @@ where
     S: BuildHasher,
     X: Sidecar<K, V>,
 {
+    /// A page of the shard that a position belongs to, valid while the lock that comes with it is held. Where its entries have to be
+    /// gathered first and are many, the lock is let go between the steps. What had expired there is to be settled after unlocking.
+    pub(crate) fn page(
+        &self,
+        position: u64,
+        limit: usize,
+        now: u64,
+        departed: &mut Departed<K, V>,
+    ) -> (Page, MutexGuard<'_, Shard<K, V, X>>) {
+        let mut gathering = Gathering::default();
+        loop {
+            let mut guard = self.lock(position);
+            let Shard { store, sidecar } = &mut *guard;
+            if let Some(mut page) = store.page(position, limit, now, &mut gathering, sidecar, departed) {
+                page.next = page.next.or_else(|| self.shard_end(self.shard_index(position)));
+                return (page, guard);
+            }
+        }
+    }
+
     /// One short step in one shard, under its lock; what it reclaimed is settled after unlocking.
     pub(crate) fn sweep_step(
         &self,

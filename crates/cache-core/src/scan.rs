@@ -85,6 +85,9 @@ where
     /// sake it can be longer. Begin at 0 and go on with [`ScanPage::next`]: each entry that is there all the time is met exactly
     /// once, whatever is written meanwhile.
     ///
+    /// Expired entries of the page's range are first given to the sidecar as victims, so it knows of whatever is not shown. They
+    /// count towards `limit`, which bounds what a page may cost.
+    ///
     /// A page costs itself, and the first of about 16,384 entries a walk over its shard's slots beside, in steps of at most
     /// 32,768 slots under the lock. For that long, and at most a second longer than pages are asked for, 16 bytes are kept for
     /// each of those entries.
@@ -103,19 +106,21 @@ where
     /// ```
     pub fn scan<R>(&self, position: u64, limit: usize, f: impl FnOnce(ScanPage<'_, K, V>, &mut X) -> R) -> R {
         let now = self.inner().time.now();
-        let (page, mut guard) = self.inner().page(position, limit, now);
+        let mut departed = Departed::new();
+        let (page, mut guard) = self.inner().page(position, limit, now, &mut departed);
         let Shard { store, sidecar } = &mut *guard;
         let items: Vec<_> = page.picked.iter().map(|&(at, slot)| store.item(at, slot, now)).collect();
         let answer = f(ScanPage { items: &items, lo: position, next: page.next }, sidecar);
         drop(items);
         drop(guard);
+        self.inner().settle(&mut departed);
         answer
     }
 
     /// Takes out the entries of a page that the closure does not keep, as [`scan`](Self::scan) shows them and all under one lock.
     /// Returns where to go on.
     ///
-    /// The sidecar is not told, since it is at hand; the listener hears of each entry as [`Removed`](Cause::Removed), after the
+    /// The sidecar is not told of these, since it is at hand; the listener hears of each entry as [`Removed`](Cause::Removed), after the
     /// lock. The closure must be short and must not call back into the cache: that would deadlock.
     ///
     /// ```
@@ -136,7 +141,7 @@ where
     ) -> Option<u64> {
         let now = self.inner().time.now();
         let mut departed = Departed::new();
-        let (page, mut guard) = self.inner().page(position, limit, now);
+        let (page, mut guard) = self.inner().page(position, limit, now, &mut departed);
         let Shard { store, sidecar } = &mut *guard;
         for &(at, slot) in &page.picked {
             if !keep(store.item(at, slot, now), sidecar) {
@@ -154,7 +159,8 @@ where
     /// About right rather than exact, at no cost for those who read and write. Each shard gives its share of `count` and a little
     /// more, so a shard with less leaves the answer shorter. Entries that were used since they came to the hot end of their shard's
     /// order come before those that were not, each in that order, the shards taking turns. No more than [`HOTTEST_VISITS_MAX`]
-    /// entries of a shard are looked at, from the hot end on. Counts neither as a read nor as a use.
+    /// entries of a shard are looked at, from the hot end on. Expired ones are passed over and stay: the answer speaks of no range,
+    /// so it says of no key that it is absent. Counts neither as a read nor as a use.
     ///
     /// The closure must be short and must not call back into the cache: that would deadlock.
     ///

@@ -143,6 +143,42 @@ fn an_upsert_shows_an_expired_entry_as_vacant_after_telling_the_sidecar() {
 }
 
 #[test]
+fn a_scan_tells_the_sidecar_of_the_expired_before_it_shows_a_page_without_them() {
+    let (clock, heard) = (ManualClock::new(), Events::default());
+    let for_listener = Arc::clone(&heard);
+    let cache = Cache::builder()
+        .capacity(4)
+        .clock(clock.clone())
+        .sidecar(Victims::default)
+        .listener(move |key: &u32, value: &u32, cause| {
+            for_listener.lock().expect("no holder panicked").push((*key, *value, cause));
+        })
+        .build()
+        .expect("a right configuration");
+    let short = Expiry::After(Duration::from_millis(1));
+    cache.insert_with_expiry(1, 10, short);
+    cache.insert(2, 20);
+    clock.advance(Duration::from_millis(1));
+    let position = cache.position(&1);
+    let listed = cache.scan(0, 10, |page, victims| {
+        assert_eq!(victims.0, [(position, 1, 10, Cause::Expired)]);
+        assert!(heard.lock().expect("no holder panicked").is_empty(), "the listener hears after the lock");
+        page.items.iter().map(|item| *item.key).collect::<Vec<_>>()
+    });
+    assert_eq!((listed, cache.len(), cache.weight(), cache.stats().expirations), (vec![2], 1, 1, 1));
+    assert_eq!(*heard.lock().expect("no holder panicked"), [(1, 10, Cause::Expired)]);
+    // Where a page is cleaned, likewise.
+    cache.insert_with_expiry(3, 30, short);
+    clock.advance(Duration::from_millis(1));
+    cache.retain(0, 10, |item, victims| {
+        assert_eq!((*item.key, victims.0.len()), (2, 2));
+        true
+    });
+    assert_eq!((cache.len(), cache.stats().expirations, cache.stats().removals), (1, 2, 0));
+    assert_eq!(heard.lock().expect("no holder panicked").len(), 2);
+}
+
+#[test]
 fn removing_replacing_and_clearing_are_not_the_sidecars_business() {
     let cache =
         Cache::builder().capacity(4).sidecar(Victims::default).build().expect("a right configuration");

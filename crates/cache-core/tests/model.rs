@@ -187,6 +187,8 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
                 found.into_iter().map(|(_, key, value, left)| (key, value, left)).collect();
             found.sort_unstable_by_key(|(key, ..)| *key);
             assert_eq!(found, model.live());
+            model.sweep();
+            return false;
         }
         // Leaves the rest of a run behind, and what follows has to reckon with it.
         Op::Page(key, limit) => {
@@ -197,6 +199,8 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
             assert!(listed.len() <= limit);
             assert!(listed.is_sorted_by_key(|item| item.0));
             assert_eq!(by_id(listed.iter().map(|item| item.2)), by_id(within(cache, model, lo, next)));
+            model.sweep_if(|key| is_within(cache, key, lo, next));
+            return false;
         }
         Op::Retain(key, limit) => {
             let lo = cache.position(&key);
@@ -209,6 +213,8 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
                 assert!(model.remove(key).is_some());
             }
             assert!(within(cache, model, lo, next).all(|value| model.key_of(value) % 2 == 1));
+            model.sweep_if(|key| is_within(cache, key, lo, next));
+            return false;
         }
         Op::At(key, keep) => {
             let seen = cache.at(cache.position(&key), |place, _| {
@@ -240,11 +246,18 @@ fn within<'a>(
     lo: u64,
     next: Option<u64>,
 ) -> impl Iterator<Item = Value> + 'a {
-    let live = model.live().into_iter().filter(move |(key, ..)| {
-        let position = cache.position(key);
-        position >= lo && next.is_none_or(|next| position < next)
-    });
+    let live = model.live().into_iter().filter(move |(key, ..)| is_within(cache, *key, lo, next));
     live.map(|(_, value, _)| value)
+}
+
+fn is_within(
+    cache: &Cache<u8, Value, std::hash::RandomState, Log>,
+    key: u8,
+    lo: u64,
+    next: Option<u64>,
+) -> bool {
+    let position = cache.position(&key);
+    position >= lo && next.is_none_or(|next| position < next)
 }
 
 fn by_id(values: impl Iterator<Item = Value>) -> Vec<u32> {

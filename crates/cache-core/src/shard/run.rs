@@ -12,6 +12,7 @@
 use std::iter;
 
 use super::Store;
+use crate::{Cause, Sidecar, departed::Departed};
 
 /// How many entries a run is made of; more only where they share the last one's position. 256 KiB, and twice that while it is made.
 pub(super) const RUN_ENTRIES: usize = 16_384;
@@ -103,14 +104,19 @@ impl Run {
 }
 
 impl<K, V> Store<K, V> {
-    /// A page from `position` on: `limit` live entries, and whatever shares the last one's position. Fewer where the shard or the
-    /// run ends. `None` where the run is not gathered yet: then ask again, without the lock in between.
+    /// A page from `position` on: `limit` entries, and whatever shares the last one's position. Fewer where the shard or the run
+    /// ends. `None` where the run is not gathered yet: then ask again, without the lock in between.
+    ///
+    /// What has expired in the page's range is given up, so that the sidecar knows of it before anybody sees that it is absent. It
+    /// counts towards the limit: a page of nothing else is empty, but its time under the lock is bounded as any page's.
     pub(crate) fn page(
         &mut self,
         position: u64,
         limit: usize,
         now: u64,
         gathering: &mut Gathering,
+        sidecar: &mut impl Sidecar<K, V>,
+        out: &mut Departed<K, V>,
     ) -> Option<Page> {
         self.gather(position, now, gathering)?;
         let run = self.run.as_mut()?;
@@ -118,20 +124,29 @@ impl<K, V> Store<K, V> {
         run.added.sort_unstable();
         let limit = limit.max(1);
         let mut picked: Vec<(u64, u32)> = Vec::with_capacity(limit.min(run.found.len()));
+        let mut over = Vec::new();
+        let mut last: Option<u64> = None;
         let mut next = run.hi.checked_add(1);
         let mut is_read = true;
         let run = &*run;
         for (at, slot) in run.from(position) {
-            let entry = self.slab[slot as usize].as_ref();
-            if entry.is_none_or(|entry| entry.hash != at || entry.deadline <= now) {
+            let Some(entry) = self.slab[slot as usize].as_ref().filter(|entry| entry.hash == at) else {
                 continue;
-            }
-            if let Some((last, _)) = picked.last().filter(|(last, _)| picked.len() >= limit && *last != at) {
+            };
+            if let Some(last) = last.filter(|last| picked.len() + over.len() >= limit && *last != at) {
                 next = last.checked_add(1);
                 is_read = false;
                 break;
             }
-            picked.push((at, slot));
+            last = Some(at);
+            if entry.deadline > now {
+                picked.push((at, slot));
+            } else {
+                over.push(slot);
+            }
+        }
+        for slot in over {
+            self.give_up(slot, Cause::Expired, sidecar, out);
         }
         let _finished = if is_read { self.run.take() } else { None };
         Some(Page { picked, next, _finished })

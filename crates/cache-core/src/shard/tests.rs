@@ -21,11 +21,14 @@ struct Fixture {
     store: Store<u64, u64>,
     told: Told,
     out: Departed<u64, u64>,
+    /// When pages are asked for.
+    now: u64,
 }
 
 impl Fixture {
     fn new(entries: usize, weight: u64) -> Self {
-        Fixture { store: Store::new(Share { entries, weight }), told: Told::default(), out: Departed::new() }
+        let store = Store::new(Share { entries, weight });
+        Fixture { store, told: Told::default(), out: Departed::new(), now: 0 }
     }
 
     /// Positions are the keys spread over 64 bits, in the keys' order.
@@ -52,10 +55,15 @@ impl Fixture {
         self.store.remove(slot);
     }
 
+    /// One step towards a page.
+    fn step(&mut self, position: u64, limit: usize, gathering: &mut Gathering) -> Option<Page> {
+        self.store.page(position, limit, self.now, gathering, &mut self.told, &mut self.out)
+    }
+
     fn page(&mut self, position: u64, limit: usize) -> Page {
         let mut gathering = Gathering::default();
         loop {
-            if let Some(page) = self.store.page(position, limit, 0, &mut gathering) {
+            if let Some(page) = self.step(position, limit, &mut gathering) {
                 return page;
             }
         }
@@ -243,6 +251,42 @@ fn a_run_knows_what_came_and_went_since_it_was_gathered() {
 }
 
 #[test]
+fn a_page_gives_up_what_expired_in_its_range_and_nothing_beyond_it() {
+    let mut f = Fixture::new(1000, u64::MAX);
+    (0..100).for_each(|key| f.insert(key, 2, if key % 3 == 0 { NEVER } else { 50 }));
+    f.now = 50;
+    assert_eq!(f.page_keys(0, 5), (vec![0, 3], Some(Fixture::hash(4) + 1)), "the expired count too");
+    assert_eq!(f.told.victims, [1, 2, 4].map(|key| (key, Cause::Expired)));
+    assert_eq!((f.store.len(), f.store.weight(), f.store.counts.expirations), (97, 194, 3));
+    assert_eq!(f.out.drain().map(|(key, ..)| key).collect::<Vec<_>>(), [1, 2, 4]);
+    assert_eq!(f.page_keys(0, 2), (vec![0, 3], Some(Fixture::hash(3) + 1)), "met once");
+    assert_eq!(
+        f.page_keys(Fixture::hash(4), 1),
+        (vec![], Some(Fixture::hash(5) + 1)),
+        "a page of one expired"
+    );
+    // A slot that was given up here is taken again while the run goes on.
+    f.insert(4, 2, NEVER);
+    assert_eq!(f.page_keys(Fixture::hash(4), 2).0, [4, 6]);
+    assert_eq!(f.page_keys(Fixture::hash(7), usize::MAX).0.len(), 31);
+    assert_eq!((f.store.len(), f.store.counts.expirations), (35, 66));
+    assert!(f.store.run.is_none());
+}
+
+#[test]
+fn a_page_whose_sidecar_panics_leaves_the_shard_whole() {
+    let mut f = Fixture::new(100, u64::MAX);
+    (1..=5).for_each(|key| f.insert(key, 1, 50));
+    f.now = 50;
+    f.told.panics_at = Some(3);
+    assert!(catch_unwind(AssertUnwindSafe(|| f.page(0, 10))).is_err());
+    assert_eq!((f.evicted(), f.store.len()), (vec![1, 2], 3));
+    f.told.panics_at = None;
+    assert_eq!(f.page_keys(0, 10), (vec![], None));
+    assert_eq!((f.evicted(), f.store.len()), (vec![1, 2, 3, 4, 5], 0));
+}
+
+#[test]
 fn a_run_that_too_much_was_put_into_is_given_up() {
     let mut f = Fixture::new(100_000, u64::MAX);
     (0..100).for_each(|key| f.insert(key * 1_000, 1, NEVER));
@@ -264,7 +308,7 @@ fn a_scan_of_a_large_shard_walks_it_once_for_each_run() {
         let mut gathering = Gathering::default();
         steps += 1;
         let page = loop {
-            match f.store.page(position, 700, 0, &mut gathering) {
+            match f.step(position, 700, &mut gathering) {
                 Some(page) => break page,
                 None => steps += 1,
             }
@@ -284,14 +328,14 @@ fn what_is_put_in_while_a_run_is_gathered_is_in_it() {
     let entries = 2 * run::GATHER_VISITS as u64 - 10;
     (0..entries).for_each(|key| f.insert(key * 2, 1, NEVER));
     let mut gathering = Gathering::default();
-    assert!(f.store.page(0, 4, 0, &mut gathering).is_none(), "the first step ends inside the slab");
+    assert!(f.step(0, 4, &mut gathering).is_none(), "the first step ends inside the slab");
     // One into a slot that was passed, one into a slot that is still to come, and one that goes again.
     f.remove(2);
     f.insert(1, 1, NEVER);
     f.insert(3, 1, NEVER);
     f.insert(5, 1, NEVER);
     f.remove(5);
-    let page = f.store.page(0, 4, 0, &mut gathering).expect("the second step ends the walk");
+    let page = f.step(0, 4, &mut gathering).expect("the second step ends the walk");
     assert_eq!(page.picked.iter().map(|(hash, _)| hash >> 40).collect::<Vec<_>>(), [0, 1, 3, 4]);
 }
 
@@ -305,8 +349,8 @@ fn two_scans_of_a_large_shard_do_not_hold_each_other_up() {
     let (low, high) = (0, Fixture::hash(entries - 10));
     let (mut pages, mut turns) = (0, 0);
     while pages < 2 {
-        pages += usize::from(f.store.page(high, 1, 0, &mut one).is_some());
-        pages += usize::from(f.store.page(low, 1, 0, &mut other).is_some());
+        pages += usize::from(f.step(high, 1, &mut one).is_some());
+        pages += usize::from(f.step(low, 1, &mut other).is_some());
         turns += 1;
         assert!(turns < 100);
     }

@@ -107,8 +107,13 @@ impl Model {
     }
 
     pub(crate) fn sweep(&mut self) -> usize {
+        self.sweep_if(|_| true)
+    }
+
+    /// Gives up what is over among these keys, as a page does in its range.
+    pub(crate) fn sweep_if(&mut self, is_met: impl Fn(u8) -> bool) -> usize {
         let before = self.order.len();
-        while let Some(at) = self.order.iter().position(|held| self.is_over(held)) {
+        while let Some(at) = self.order.iter().position(|held| self.is_over(held) && is_met(held.key)) {
             self.give_up(at, Cause::Expired);
         }
         before - self.order.len()

@@ -2,6 +2,9 @@
 //!
 //! The map's clock and the store's are set by hand, and whatever the process does in the background (taking out what
 //! is over or was cleared) is done before a call returns. So the same steps end in the same state, on any machine.
+//!
+//! As in a process, what is over is invisible at once and taken out later: on each [`SWEEP_TICKS`]th tick, or by whoever
+//! meets it before. Swept at once, it would hide from simulations whatever goes wrong in between.
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +28,9 @@ use replication::{
 use super::{Layout, Life, NodeStore, Payload, Time, page::PAGE_ENTRIES, time::SetTime, whole_ms};
 use crate::value::{Codec, Stored};
 
+/// Every how manieth time that is set comes with a sweep.
+const SWEEP_TICKS: u64 = 5;
+
 impl SimStore for NodeStore {
     fn open(settings: &StoreSettings, outbox: Arc<Outbox>, now: Now) -> Arc<Self> {
         let map = ManualClock::new();
@@ -37,7 +43,7 @@ impl SimStore for NodeStore {
             shards: None,
             graves_max: settings.graves_max,
             clock: Some(map.clone().into()),
-            time: Time::Set(Arc::new(SetTime { wall_ms, began_ms, map })),
+            time: Time::Set(Arc::new(SetTime { wall_ms, began_ms, map, ticks: AtomicU64::new(0) })),
         };
         let store =
             Self::new(&layout, outbox).expect("a capacity of at least one entry is all that is asked");
@@ -51,7 +57,9 @@ impl SimStore for NodeStore {
         let Time::Set(time) = &self.time else { return };
         time.wall_ms.store(now.wall_ms, Ordering::Relaxed);
         time.map.advance(Duration::from_millis(now.mono_ms.saturating_sub(time.mono_ms())));
-        self.cache.sweep();
+        if (time.ticks.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(SWEEP_TICKS) {
+            self.cache.sweep();
+        }
     }
 
     fn write(&self, key: &[u8], op: Op) -> Stamp {
@@ -102,6 +110,8 @@ impl SimStore for NodeStore {
     }
 
     fn sizes(&self) -> (usize, usize) {
+        // What is over is no longer held, whether it was taken out yet or not.
+        self.cache.sweep();
         let mut graves = 0;
         self.cache.with_sidecars(|shard| graves += shard.guard.len());
         (self.cache.len(), graves)

@@ -151,6 +151,31 @@ fn an_expired_record_may_not_come_back() {
 }
 
 #[test]
+fn a_page_has_the_strict_grave_of_what_expired_before_any_sweep() {
+    let (store, clock) = timed(100);
+    let stamped = stamp(2, 7);
+    store.merge(&put("over", "v", stamped), Some(Duration::from_secs(1)));
+    store.merge(&put("live", "v", stamped), FOREVER);
+    assert_eq!(store.page(0, 1_000, 1_000).graves, []);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((store.stats().entries, store.stats().graves), (2, 0), "nothing was swept");
+    let page = store.page(0, 1_000, 2_000);
+    assert_eq!(page.hi, None, "the page speaks for every position");
+    assert_eq!(page.positions, [position(&store, "live")]);
+    assert_eq!(page.graves, [Grave { position: position(&store, "over"), bar: Bar::above(stamped) }]);
+    assert_eq!((store.stats().entries, store.stats().expirations), (1, 1));
+}
+
+#[test]
+fn what_the_samples_leave_out_as_expired_is_known_as_a_grave() {
+    let (store, clock) = timed(100);
+    store.merge(&put("over", "v", stamp(2, 7)), Some(Duration::from_secs(1)));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(store.samples(0, 10).live, []);
+    assert_eq!(store.stats().graves, 1);
+}
+
+#[test]
 fn a_record_that_died_on_the_way_takes_the_older_one_with_it() {
     let store = store(100, 100);
     store.merge(&put("k", "old", stamp(1, 7)), FOREVER);

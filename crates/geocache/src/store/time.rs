@@ -25,6 +25,8 @@ pub(crate) struct SetTime {
     /// What the clock of lives showed when the map's began at zero.
     pub(super) began_ms: u64,
     pub(super) map: ManualClock,
+    /// How often it was set.
+    pub(super) ticks: AtomicU64,
 }
 
 impl Time {
