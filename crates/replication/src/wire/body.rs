@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    KEYS_MAX,
+    KEYS_MAX, STREAMS_MAX,
     error::DecodeError,
     header::{self, Open},
     reader::Reader,
@@ -32,17 +32,15 @@ const READY: u8 = 0x01;
 const FULL: u8 = 0x01;
 const HI: u8 = 0x02;
 
-// The least bytes of each list's item. Each is at least half of what the item takes in memory, but for keys and
-// namespaces, whose number is bounded.
+// The least bytes of each list's item.
 const STREAM_BYTES: usize = 16;
 const REPORT_BYTES_MIN: usize = STREAM_BYTES + 1 + 8 + 1 + 1 + 1 + 1;
 const ECHO_BYTES_MIN: usize = 16 + 1 + 1;
 const SINCE_BYTES: usize = STREAM_BYTES + 8;
 const STAMP_BYTES_MIN: usize = 8 + 1;
+/// Of a sample as of a grave.
+const POSITIONED_BYTES_MIN: usize = 8 + STAMP_BYTES_MIN;
 const KEY_BYTES_MIN: usize = 1;
-
-/// The most items of a list that only the frame's length bounds.
-const UNBOUNDED: usize = usize::MAX;
 
 /// The distinct origins of a frame, sorted; a stamp names its own by index.
 #[derive(Default)]
@@ -172,7 +170,7 @@ pub(super) fn decode(frame: &Bytes) -> Result<Frame, DecodeError> {
         KIND_SYNC_PAGE => Message::SyncPage(read_sync_page(r)?),
         KIND_PROBE => {
             let origins = read_origins(r)?;
-            let samples = r.list("the samples", 8 + STAMP_BYTES_MIN, UNBOUNDED, |r| {
+            let samples = r.list_in_frame::<_, POSITIONED_BYTES_MIN>("the samples", |r| {
                 Ok((r.u64("a position")?, read_stamp(r, &origins)?))
             })?;
             Message::Probe { samples }
@@ -215,7 +213,7 @@ fn bars(graves: &[Grave]) -> impl Iterator<Item = Stamp> {
 }
 
 fn read_origins(r: &mut Reader<'_>) -> Result<Vec<Origin>, DecodeError> {
-    r.list("the table of origins", 8, UNBOUNDED, |r| r.u64("an origin").map(Origin))
+    r.list_in_frame::<_, 8>("the table of origins", |r| r.u64("an origin").map(Origin))
 }
 
 fn write_stream(buf: &mut BytesMut, stream: &Stream) {
@@ -257,7 +255,7 @@ fn write_graves(buf: &mut BytesMut, graves: &[Grave], origins: &Origins) {
 }
 
 fn read_graves(r: &mut Reader<'_>, origins: &[Origin]) -> Result<Vec<Grave>, DecodeError> {
-    r.list("the graves", 8 + STAMP_BYTES_MIN, UNBOUNDED, |r| {
+    r.list_in_frame::<_, POSITIONED_BYTES_MIN>("the graves", |r| {
         Ok(Grave { position: r.u64("a position")?, bar: read_bar(r, origins)? })
     })
 }
@@ -275,7 +273,7 @@ fn write_reports(buf: &mut BytesMut, reports: &[StreamReport]) {
 }
 
 fn read_reports(r: &mut Reader<'_>) -> Result<Vec<StreamReport>, DecodeError> {
-    r.list("the streams", REPORT_BYTES_MIN, UNBOUNDED, |r| {
+    r.list("the streams", REPORT_BYTES_MIN, STREAMS_MAX, |r| {
         let (stream, watermark) = (read_stream(r)?, r.varint("a watermark")?);
         let watermark_hlc = Hlc(r.u64("a watermark's clock")?);
         let last_hlc = Hlc(watermark_hlc.0.saturating_add(r.varint("a last clock")?));
@@ -321,7 +319,7 @@ fn read_beat(r: &mut Reader<'_>) -> Result<Beat, DecodeError> {
         wall_ms: r.u64("the wall clock")?,
         mono_ms: r.u64("the monotonic clock")?,
         streams: read_reports(r)?,
-        echoes: r.list("the echoes", ECHO_BYTES_MIN, UNBOUNDED, |r| {
+        echoes: r.list("the echoes", ECHO_BYTES_MIN, STREAMS_MAX, |r| {
             Ok(Echo {
                 peer: Origin(r.u64("an echo's peer")?),
                 epoch: r.u64("an echo's epoch")?,
@@ -348,8 +346,8 @@ fn read_sync_req(r: &mut Reader<'_>) -> Result<SyncReq, DecodeError> {
     Ok(SyncReq {
         id: r.u64("the sync's id")?,
         position: r.u64("the position")?,
-        needed: r.list("the streams needed", STREAM_BYTES, UNBOUNDED, read_stream)?,
-        since: r.list("the clocks since", SINCE_BYTES, UNBOUNDED, |r| {
+        needed: r.list("the streams needed", STREAM_BYTES, STREAMS_MAX, read_stream)?,
+        since: r.list("the clocks since", SINCE_BYTES, STREAMS_MAX, |r| {
             Ok((read_stream(r)?, Hlc(r.u64("a clock since")?)))
         })?,
         budget_bytes: r.u32("the budget")?,
@@ -399,7 +397,7 @@ fn read_sync_page(r: &mut Reader<'_>) -> Result<SyncPage, DecodeError> {
         floor: read_bar(r, &origins)?,
         records: record::read_all(r, Source::Table(&origins))?,
         graves: read_graves(r, &origins)?,
-        keep: r.list("the kept positions", 8, UNBOUNDED, |r| r.u64("a kept position"))?,
+        keep: r.list_in_frame::<_, 8>("the kept positions", |r| r.u64("a kept position"))?,
         cleared: r.list("the clear barriers", KEY_BYTES_MIN + STAMP_BYTES_MIN, KEYS_MAX, |r| {
             Ok((r.string("a namespace")?, read_stamp(r, &origins)?))
         })?,

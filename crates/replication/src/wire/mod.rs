@@ -56,7 +56,8 @@
 //! - Decoding is total: any bytes give a frame or a [`DecodeError`], never a panic.
 //! - It checks each length and count against the bytes that remain before it allocates. It allocates at most twice the
 //!   frame's length plus [`DECODE_BYTES_CONSTANT`]; the constant pays for lists whose items are small on the wire and
-//!   large in memory, which is why these are bounded by [`RECORDS_MAX`] and [`KEYS_MAX`].
+//!   large in memory, which is why these are bounded by [`RECORDS_MAX`], [`KEYS_MAX`] and [`STREAMS_MAX`]. A list that
+//!   the frame's length alone bounds compiles only where twice an item's bytes pay for it.
 //! - Keys and values of a decoded frame are slices of it: nothing is copied, and **whoever keeps one keeps the whole
 //!   frame in memory**. A store copies what it keeps where that is small beside the frame.
 //!
@@ -90,7 +91,12 @@ pub use self::{
     header::{HEADER_BYTES_MAX, SenderMark},
     record::{RecordsEncoder, record_bytes_max},
 };
-use crate::{message::Frame, record::Record, stamp::Stamp};
+use crate::{
+    message::{Echo, Frame, StreamReport},
+    node::Stream,
+    record::Record,
+    stamp::{Hlc, Stamp},
+};
 
 /// The version whose changes older readers cannot read.
 pub const MAJOR: u8 = 1;
@@ -116,18 +122,27 @@ pub const RECORDS_MAX: usize = 4_096;
 /// The most keys of a fetch, and the most namespaces with a clear barrier, that one frame may hold.
 pub const KEYS_MAX: usize = 1_024;
 
+/// The most items of each list that has one for every stream or peer: reports, echoes, the streams that a sync needs,
+/// its clocks since. About four times what a node remembers with the default bound on its peers, and a bound on what
+/// one frame can have its receiver work through.
+pub const STREAMS_MAX: usize = 4_096;
+
 /// Beyond twice the frame's length, the most bytes that decoding allocates.
-pub const DECODE_BYTES_CONSTANT: usize = 1024 * 1024;
+pub const DECODE_BYTES_CONSTANT: usize = 2 * 1024 * 1024;
 
 const _: () = assert!(
-    RECORDS_MAX * size_of::<Record>() + KEYS_MAX * size_of::<(Bytes, Stamp)>() + 4 * HEADER_BYTES_MAX
+    RECORDS_MAX * size_of::<Record>()
+        + KEYS_MAX * size_of::<(Bytes, Stamp)>()
+        + STREAMS_MAX * (size_of::<StreamReport>() + size_of::<Echo>())
+        + STREAMS_MAX * (size_of::<Stream>() + size_of::<(Stream, Hlc)>())
+        + 4 * HEADER_BYTES_MAX
         <= DECODE_BYTES_CONSTANT
 );
 
 /// The bytes of a frame.
 ///
-/// What breaks a bound of this module ([`FRAME_BYTES_MAX`], [`RECORDS_MAX`], [`KEYS_MAX`]) is encoded all the same and
-/// then refused by [`decode`]; keeping within them is the sender's part.
+/// What breaks a bound of this module ([`FRAME_BYTES_MAX`], [`RECORDS_MAX`], [`KEYS_MAX`], [`STREAMS_MAX`]) is encoded
+/// all the same and then refused by [`decode`]; keeping within them is the sender's part.
 pub fn encode(frame: &Frame) -> Bytes {
     body::encode(frame)
 }

@@ -123,7 +123,18 @@ impl<'a> Reader<'a> {
         self.string(what).map(drop)
     }
 
-    /// A varint count and that many items, each of at least `item_bytes_min` bytes.
+    /// A list that the frame's length alone bounds: twice the bytes of its items, of which each has at least
+    /// `ITEM_BYTES_MIN`, pay for what they take in memory, or this does not compile.
+    pub(super) fn list_in_frame<T, const ITEM_BYTES_MIN: usize>(
+        &mut self,
+        what: &'static str,
+        item: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        const { assert!(size_of::<T>() <= 2 * ITEM_BYTES_MIN, "a list of these needs a bound of its own") };
+        self.list(what, ITEM_BYTES_MIN, usize::MAX, item)
+    }
+
+    /// A varint count and that many items, each of at least `item_bytes_min` bytes, and at most `count_max` of them.
     pub(super) fn list<T>(
         &mut self,
         what: &'static str,

@@ -226,47 +226,103 @@ proptest! {
     }
 }
 
+/// Decodes a frame within the stated memory; it has to read.
+fn read_in_bounds(message: Message) -> Bytes {
+    let bytes = encode(&frame(message));
+    let held = held_bytes(&decode(bytes.clone()).unwrap());
+    assert!(
+        held <= 2 * bytes.len() + DECODE_BYTES_CONSTANT,
+        "{held} bytes held for a frame of {}",
+        bytes.len()
+    );
+    bytes
+}
+
+/// A message with one list of so many items, each as small on the wire as it can be.
+type Dense = fn(usize) -> Message;
+
+fn dense_page(change: impl FnOnce(&mut SyncPage)) -> Message {
+    let mut page = SyncPage::default();
+    change(&mut page);
+    Message::SyncPage(page)
+}
+
+fn dense_reports(count: usize) -> Message {
+    Message::Beat(Beat { streams: vec![StreamReport::default(); count], ..Beat::default() })
+}
+
+fn dense_records(count: usize) -> Vec<Record> {
+    vec![remove(Stamp { hlc: Hlc(0), origin: node().origin() }, ""); count]
+}
+
+const GRAVE: Grave = Grave { position: 1, bar: Bar::NONE };
+
 #[test]
-fn the_densest_lists_stay_within_the_stated_memory() {
-    // One frame for each list, whose items are as small on the wire as they can be.
-    let count = 100_000;
-    let graves = vec![Grave { position: 1, bar: Bar::NONE }; count];
-    let dense = [
-        Message::Records {
-            first: 1,
-            records: vec![remove(Stamp { hlc: Hlc(0), origin: node().origin() }, ""); RECORDS_MAX],
-            held_back: None,
-        },
-        Message::Beat(Beat {
-            streams: vec![StreamReport::default(); count],
-            echoes: vec![Echo::default(); count],
-            ..Beat::default()
-        }),
-        Message::SyncReq(SyncReq {
-            needed: vec![Stream::default(); count],
-            since: vec![(Stream::default(), Hlc(0)); count],
-            ..SyncReq::default()
-        }),
-        Message::SyncPage(SyncPage {
-            records: vec![remove(Stamp::ZERO, ""); RECORDS_MAX],
-            graves: graves.clone(),
-            keep: vec![1; count],
-            streams: vec![StreamReport::default(); count],
-            cleared: vec![(Bytes::new(), Stamp::ZERO); KEYS_MAX],
-            ..SyncPage::default()
-        }),
-        Message::Probe { samples: vec![(1, Stamp::ZERO); count] },
-        Message::State { answers: 1, records: Vec::new(), graves },
-        Message::Fetch { id: 1, keys: vec![Bytes::new(); KEYS_MAX], at_least: Hlc(0) },
+fn a_list_that_fills_the_longest_frame_stays_within_the_stated_memory() {
+    let lists: [Dense; 4] = [
+        |count| Message::Probe { samples: vec![(1, Stamp::ZERO); count] },
+        |count| Message::State { answers: 1, records: Vec::new(), graves: vec![GRAVE; count] },
+        |count| dense_page(|page| page.graves = vec![GRAVE; count]),
+        |count| dense_page(|page| page.keep = vec![1; count]),
     ];
-    for message in dense {
-        let bytes =
-            decode_within(encode(&frame(message)), usize::MAX).map(|read| (held_bytes(&read), encode(&read)));
-        let (held, bytes) = bytes.unwrap();
-        assert!(
-            held <= 2 * bytes.len() + DECODE_BYTES_CONSTANT,
-            "{held} bytes held for a frame of {}",
-            bytes.len()
-        );
+    for list in lists {
+        let len = |count| encode(&frame(list(count))).len();
+        // The count itself takes a few bytes more than that of one item.
+        let count = (FRAME_BYTES_MAX - 8 - len(1)) / (len(2) - len(1));
+        let bytes = read_in_bounds(list(count));
+        assert!(bytes.len() > FRAME_BYTES_MAX - 64, "{} bytes are not the longest frame", bytes.len());
     }
+}
+
+#[test]
+fn a_list_at_its_bound_stays_within_the_stated_memory_and_one_over_it_is_refused() {
+    let lists: [(usize, Dense); 9] = [
+        (RECORDS_MAX, |count| Message::Records { first: 1, records: dense_records(count), held_back: None }),
+        (RECORDS_MAX, |count| dense_page(|page| page.records = dense_records(count))),
+        (KEYS_MAX, |count| Message::Fetch { id: 1, keys: vec![Bytes::new(); count], at_least: Hlc(0) }),
+        (KEYS_MAX, |count| dense_page(|page| page.cleared = vec![(Bytes::new(), Stamp::ZERO); count])),
+        (STREAMS_MAX, dense_reports),
+        (STREAMS_MAX, |count| dense_page(|page| page.streams = vec![StreamReport::default(); count])),
+        (STREAMS_MAX, |count| {
+            Message::Beat(Beat { echoes: vec![Echo::default(); count], ..Beat::default() })
+        }),
+        (STREAMS_MAX, |count| {
+            Message::SyncReq(SyncReq { needed: vec![Stream::default(); count], ..SyncReq::default() })
+        }),
+        (STREAMS_MAX, |count| {
+            Message::SyncReq(SyncReq {
+                since: vec![(Stream::default(), Hlc(0)); count],
+                ..SyncReq::default()
+            })
+        }),
+    ];
+    for (max, list) in lists {
+        read_in_bounds(list(max));
+        let len = |count| encode(&frame(list(count))).len();
+        // Of streams and peers that is all that the longest frame has room for; more records take too much memory here.
+        let many = ((FRAME_BYTES_MAX - 8 - len(1)) / (len(2) - len(1))).min(550_000);
+        for count in [max + 1, many] {
+            let bytes = encode(&frame(list(count)));
+            assert!(bytes.len() <= FRAME_BYTES_MAX);
+            let error = decode(bytes).unwrap_err();
+            assert!(matches!(error, DecodeError::Malformed { .. }), "{count} items: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_densest_lists_together_stay_within_the_stated_memory() {
+    let (streams, count) = (vec![StreamReport::default(); STREAMS_MAX], 300_000);
+    read_in_bounds(Message::Beat(Beat {
+        streams: streams.clone(),
+        echoes: vec![Echo::default(); STREAMS_MAX],
+        ..Beat::default()
+    }));
+    read_in_bounds(dense_page(|page| {
+        page.streams = streams;
+        page.records = dense_records(RECORDS_MAX);
+        page.graves = vec![GRAVE; count];
+        page.keep = vec![1; count];
+        page.cleared = vec![(Bytes::new(), Stamp::ZERO); KEYS_MAX];
+    }));
 }
