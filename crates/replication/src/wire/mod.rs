@@ -9,7 +9,8 @@
 //!
 //! # Layout
 //! Fixed integers are little-endian; a *varint* is LEB128 of at most ten bytes; *zigzag* is a varint of a signed
-//! number. A *string* is a varint length and the bytes; a *list* is a varint count and the items.
+//! number. A *string* is a varint length and the bytes; a *list* is a varint count and the items; what stands in
+//! brackets is there only where its flag is set.
 //! ```text
 //! frame      = header | body | crc32 (IEEE, u32, of all bytes before it)
 //! header     = magic "GC" | major u8 = 1 | kind u8 | flags u8 | header length u8, from the magic to the body
@@ -17,34 +18,48 @@
 //!              | body length u32, before compression | anything more is skipped
 //! flags      = 0x0f: bits that change how the body is read (0x01 is reserved for compression), refused unless known
 //!              0xf0: hints, ignored unless known
+//!              0x10: the sender waits for a receipt, so the receiver's next beat is due at once
+//!              0x20: behind the records of a body of kind 1 stands the clock that is held back
 //!
-//! 1 Records  = first u64 | count u32 | record…          each record's origin is the sender
+//! 1 Records  = first u64 | count u32 | record… | [0x20: held back: hlc u64]    each record's origin is the sender
 //! 2 Beat     = u8 (1 ready) | capabilities u32 | minor min u8 | minor max u8 | hlc u64 | wall ms u64 | mono ms u64
 //!              | list of report | list of (origin u64 | epoch u64 | mono ms varint | held ms varint)
 //! 3 Pull     = stream | from varint | to varint
 //! 4 Gone     = stream | oldest varint
 //! 5 SyncReq  = id u64 | position u64 | list of stream | list of (stream | hlc u64) | budget bytes u32
+//!              | preview bytes u32, 0 where the body ends before it
 //! 6 SyncPage = origins | id u64 | lo u64 | u8 (1 full, 2 hi follows) | [hi u64] | list of report | floor: bar
 //!              | count u32 | record… | list of (position u64 | bar) | list of kept position u64
 //!              | list of (namespace string | stamp)
 //! 7 Probe    = origins | list of (position u64 | stamp)
-//! 8 State    = origins | count u32 | record… | list of (position u64 | bar)
+//! 8 State    = the receiver's epoch that it answers u64 | origins | count u32 | record… | list of (position u64 | bar)
 //! 9 Fetch    = id u64 | at least: hlc u64 | list of key string
 //! 10 Fetched = origins | id u64 | u8 (1 ready) | count u32 | record…
 //!
-//! origins    = list of origin u64; the stamps below name them by index
+//! origins    = list of origin u64; the stamps behind it name them by index
 //! stream     = origin u64 | epoch u64
-//! report     = stream | watermark varint | hlc at the watermark u64 | max varint | generation varint
+//! report     = stream | watermark varint | hlc at the watermark u64 | last hlc − hlc at the watermark varint
+//!              | max varint | generation varint | age ms varint
 //! stamp      = hlc u64 | origin index varint
 //! bar        = hlc u64 | (2 × origin index + strict) varint
 //! record     = u8 (0x03: 0 put, 1 remove, 2 clear; 0x04 ttl; 0x08 previous; 0x10 client flags; 0x20 codec; 0x40 cas;
-//!              0x80 extension) | [origin index varint, after an origin table]
+//!              0x80 extension; a remove or clear has none of 0x04, 0x10, 0x20, 0x40)
+//!              | [origin index varint, after an origin table]
 //!              | zigzag hlc − hlc of the record before, 0 before the first
 //!              | [ttl: left ms varint, zigzag born ms − hlc's ms] | [previous: hlc u64, origin u64]
 //!              | [client flags varint] | [codec u8] | [cas u64] | key string | [put: value string]
 //!              | [extension string, skipped]
+//!
+//! hlc        = ms since the Unix epoch × 2¹⁶ + counter; differences wrap around at 2⁶⁴
+//! epoch      = the hlc at which a life of a node began, with random low bits
+//! origin     = xxh3-64 of "region/node name"
+//! cache id   = the low half of the xxh3-64 of the cache's name
+//! position   = xxh3-64 of the key, seeded with the cache id
+//! mono ms    = the sender's monotonic clock, from a moment of its own on; an echo returns the peer's
+//! born ms    = what the sender's monotonic clock showed when `left ms` were left
 //! ```
-//! A header length of one byte is wide enough: two names of 63 bytes make a header of [`HEADER_BYTES_MAX`] = 150.
+//! A header length of one byte is wide enough: two names of 63 bytes make a header of [`HEADER_BYTES_MAX`] = 150. What
+//! the fields mean is said where [`crate::message`] names them.
 //!
 //! # Growth
 //! New fields go at the end of the header, of a body, or into a record's extension; older readers skip them. A kind
