@@ -7,13 +7,20 @@
 //! An answer holds what fits a frame, in the order of the keys asked for, and at least one record where there is one. So
 //! a key before the last record of an answer that has none is not there; one after it is asked for again.
 //!
-//! A question whose answer is late, by half of the time that its most patient caller had left, is asked once more, of
-//! whoever is nearest then; whichever answer comes first counts.
+//! A question whose answer is late, after half of the time that its most patient caller had left but at most
+//! [`LATE_AFTER`], is asked once more, of whoever is nearest then; whichever answer comes first counts. A late question
+//! leaves its place to the next one, and one that nobody wants any more is forgotten: lost frames hold nobody up for
+//! longer than that, however patient those are who wait for them.
 //!
 //! # Bounds
-//! The caller counts [`Fetches::len`] against its own bound; all else here is in proportion to that.
+//! The caller counts [`Fetches::len`] against its own bound; all else here is in proportion to that. Of late questions
+//! the newest [`LATE_MAX`] are remembered; the answer to an older one is not taken any more, but what it asked for was
+//! asked for again when it was late.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
@@ -25,6 +32,8 @@ use crate::{record::Record, replica::Fetched, stamp::Hlc};
 const QUESTIONS_MAX: usize = 4;
 /// Those whose answers are late but would still be of use.
 const LATE_MAX: usize = 16;
+/// The longest until an answer is late: several times what the farthest regions take.
+const LATE_AFTER: Duration = Duration::from_secs(1);
 /// Keys of one question.
 const KEYS_PER_QUESTION: usize = 256;
 /// How often a key is asked for on behalf of those who want it.
@@ -80,9 +89,8 @@ enum Asking {
 #[derive(Debug)]
 struct Question {
     wants: Vec<Want>,
-    /// When its answer is late; past that when it is of no use to anyone.
+    /// When its answer is late.
     due: Instant,
-    end: Instant,
     is_late: bool,
 }
 
@@ -123,8 +131,8 @@ impl Fetches {
 
     /// Whether there is something to ask for, and no bound keeps it waiting.
     pub(super) fn has_to_ask(&self) -> bool {
-        let late = self.questions.values().filter(|question| question.is_late).count();
-        !self.line.is_empty() && late < LATE_MAX && self.questions.len() - late < QUESTIONS_MAX
+        let timely = self.questions.values().filter(|question| !question.is_late).count();
+        !self.line.is_empty() && timely < QUESTIONS_MAX
     }
 
     /// Asks for what is wanted, while questions may be asked. `ask` gives the question's number, or `None` where there
@@ -136,9 +144,8 @@ impl Fetches {
             let keys = wants.iter().map(|(_, key)| key.clone()).collect();
             match ask(keys, at_least) {
                 Some(id) => {
-                    let end = self.patience(now, &wants);
-                    let due = now + (end - now) / 2;
-                    self.questions.insert(id, Question { wants, due, end, is_late: false });
+                    let due = now + LATE_AFTER.min((self.patience(now, &wants) - now) / 2);
+                    self.questions.insert(id, Question { wants, due, is_late: false });
                 }
                 None => wants.iter().for_each(|want| self.give_up(want)),
             }
@@ -166,13 +173,14 @@ impl Fetches {
         for want in cut.into_iter().rev().filter(|want| self.wanted.contains_key(want)).collect::<Vec<_>>() {
             self.line_up(want, true);
         }
+        self.forget_unwanted();
     }
 
     /// When something is due that no answer brings.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let callers = self.deadlines.first().map(|(deadline, _)| *deadline);
-        let due = |question: &Question| if question.is_late { question.end } else { question.due };
-        self.questions.values().map(due).chain(callers).min()
+        let timely = self.questions.values().filter(|question| !question.is_late);
+        timely.map(|question| question.due).chain(callers).min()
     }
 
     /// Answers the callers whose time is over, and puts what was asked for and not answered in time back in the line.
@@ -182,6 +190,7 @@ impl Fetches {
                 let _ = reply.send(Err(FetchError::NoAnswer { waited: now - asked }));
             }
         }
+        self.forget_unwanted();
         let late = self.questions.values_mut().filter(|question| !question.is_late && question.due <= now);
         let mut again = Vec::new();
         for question in late {
@@ -189,7 +198,7 @@ impl Fetches {
             again.append(&mut question.wants.clone());
         }
         again.into_iter().for_each(|want| self.ask_again(want));
-        self.questions.retain(|_, question| question.end > now);
+        self.forget_oldest_late();
     }
 
     /// Answers everyone that there will be no answer.
@@ -204,6 +213,22 @@ impl Fetches {
         let gone = self.callers.iter().filter(|(_, caller)| caller.reply.is_closed());
         for number in gone.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.remove(number);
+        }
+        self.forget_unwanted();
+    }
+
+    /// Lets go of questions of whose keys nobody wants any.
+    fn forget_unwanted(&mut self) {
+        let wanted = &self.wanted;
+        self.questions.retain(|_, question| question.wants.iter().any(|want| wanted.contains_key(want)));
+    }
+
+    fn forget_oldest_late(&mut self) {
+        let late = self.questions.iter().filter(|(_, question)| question.is_late);
+        let mut late: Vec<(Instant, u64)> = late.map(|(id, question)| (question.due, *id)).collect();
+        late.sort_unstable();
+        for (_, id) in late.iter().rev().skip(LATE_MAX) {
+            self.questions.remove(id);
         }
     }
 

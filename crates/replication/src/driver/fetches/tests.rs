@@ -64,8 +64,9 @@ impl Table {
     }
 
     fn is_empty(&self) -> bool {
-        let Fetches { callers, deadlines, wanted, line, keys, .. } = &self.fetches;
-        callers.is_empty() && deadlines.is_empty() && wanted.is_empty() && line.is_empty() && *keys == 0
+        let Fetches { callers, deadlines, wanted, line, questions, keys, numbers: _ } = &self.fetches;
+        let is_idle = callers.is_empty() && deadlines.is_empty() && questions.is_empty();
+        is_idle && wanted.is_empty() && line.is_empty() && *keys == 0
     }
 }
 
@@ -112,8 +113,44 @@ fn a_lost_question_is_asked_again_once_and_then_its_callers_are_told() {
     assert!(answer.try_recv().is_err());
     table.pass(100);
     assert_eq!(answer.try_recv().unwrap(), Err(FetchError::NoAnswer { waited: 100 * MS }));
+    assert!(table.is_empty());
+}
+
+/// Four lost frames kept everyone else waiting for half of the time of whoever was most patient.
+#[test]
+fn lost_questions_of_patient_callers_hold_up_others_for_a_second_at_most() {
+    const HOUR_MS: u32 = 3_600_000;
+    let mut table = Table::new();
+    let _patient: Vec<Answer> =
+        (0..QUESTIONS_MAX).map(|n| table.want(&[&n.to_string()], 0, HOUR_MS)).collect();
+    let mut answer = table.want(&["k"], 0, 2_000);
+    table.pass(999);
+    assert_eq!(table.asked.len(), QUESTIONS_MAX, "all places are taken");
+    assert_eq!(table.fetches.deadline(), Some(table.start + LATE_AFTER));
     table.pass(1_000);
-    assert!(table.is_empty() && table.fetches.questions.is_empty());
+    assert_eq!(table.asked[QUESTIONS_MAX], ["k", "0", "1", "2", "3"]);
+    table.answer(QUESTIONS_MAX as u64 + 1, &["k"], 1_100);
+    assert_eq!(keys(&mut answer), ["k"]);
+}
+
+/// With sixteen late questions of patient callers, nothing was asked any more.
+#[test]
+fn of_many_late_questions_the_oldest_are_forgotten_and_new_ones_asked() {
+    let mut table = Table::new();
+    let mut waiting = Vec::new();
+    for second in 0..20 {
+        for n in 0..QUESTIONS_MAX {
+            waiting.push(table.want(&[&format!("{second}/{n}")], 1_000 * second, 3_600_000));
+        }
+        table.pass(1_000 * (second + 1));
+        assert!(table.fetches.questions.len() <= LATE_MAX + QUESTIONS_MAX);
+    }
+    let asked: BTreeSet<&String> = table.asked.iter().flatten().collect();
+    assert_eq!(asked.len(), waiting.len(), "each key was asked for");
+    let late = *table.fetches.questions.iter().find(|(_, question)| question.is_late).unwrap().0;
+    let key = table.asked[late as usize - 1][0].clone();
+    table.answer(late, &[&key], 21_000);
+    assert_eq!(table.fetches.callers.len(), waiting.len() - 1, "the answer to a late one counts");
 }
 
 /// An answer that took longer than half of the time was thrown away, and so was the next one.
@@ -153,6 +190,25 @@ fn whoever_goes_leaves_nothing_to_be_asked_for() {
     assert_eq!(table.fetches.line.len(), 0);
     drop(asked);
     table.fetches.forget_abandoned();
+    assert!(table.is_empty());
+}
+
+/// Questions of callers who had gone kept their places until they were late.
+#[test]
+fn a_question_that_nobody_wants_any_more_leaves_its_place() {
+    let mut table = Table::new();
+    let mut shared = table.want(&["0"], 0, 2_000);
+    let gone: Vec<Answer> = (0..QUESTIONS_MAX).map(|n| table.want(&[&n.to_string()], 0, 2_000)).collect();
+    let mut next = table.want(&["k"], 0, 2_000);
+    assert_eq!(table.asked.len(), QUESTIONS_MAX);
+    drop(gone);
+    table.fetches.forget_abandoned();
+    assert_eq!(table.fetches.questions.len(), 1, "the first key is still wanted");
+    table.ask(1);
+    assert_eq!(table.asked[QUESTIONS_MAX], ["k"]);
+    table.answer(1, &["0"], 2);
+    table.answer(QUESTIONS_MAX as u64 + 1, &["k"], 2);
+    assert_eq!((keys(&mut shared), keys(&mut next)), (vec!["0".to_owned()], vec!["k".to_owned()]));
     assert!(table.is_empty());
 }
 
