@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(25);
 const REOPEN_WAIT: Duration = Duration::from_millis(50);
 const REOPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long closing the transport may take after the drain.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// Requests that are looked at in one turn.
 const REQUESTS_PER_TURN: usize = 64;
 

@@ -244,12 +244,25 @@ async fn a_transport_of_another_node_is_refused() {
     assert!(matches!(error, StartError::OtherNode { .. }), "{error}");
 }
 
-/// What becomes of one publish.
+/// What becomes of one publish, or of the close.
 #[derive(Debug, Clone)]
 enum Fate {
     Now(Result<(), TransportError>),
     After(Duration, Result<(), TransportError>),
     Never,
+}
+
+impl Fate {
+    async fn come(self) -> Result<(), TransportError> {
+        match self {
+            Self::Now(result) => result,
+            Self::After(wait, result) => {
+                tokio::time::sleep(wait).await;
+                result
+            }
+            Self::Never => std::future::pending().await,
+        }
+    }
 }
 
 type Script = Box<dyn Fn(usize, &Bytes) -> Fate + Send + Sync>;
@@ -267,6 +280,8 @@ struct Scripted {
     opened: AtomicUsize,
     /// Whether each subscription ends as soon as it was opened.
     ends: bool,
+    /// What becomes of the close.
+    closes: Fate,
 }
 
 struct Ended;
@@ -289,6 +304,7 @@ impl Scripted {
             publishes: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
             ends: false,
+            closes: Fate::Now(Ok(())),
         }
     }
 
@@ -315,14 +331,7 @@ impl Transport for Scripted {
     async fn publish(&self, _to: Destination, frame: Bytes) -> Result<(), TransportError> {
         let number = self.publishes.fetch_add(1, Ordering::Relaxed);
         self.given.lock().extend(keys(&frame));
-        let result = match (self.script)(number, &frame) {
-            Fate::Now(result) => result,
-            Fate::After(wait, result) => {
-                tokio::time::sleep(wait).await;
-                result
-            }
-            Fate::Never => std::future::pending().await,
-        };
+        let result = (self.script)(number, &frame).come().await;
         if result.is_ok() {
             self.accepted.lock().extend(keys(&frame));
         }
@@ -339,7 +348,7 @@ impl Transport for Scripted {
     }
 
     async fn close(&self) -> Result<(), TransportError> {
-        Ok(())
+        self.closes.clone().come().await
     }
 }
 

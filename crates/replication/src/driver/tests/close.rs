@@ -1,6 +1,6 @@
 //! The end of a node, whatever its transport does.
 
-use super::*;
+use super::{super::task::CLOSE_WAIT, *};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -110,15 +110,18 @@ async fn a_subscription_that_keeps_ending_does_not_hold_up_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_transport_that_does_not_close_is_left_after_a_while() {
-    let mut link = MockLink::new();
-    link.expect_node().return_const(node("us-east"));
-    link.expect_window().return_const(4usize);
-    link.expect_health().returning(|| watch::channel(Health::Connected).1);
-    link.expect_publish().returning(|_, _| Ok(()));
-    link.expect_close().times(1).returning(|| Err(TransportError::Unavailable { reason: "a fault".into() }));
-    silent(&mut link);
-    let here = run("us-east", Arc::new(link), |_| ()).await;
-    assert_eq!(here.handle.close(SECOND).await, Closed::default());
+    let stuck = Scripted { closes: Fate::Never, ..Scripted::new(|_, _| Fate::Now(Ok(()))) };
+    let (closed, took) = closed_on(stuck, &["a"]).await;
+    assert_eq!(closed, Closed::default());
+    assert!((CLOSE_WAIT..CLOSE_WAIT + SECOND / 10).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_closes_with_an_error_does_not_hold_up_the_end() {
+    let fails = Scripted { closes: Fate::Now(unavailable()), ..Scripted::new(|_, _| Fate::Now(Ok(()))) };
+    let (closed, took) = closed_on(fails, &["a"]).await;
+    assert_eq!(closed, Closed::default());
+    assert!(took < SECOND / 10, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
