@@ -6,7 +6,11 @@
 use std::{sync::Arc, time::Duration};
 
 use geo::RegionId;
-use replication::{Hlc, NodeId, Origin, memory::Hub, replica::Status};
+use replication::{
+    NodeId, Origin, Stamp,
+    memory::Hub,
+    replica::{Status, Token},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -282,26 +286,54 @@ async fn acquaint(regions: &[GeoCache]) {
 /// The newest change that a node made.
 struct Written {
     region: RegionId,
-    origin: Origin,
-    newest: Hlc,
+    /// `None` before the first.
+    newest: Option<Token>,
 }
 
 impl Written {
     fn by(node: &GeoCache) -> Self {
-        Self {
-            region: node.region().clone(),
-            origin: node.node().origin(),
-            newest: node.outbox().last_issued().hlc,
-        }
+        let last = node.outbox().last_issued();
+        let newest = (last != Stamp::ZERO).then(|| node.outbox().token(last));
+        Self { region: node.region().clone(), newest }
     }
 
     /// Whether the node of this status has applied it. Within a stream stamps rise with numbers, so a watermark at or
-    /// above the newest stamp covers all before it.
+    /// above the newest stamp covers all before it; one of another life of the node says nothing of this one.
     fn is_applied(&self, by: Origin, status: &Status) -> bool {
-        if self.origin == by || self.newest == Hlc::default() {
+        let Some(Token { stream, hlc }) = self.newest.filter(|newest| newest.stream.origin != by) else {
             return true;
-        }
-        let mut streams = status.streams.iter().filter(|report| report.stream.origin == self.origin);
-        streams.any(|report| report.watermark_hlc >= self.newest)
+        };
+        status.streams.iter().any(|report| report.stream == stream && report.watermark_hlc >= hlc)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use replication::{Hlc, Stream, message::StreamReport};
+
+    use super::*;
+
+    #[test]
+    fn a_write_is_applied_once_the_watermark_of_its_own_life_covers_it() {
+        let (own, other) = (Origin(1), Origin(2));
+        let life = |epoch| Stream { origin: other, epoch };
+        let written = |newest| Written { region: "eu-west".parse().unwrap(), newest };
+        let second = written(Some(Token { stream: life(20), hlc: Hlc(25) }));
+        let status = |epoch, hlc| {
+            let watermark_hlc = Hlc(hlc);
+            let mut status = Status::default();
+            status.streams.push(StreamReport {
+                stream: life(epoch),
+                watermark_hlc,
+                ..StreamReport::default()
+            });
+            status
+        };
+        assert!(!second.is_applied(own, &status(20, 24)));
+        assert!(second.is_applied(own, &status(20, 25)));
+        assert!(!second.is_applied(own, &status(10, 30)), "of another life");
+        assert!(!second.is_applied(own, &Status::default()));
+        assert!(second.is_applied(other, &Status::default()), "a node has its own");
+        assert!(written(None).is_applied(own, &Status::default()));
     }
 }

@@ -147,9 +147,9 @@ impl GeoCache {
         }
     }
 
-    /// Resolves when the node had to stop replicating, with the reason: another live process uses its name, its clock
-    /// went back, the transport cannot work as configured, or its task ended with a panic. Never resolves for a node that is well, without a
-    /// transport, or closed.
+    /// Resolves when the node had to stop replicating, with the reason: another live process uses its name, the
+    /// transport cannot work as configured, or its task ended with a panic. Never resolves for a node that is well,
+    /// without a transport, or closed.
     pub async fn failed(&self) -> Error {
         let Some(replication) = &self.node.replication else { return std::future::pending().await };
         let mut status = replication.status.clone();
