@@ -319,7 +319,7 @@ where
     /// listener to show it to. Counts neither as a read nor, with [`Verdict::Keep`], as a use.
     ///
     /// The closures must be short and must not call back into the cache: that would deadlock. If one panics, nothing was
-    /// written.
+    /// written but what it changed in place.
     ///
     /// ```
     /// use cache_core::{Cache, Expiry, Verdict};
@@ -327,7 +327,7 @@ where
     /// let cache: Cache<String, u64> = Cache::builder().capacity(10).build()?;
     /// let mut count = || {
     ///     cache.upsert("visits", str::to_owned, |slot, ()| {
-    ///         let next = slot.value.map_or(1, |n| n + 1);
+    ///         let next = slot.value.map_or(1, |n| *n + 1);
     ///         (Verdict::Replace(next, Expiry::Keep), next)
     ///     })
     /// };
@@ -354,15 +354,18 @@ where
             let mut guard = inner.lock(hash);
             let Shard { store, sidecar } = &mut *guard;
             let slot = store.live(hash, key, now, sidecar, &mut departed);
-            let present = slot.map(|slot| store.entry(slot));
-            let shown = Slot {
-                value: present.map(|entry| &entry.value),
-                left: present.and_then(|entry| left(entry.deadline, now)),
-                position: hash,
-            };
+            let present = slot.map(|slot| store.entry_mut(slot));
+            let left = present.as_ref().and_then(|entry| left(entry.deadline, now));
+            let shown = Slot { value: present.map(|entry| &mut entry.value), left, position: hash };
             let (verdict, answer) = f(shown, sidecar);
             match (verdict, slot) {
-                (Verdict::Keep, _) | (Verdict::Remove, None) => {}
+                (Verdict::Keep, _) | (Verdict::Remove | Verdict::Update(_), None) => {}
+                (Verdict::Update(expiry), Some(slot)) => {
+                    let entry = store.entry(slot);
+                    let weight = inner.weigh(&entry.key, &entry.value);
+                    let deadline = inner.deadline(expiry, now, Some(entry.deadline));
+                    store.update(slot, (weight, deadline), now, sidecar, &mut departed);
+                }
                 (Verdict::Remove, Some(slot)) => removed = Some(store.remove(slot)),
                 (Verdict::Replace(value, expiry), Some(slot)) => {
                     let entry = store.entry(slot);
@@ -392,6 +395,45 @@ where
         }
         inner.settle(&mut departed);
         answer
+    }
+
+    /// Shows the closure the live values of many keys, in no order, ahead of operations on those keys.
+    ///
+    /// In a large cache most of an operation's time is waiting for memory, one entry after the other. Here the keys of a shard are
+    /// looked up together under one lock, so that their entries are fetched at once, and what the closure reads of the values too;
+    /// each operation that follows soon finds its entry near. Some hundred keys at a time are right: many more would push each
+    /// other out again. Counts neither as reads nor as uses.
+    ///
+    /// The closure must be short and must not call back into the cache: that would deadlock.
+    pub fn look_ahead<'a, Q>(&self, keys: impl IntoIterator<Item = &'a Q>, mut f: impl FnMut(&V))
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized + 'a,
+    {
+        /// Look-ups whose outcomes are kept until the values are shown.
+        const TOGETHER: usize = 64;
+        let inner = &*self.inner;
+        let now = inner.time.now();
+        let mut keys: Vec<(u64, &Q)> =
+            keys.into_iter().map(|key| (inner.hasher.hash_one(key), key)).collect();
+        // Shards are ranges of hashes.
+        keys.sort_unstable_by_key(|(hash, _)| *hash);
+        for of_shard in
+            keys.chunk_by(|(one, _), (next, _)| inner.shard_index(*one) == inner.shard_index(*next))
+        {
+            let shard = inner.lock(of_shard[0].0);
+            for together in of_shard.chunks(TOGETHER) {
+                let mut found = [None; TOGETHER];
+                for (slot, (hash, key)) in found.iter_mut().zip(together) {
+                    *slot = shard.store.find(*hash, *key);
+                }
+                for entry in found.into_iter().flatten().map(|slot| shard.store.entry(slot)) {
+                    if entry.deadline > now {
+                        f(&entry.value);
+                    }
+                }
+            }
+        }
     }
 
     /// The place of a key in the order of a [`scan`](Self::scan): its hash.

@@ -15,6 +15,8 @@ pub struct Stats {
     pub inserts: u64,
     /// Writes that put a new value in place of a live one.
     pub replacements: u64,
+    /// Upserts that changed a value in its place.
+    pub updates: u64,
     /// Entries given up to make room, with those in [`refusals`](Self::refusals).
     pub evictions: u64,
     /// Of the evictions, the entries that were never kept because they are heavier than their shard's share.
@@ -50,6 +52,7 @@ impl Stats {
         self.misses += other.misses;
         self.inserts += other.inserts;
         self.replacements += other.replacements;
+        self.updates += other.updates;
         self.evictions += other.evictions;
         self.refusals += other.refusals;
         self.expirations += other.expirations;

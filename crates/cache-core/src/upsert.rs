@@ -8,8 +8,9 @@ use crate::Expiry;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Slot<'a, V> {
-    /// The live value, or `None` when the key is vacant (an expired entry counts as vacant).
-    pub value: Option<&'a V>,
+    /// The live value, or `None` when the key is vacant (an expired entry counts as vacant). What is changed in it in place has to
+    /// be told by [`Verdict::Update`].
+    pub value: Option<&'a mut V>,
     /// The lifetime that is left; `None` for an entry that never expires, and for a vacant key.
     pub left: Option<Duration>,
     /// The key's position in scan order: its hash.
@@ -23,6 +24,10 @@ pub enum Verdict<V> {
     Keep,
     /// Put this value there, with this lifetime. On a vacant key this is an insert.
     Replace(V, Expiry),
+    /// The value was changed in its place: weigh it anew, and give it this lifetime. Saves what a replacement costs where the value
+    /// can take over the new one's content, an equally long buffer for instance. Nobody sees the value that it was: the listener
+    /// is not told. On a vacant key this does nothing.
+    Update(Expiry),
     /// Take the entry out. On a vacant key this does nothing.
     Remove,
 }

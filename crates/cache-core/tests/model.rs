@@ -6,6 +6,7 @@ mod model {
 
 use std::{
     collections::HashMap,
+    mem,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -24,6 +25,7 @@ enum Op {
     Remove(u8),
     Touch(u8, Expiry),
     Upsert(u8, Verdict<u64>),
+    Update(u8, u64, Expiry),
     Advance(u64),
     Sweep,
     Clear,
@@ -32,6 +34,7 @@ enum Op {
     Retain(u8, usize),
     At(u8, bool),
     Hottest(usize),
+    LookAhead(u8, u8),
 }
 
 fn expiry() -> impl Strategy<Value = Expiry> {
@@ -61,7 +64,8 @@ fn op(keys: u8) -> impl Strategy<Value = Op> {
         8 => (key.clone(), 0u64..12, expiry()).prop_map(|(k, w, e)| Op::Insert(k, w, e)),
         2 => key.clone().prop_map(Op::Remove),
         2 => (key.clone(), expiry()).prop_map(|(k, e)| Op::Touch(k, e)),
-        4 => (key, verdict()).prop_map(|(k, v)| Op::Upsert(k, v)),
+        4 => (key.clone(), verdict()).prop_map(|(k, v)| Op::Upsert(k, v)),
+        3 => (key, 0u64..12, expiry()).prop_map(|(k, w, e)| Op::Update(k, w, e)),
         4 => (1u64..15).prop_map(Op::Advance),
         1 => Just(Op::Sweep),
         1 => Just(Op::Clear),
@@ -70,6 +74,7 @@ fn op(keys: u8) -> impl Strategy<Value = Op> {
         1 => (0..keys, 1usize..6).prop_map(|(key, limit)| Op::Retain(key, limit)),
         2 => (0..keys, any::<bool>()).prop_map(|(key, keep)| Op::At(key, keep)),
         1 => (0usize..10).prop_map(Op::Hottest),
+        1 => (0..keys, 0u8..40).prop_map(|(first, count)| Op::LookAhead(first, count)),
     ]
 }
 
@@ -128,7 +133,7 @@ impl Real {
 }
 
 fn take(log: &Mutex<Vec<Event>>) -> Vec<Event> {
-    std::mem::take(&mut *log.lock().expect("no holder panicked"))
+    mem::take(&mut *log.lock().expect("no holder panicked"))
 }
 
 /// Runs one operation on both and compares answers; returns whether the order of events is defined.
@@ -152,6 +157,7 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
         Op::Upsert(key, verdict) => {
             let verdict = match verdict {
                 Verdict::Replace(weight, expiry) => Verdict::Replace(Value { id, weight }, expiry),
+                Verdict::Update(expiry) => Verdict::Update(expiry),
                 Verdict::Remove => Verdict::Remove,
                 Verdict::Keep => Verdict::Keep,
             };
@@ -160,12 +166,28 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
                 |key| *key,
                 |slot, _| {
                     assert_eq!(slot.position, cache.position(&key));
-                    let seen = (slot.value.copied(), slot.left.map(|left| left.as_millis() as u64));
+                    let seen =
+                        (slot.value.map(|value| *value), slot.left.map(|left| left.as_millis() as u64));
                     (verdict.clone(), seen)
                 },
             );
             let left = model.left(key);
             assert_eq!(seen, (model.upsert(key, &verdict), left));
+        }
+        Op::Update(key, weight, expiry) => {
+            let value = Value { id, weight };
+            let was = cache.upsert(
+                &key,
+                |_| unreachable!("nothing is inserted"),
+                |slot, _| (Verdict::Update(expiry), slot.value.map(|held| mem::replace(held, value))),
+            );
+            assert_eq!(was, model.update(key, value, expiry));
+        }
+        Op::LookAhead(first, count) => {
+            let keys: Vec<u8> = (first..first.saturating_add(count)).collect();
+            let mut seen = Vec::new();
+            cache.look_ahead(&keys, |value| seen.push(*value));
+            assert_eq!(by_id(seen.into_iter()), by_id(keys.iter().filter_map(|key| model.peek(*key))));
         }
         Op::Advance(ms) => {
             real.clock.advance(Duration::from_millis(ms));
@@ -286,8 +308,8 @@ proptest! {
         let mut model = Model::new(entries, weight, default_ttl);
         for (id, op) in ops.iter().enumerate() {
             let ordered = run(&real, &mut model, op, id as u32);
-            let (mut events, mut expected) = (take(&real.events), std::mem::take(&mut model.events));
-            let (mut victims, mut lost) = (take(&real.victims), std::mem::take(&mut model.victims));
+            let (mut events, mut expected) = (take(&real.events), mem::take(&mut model.events));
+            let (mut victims, mut lost) = (take(&real.victims), mem::take(&mut model.victims));
             if !ordered {
                 (events, expected) = (by_key(events), by_key(expected));
                 (victims, lost) = (by_key(victims), by_key(lost));
@@ -311,7 +333,7 @@ proptest! {
         let mut model = Model::new(60 * 8, 60 * 12 * 8, Some(20));
         for (id, op) in ops.iter().enumerate() {
             run(&real, &mut model, op, id as u32);
-            prop_assert_eq!(by_key(take(&real.events)), by_key(std::mem::take(&mut model.events)), "at {:?}", op);
+            prop_assert_eq!(by_key(take(&real.events)), by_key(mem::take(&mut model.events)), "at {:?}", op);
             prop_assert_eq!(real.cache.len(), model.order.len());
         }
         prop_assert_eq!(real.cache.stats().evictions, 0);

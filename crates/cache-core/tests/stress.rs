@@ -131,8 +131,9 @@ fn work(
                     |key| *key,
                     |slot, _| {
                         let verdict = match slot.value {
-                            Some(_) if slot.position % 3 == 0 => Verdict::Remove,
-                            Some(_) if slot.position % 3 == 1 => Verdict::Keep,
+                            Some(_) if slot.position % 4 == 0 => Verdict::Remove,
+                            Some(_) if slot.position % 4 == 1 => Verdict::Keep,
+                            Some(_) if slot.position % 4 == 2 => Verdict::Update(Expiry::Keep),
                             _ => Verdict::Replace(fresh(), Expiry::Keep),
                         };
                         (verdict, ())
@@ -160,7 +161,7 @@ fn an_upsert_loses_no_increment() {
             scope.spawn(|| {
                 for _ in 0..2_000 {
                     cache.upsert("n", str::to_owned, |slot, ()| {
-                        (Verdict::Replace(slot.value.map_or(1, |n| n + 1), Expiry::Default), ())
+                        (Verdict::Replace(slot.value.map_or(1, |n| *n + 1), Expiry::Default), ())
                     });
                 }
             });

@@ -210,20 +210,51 @@ impl<K, V> Store<K, V> {
             out.push(entry.key, value, Cause::Evicted);
             return entry.value;
         };
+        self.reweigh(slot, (weight, deadline), now, sidecar, out);
+        self.counts.replacements += 1;
+        mem::replace(&mut self.entry_mut(slot).value, value)
+    }
+
+    /// Takes note of a live entry whose value was changed in its place, after making room for its weight.
+    ///
+    /// One that is heavier than the share now is evicted; nothing else leaves for its sake.
+    pub(crate) fn update(
+        &mut self,
+        slot: u32,
+        (weight, deadline): (u64, u64),
+        now: u64,
+        sidecar: &mut impl Sidecar<K, V>,
+        out: &mut Departed<K, V>,
+    ) {
+        self.counts.updates += 1;
+        let Some(weight) = self.admissible(weight) else {
+            self.give_up(slot, Cause::Evicted, sidecar, out);
+            self.counts.refusals += 1;
+            return;
+        };
+        self.reweigh(slot, (weight, deadline), now, sidecar, out);
+    }
+
+    /// Gives a live entry another weight, after making room for it, and another deadline, and counts that as a use.
+    fn reweigh(
+        &mut self,
+        slot: u32,
+        (weight, deadline): (u32, u64),
+        now: u64,
+        sidecar: &mut impl Sidecar<K, V>,
+        out: &mut Departed<K, V>,
+    ) {
         // The entry's own weight is going, so room is needed beside the others only, and the entry itself is never the victim.
         while self.weight - u64::from(self.entry(slot).weight) + u64::from(weight) > self.share.weight {
             let (victim, cause) = self.victim(Some(slot), now).expect("alone, an entry fits into the share");
             self.give_up(victim, cause, sidecar, out);
         }
         self.due.note(deadline);
-        self.counts.replacements += 1;
         let entry = self.entry_mut(slot);
         let old_weight = mem::replace(&mut entry.weight, weight);
         entry.deadline = deadline;
         entry.marked = true;
-        let old = mem::replace(&mut entry.value, value);
         self.weight = self.weight - u64::from(old_weight) + u64::from(weight);
-        old
     }
 
     /// The slots of the live entries among the `visits` hottest, the hottest first: those with a mark, which were used since they

@@ -102,8 +102,24 @@ impl Model {
             Verdict::Replace(value, expiry) => {
                 self.write(key, at, *value, *expiry);
             }
+            Verdict::Update(expiry) => {
+                if let Some(value) = seen {
+                    self.update(key, value, *expiry);
+                }
+            }
         }
         seen
+    }
+
+    /// As a replacement, but nobody hears of the value that it was; a vacant key stays vacant.
+    pub(crate) fn update(&mut self, key: u8, value: Value, expiry: Expiry) -> Option<Value> {
+        let at = self.live_at(key)?;
+        let was = self.order[at].value;
+        let heard = self.events.len();
+        self.write(key, Some(at), value, expiry);
+        let replaced = self.events.remove(heard);
+        assert_eq!(replaced, (key, was, Cause::Replaced));
+        Some(was)
     }
 
     pub(crate) fn sweep(&mut self) -> usize {
