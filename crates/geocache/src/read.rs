@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     error::Error,
     node::GeoCache,
-    value::{Codec, Stored},
+    value::{Codec, Seen, Stored},
 };
 
 /// A stored value as it is, for callers that speak bytes.
@@ -45,20 +45,15 @@ impl GeoCache {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        /// What is taken out of the lock: decoding happens outside it.
-        enum Seen<T> {
-            Decoded(Arc<T>),
-            Encoded(Arc<Stored>),
-        }
         let key = self.checked(key.as_ref())?;
-        let seen = self.store().read(key, |stored, _| match stored.decoded::<T>() {
-            Some(value) => Seen::Decoded(value),
-            None => Seen::Encoded(Arc::clone(stored)),
-        });
-        match seen {
+        match self.store().read(key, |stored, _| stored.seen::<T>()) {
             None => Ok(None),
             Some(Seen::Decoded(value)) => Ok(Some(value)),
-            Some(Seen::Encoded(stored)) => stored.decode().map(Some),
+            Some(Seen::Encoded(encoded)) => {
+                let value = encoded.decode::<T>()?;
+                self.store().keep_decoded(key, encoded.stamp, Arc::<T>::clone(&value));
+                Ok(Some(value))
+            }
         }
     }
 
@@ -67,16 +62,16 @@ impl GeoCache {
     /// # Errors
     /// [`Error::Key`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
-        Ok(self.store().peek(self.checked(key.as_ref())?).is_some())
+        Ok(self.store().peek(self.checked(key.as_ref())?, |_, _| ()).is_some())
     }
 
     /// The value of a key as it is stored. A key that breaks the limits is held by no node, hence a miss.
     pub fn item(&self, key: &[u8]) -> Option<Item> {
-        self.store().read(key, |stored, left| Item::of(stored, left))
+        self.store().read(key, Item::of)
     }
 
     /// As [`item`](Self::item), but counts neither as a hit, nor as a miss, nor as a use.
     pub fn peek_item(&self, key: &[u8]) -> Option<Item> {
-        self.store().peek(key).map(|(stored, left)| Item::of(&stored, left))
+        self.store().peek(key, Item::of)
     }
 }

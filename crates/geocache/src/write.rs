@@ -126,10 +126,10 @@ impl GeoCache {
         let key = key.as_ref();
         self.writable(key)?;
         for _ in 0..UPDATE_TRIES_MAX {
-            let seen = self.store().peek(key).map(|(stored, _)| stored);
-            let before = seen.as_ref().map(|stored| stored.decode::<T>()).transpose()?;
+            let seen = self.store().peek(key, |stored, _| (stored.stamp, stored.seen::<T>()));
+            let condition = Condition::Seen(seen.as_ref().map(|(stamp, _)| *stamp));
+            let before = seen.map(|(_, seen)| seen.decode()).transpose()?;
             let is_absent = before.is_none();
-            let condition = Condition::Seen(seen.map(|stored| stored.stamp));
             let after = change(before);
             let outcome = match &after {
                 Some(value) => self.put_typed(key, value, Life::Keep, condition)?.0,
@@ -196,7 +196,7 @@ impl GeoCache {
     /// [`Error::Key`], [`Error::Closed`].
     pub fn touch_item(&self, key: &[u8], ttl: TimeToLive) -> Result<Option<Item>, Error> {
         self.writable(key)?;
-        Ok(self.store().touch(key, ttl.into()).map(|(stored, left)| Item::of(&stored, left)))
+        Ok(self.store().touch(key, ttl.into(), Item::of))
     }
 
     /// Stores a value whatever is there; gives the stamp of the change.

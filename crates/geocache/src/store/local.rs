@@ -1,15 +1,12 @@
 //! Changes made on this node: checked, stamped and stored under one lock.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use cache_core::{Expiry, Slot, Verdict};
 use replication::{Change, Stamp, Ttl, Value, message::Bar};
 
-use super::{NodeStore, Outcome, Shard, expiry, whole_ms};
+use super::{Key, NodeStore, Outcome, Shard, expiry, whole_ms};
 use crate::value::{Codec, Stored};
 
 /// What must hold for a change to be made.
@@ -40,6 +37,21 @@ pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
     pub(crate) flags: u32,
     pub(crate) codec: Codec,
+}
+
+/// A change that was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Made {
+    pub(super) stamp: Stamp,
+    /// The value's compare-and-set number.
+    cas: u64,
+}
+
+impl Payload {
+    /// A value that is stored already.
+    fn of(stored: &Stored) -> Self {
+        Self { bytes: stored.bytes.clone(), flags: stored.flags, codec: stored.codec }
+    }
 }
 
 impl Condition {
@@ -74,44 +86,43 @@ impl NodeStore {
         condition: Condition,
     ) -> (Outcome, Option<Stamp>) {
         let wall_ms = self.time.wall_ms();
-        let mut stamp = None;
-        let outcome = self.change(key, |store, slot, shard| {
-            let live = slot.value.filter(|live| store.is_visible(key, live));
-            if let Some(refusal) = condition.refuses(live.map(|live| &**live)) {
-                return (Verdict::Keep, refusal);
+        let outcome = self.change(key, |store, mut slot, shard| {
+            let live = slot.value.as_deref().filter(|live| store.is_visible(key, live));
+            if let Some(refusal) = condition.refuses(live) {
+                return (Verdict::Keep, Err(refusal));
             }
             let life = store.resolve(life, slot.left, live.is_some());
-            let previous = condition.previous(live.map(|live| &**live));
-            let (verdict, issued) = store.store(key, &slot, shard, payload, life, previous, wall_ms);
-            stamp = Some(issued);
-            let cas = match &verdict {
-                Verdict::Replace(stored, _) => stored.cas,
-                _ => issued.hlc.0,
-            };
-            (verdict, Outcome::Done { cas })
+            let previous = condition.previous(live);
+            let (verdict, made) = store.store(key, &mut slot, shard, payload, life, previous, wall_ms);
+            (verdict, Ok(made))
         });
-        if matches!(outcome, Outcome::Done { .. }) {
-            self.writes.fetch_add(1, Ordering::Relaxed);
+        match outcome {
+            Ok(Made { stamp, cas }) => {
+                self.writes.fetch_add(1, Ordering::Relaxed);
+                (Outcome::Done { cas }, Some(stamp))
+            }
+            Err(refusal) => (refusal, None),
         }
-        (outcome, stamp)
     }
 
-    /// Gives the value a new life: the same value under a new stamp. Returns what it is now.
-    pub(crate) fn touch(&self, key: &[u8], life: Life) -> Option<(Arc<Stored>, Option<Duration>)> {
+    /// Gives the value a new life: the same value under a new stamp. Returns what `show` makes of it as it is then.
+    pub(crate) fn touch<R>(
+        &self,
+        key: &[u8],
+        life: Life,
+        show: impl FnOnce(&Stored, Option<Duration>) -> R,
+    ) -> Option<R> {
         let wall_ms = self.time.wall_ms();
-        let touched = self.change(key, |store, slot, shard| {
-            let Some(live) = slot.value.filter(|live| store.is_visible(key, live)) else {
+        let touched = self.change(key, |store, mut slot, shard| {
+            let Some(live) = slot.value.as_deref().filter(|live| store.is_visible(key, live)) else {
                 return (Verdict::Keep, None);
             };
+            let payload = Payload::of(live);
             let life = store.resolve(life, slot.left, true);
-            let payload = Payload { bytes: live.bytes.clone(), flags: live.flags, codec: live.codec };
-            let before = Arc::clone(live);
-            match store.store(key, &slot, shard, payload, life, None, wall_ms) {
-                (Verdict::Replace(after, expiry), _) => {
-                    (Verdict::Replace(Arc::clone(&after), expiry), Some((after, life.0)))
-                }
-                (verdict, _) => (verdict, Some((before, Some(Duration::ZERO)))),
-            }
+            let (verdict, _) = store.store(key, &mut slot, shard, payload, life, None, wall_ms);
+            let left = if matches!(verdict, Verdict::Remove) { Some(Duration::ZERO) } else { life.0 };
+            let shown = slot.value.map(|live| show(live, left));
+            (verdict, shown)
         });
         if touched.is_some() {
             self.writes.fetch_add(1, Ordering::Relaxed);
@@ -124,7 +135,7 @@ impl NodeStore {
     pub(crate) fn remove(&self, key: &[u8], condition: Condition) -> Outcome {
         let wall_ms = self.time.wall_ms();
         let outcome = self.change(key, |store, slot, shard| {
-            let live = slot.value.filter(|live| store.is_visible(key, live)).map(|live| &**live);
+            let live = slot.value.as_deref().filter(|live| store.is_visible(key, live));
             if let Some(refusal) = condition.refuses(live) {
                 return (Verdict::Keep, refusal);
             }
@@ -155,21 +166,21 @@ impl NodeStore {
 
     /// Gives a live value a new stamp, with what is left of its life, if it is still the one stamped `stamp`.
     pub(super) fn restamp(&self, key: &[u8], stamp: Stamp, wall_ms: u64) -> bool {
-        self.change(key, |store, slot, shard| {
-            let live = slot.value.filter(|live| live.stamp == stamp && store.is_visible(key, live));
-            let Some(live) = live else { return (Verdict::Keep, false) };
-            let payload = Payload { bytes: live.bytes.clone(), flags: live.flags, codec: live.codec };
+        self.change(key, |store, mut slot, shard| {
+            let live = slot.value.as_deref();
+            let live = live.filter(|live| live.stamp == stamp && store.is_visible(key, live));
+            let Some(payload) = live.map(Payload::of) else { return (Verdict::Keep, false) };
             let life = store.resolve(Life::Keep, slot.left, true);
-            (store.store(key, &slot, shard, payload, life, None, wall_ms).0, true)
+            (store.store(key, &mut slot, shard, payload, life, None, wall_ms).0, true)
         })
     }
 
     pub(super) fn change<R>(
         &self,
         key: &[u8],
-        change: impl FnOnce(&Self, Slot<'_, Arc<Stored>>, &mut Shard) -> (Verdict<Arc<Stored>>, R),
+        change: impl FnOnce(&Self, Slot<'_, Stored>, &mut Shard) -> (Verdict<Stored>, R),
     ) -> R {
-        self.cache.upsert(key, Bytes::copy_from_slice, |slot, shard| change(self, slot, shard))
+        self.cache.upsert(key, Key::new, |slot, shard| change(self, slot, shard))
     }
 
     /// How long the value lives, as it travels and as the map takes it. A kept life keeps its deadline rather than
@@ -197,17 +208,17 @@ impl NodeStore {
     pub(super) fn store(
         &self,
         key: &[u8],
-        slot: &Slot<'_, Arc<Stored>>,
+        slot: &mut Slot<'_, Stored>,
         shard: &mut Shard,
         payload: Payload,
         (left, expiry): (Option<Duration>, Expiry),
         previous: Option<Stamp>,
         wall_ms: u64,
-    ) -> (Verdict<Arc<Stored>>, Stamp) {
+    ) -> (Verdict<Stored>, Made) {
         let left_ms = left.map(whole_ms);
         if left_ms == Some(0) {
             let stamp = self.remove_stamped(key, slot, shard, previous, wall_ms);
-            return (Verdict::Remove, stamp);
+            return (Verdict::Remove, Made { stamp, cas: stamp.hlc.0 });
         }
         let value = Value {
             bytes: payload.bytes,
@@ -216,24 +227,21 @@ impl NodeStore {
             cas: None,
             ttl: left_ms.map(|left_ms| Ttl { left_ms, born_ms: self.time.mono_ms() }),
         };
-        let live = slot.value.map(|live| &**live);
-        let bar = shard.bar(slot.position, key, live);
+        let bar = shard.bar(slot.position, key, slot.value.as_deref());
         let stamp = self.outbox.issue(wall_ms, key, Change::Put(&value), previous);
         debug_assert!(bar.admits(stamp), "a bar that the clock was not shown: {bar:?} refuses {stamp}");
-        if live.is_none() {
-            shard.guard.lift(slot.position);
+        if let Some(cas) = shard.renew(slot, &value, stamp) {
+            return (Verdict::Update(expiry), Made { stamp, cas });
         }
-        let stored = match live {
-            Some(live) if live.shares_bytes(&value) => Stored::restamped(live, value, stamp),
-            live => Stored::new(value, stamp, live),
-        };
-        (Verdict::Replace(Arc::new(stored), expiry), stamp)
+        let stored = Stored::new(value, stamp, slot.value.as_deref());
+        let cas = stored.cas;
+        (Verdict::Replace(stored, expiry), Made { stamp, cas })
     }
 
     pub(super) fn remove_stamped(
         &self,
         key: &[u8],
-        slot: &Slot<'_, Arc<Stored>>,
+        slot: &Slot<'_, Stored>,
         shard: &mut Shard,
         previous: Option<Stamp>,
         wall_ms: u64,

@@ -9,6 +9,7 @@
 //! Invariants: a key's bar never goes down; every bar is shown to the clock before it can be met, so a local write is
 //! always above it. What is behind a clear barrier is invisible at once and reclaimed a page at a time (`reclaim.rs`).
 
+mod key;
 mod local;
 mod page;
 mod reclaim;
@@ -27,20 +28,24 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use cache_core::{Cache, Cause, Expiry, Sidecar};
+use cache_core::{Cache, Cause, Expiry, Sidecar, Slot, Verdict};
 use replication::{
+    Stamp, Value,
     message::Bar,
     replica::{Barriers, Guard, Outbox},
     wire::KeyHasher,
 };
 
+use key::Key;
 pub(crate) use local::{Condition, Life, Payload};
 use page::RecordSize;
 use reclaim::Reclaim;
 pub(crate) use time::Time;
 
-use crate::{stats::Stats, value::Stored};
+use crate::{
+    stats::Stats,
+    value::{Decoded, Stored},
+};
 
 /// What an entry takes in memory beside its key and value: handles, stamp, look-up and recency tables. Measured as the
 /// bytes requested from the allocator at 100,000 entries, 264, and rounded up.
@@ -66,7 +71,7 @@ pub(crate) struct Layout {
 /// The records of one node.
 #[cfg_attr(not(feature = "sim"), expect(unreachable_pub, reason = "simulations alone name it"))]
 pub struct NodeStore {
-    cache: Cache<Bytes, Arc<Stored>, KeyHasher, Shard>,
+    cache: Cache<Key, Stored, KeyHasher, Shard>,
     barriers: Arc<Barriers>,
     outbox: Arc<Outbox>,
     default_ttl: Option<Duration>,
@@ -87,8 +92,8 @@ struct Shard {
     barriers: Arc<Barriers>,
 }
 
-impl Sidecar<Bytes, Arc<Stored>> for Shard {
-    fn victim(&mut self, position: u64, key: &Bytes, value: &Arc<Stored>, cause: Cause) {
+impl Sidecar<Key, Stored> for Shard {
+    fn victim(&mut self, position: u64, key: &Key, value: &Stored, cause: Cause) {
         if self.barriers.hides(key, value.stamp) {
             return; // The barrier says it already, for ever, and without taking a grave's place.
         }
@@ -104,6 +109,18 @@ impl Shard {
     fn bar(&self, position: u64, key: &[u8], live: Option<&Stored>) -> Bar {
         let bar = self.guard.bar(position, live.map(|live| live.stamp));
         self.barriers.over(key).map_or(bar, |cleared| bar.max(Bar::above(cleared)))
+    }
+
+    /// Changes a live value in its place, where that can be; its compare-and-set number then. From here on the key's
+    /// entry carries the bar.
+    fn renew(&mut self, slot: &mut Slot<'_, Stored>, value: &Value, stamp: Stamp) -> Option<u64> {
+        match &mut slot.value {
+            Some(live) => live.renew(value, stamp).then_some(live.cas),
+            None => {
+                self.guard.lift(slot.position);
+                None
+            }
+        }
     }
 }
 
@@ -128,10 +145,10 @@ impl Layout {
     fn build(
         &self,
         barriers: &Arc<Barriers>,
-    ) -> Result<Cache<Bytes, Arc<Stored>, KeyHasher, Shard>, cache_core::ConfigError> {
+    ) -> Result<Cache<Key, Stored, KeyHasher, Shard>, cache_core::ConfigError> {
         let shared = Arc::clone(barriers);
         let mut builder = Cache::builder()
-            .weigher(|key: &Bytes, stored: &Arc<Stored>| {
+            .weigher(|key: &Key, stored: &Stored| {
                 (key.len() + stored.bytes.len()) as u64 + ENTRY_OVERHEAD_BYTES
             })
             .hasher(KeyHasher::new(&self.cache))
@@ -177,11 +194,7 @@ impl NodeStore {
     }
 
     /// Reads a live value under its shard's lock; `read` must be short.
-    pub(crate) fn read<R>(
-        &self,
-        key: &[u8],
-        read: impl FnOnce(&Arc<Stored>, Option<Duration>) -> R,
-    ) -> Option<R> {
+    pub(crate) fn read<R>(&self, key: &[u8], read: impl FnOnce(&Stored, Option<Duration>) -> R) -> Option<R> {
         let seen =
             self.cache.read(key, |stored, left| self.is_visible(key, stored).then(|| read(stored, left)))?;
         if seen.is_none() {
@@ -190,12 +203,24 @@ impl NodeStore {
         seen
     }
 
-    /// A live value, neither counted nor promoted.
-    pub(crate) fn peek(&self, key: &[u8]) -> Option<(Arc<Stored>, Option<Duration>)> {
-        self.cache.upsert(key, Bytes::copy_from_slice, |slot, _| {
-            let live = slot.value.filter(|live| self.is_visible(key, live)).cloned();
-            (cache_core::Verdict::Keep, live.map(|live| (live, slot.left)))
+    /// Looks at a live value as [`read`](Self::read) does, neither counted nor promoted.
+    pub(crate) fn peek<R>(&self, key: &[u8], look: impl FnOnce(&Stored, Option<Duration>) -> R) -> Option<R> {
+        self.cache.upsert(key, Key::new, |slot, _| {
+            let live = slot.value.as_deref().filter(|live| self.is_visible(key, live));
+            (Verdict::Keep, live.map(|live| look(live, slot.left)))
         })
+    }
+
+    /// Keeps a value as it was decoded, if it is still the one stamped `stamp`.
+    pub(crate) fn keep_decoded(&self, key: &[u8], stamp: Stamp, decoded: Decoded) {
+        self.cache.upsert(key, Key::new, |slot, _| {
+            let refused = match slot.value {
+                Some(live) => live.keep_decoded(stamp, decoded),
+                None => Some(decoded),
+            };
+            // What is not kept is dropped after the lock: it is a caller's.
+            (Verdict::Keep, refused)
+        });
     }
 
     /// What the store counts; the rest of [`Stats`] is its caller's.

@@ -3,13 +3,11 @@
 //! A page's records do not share the memory of what is stored. A clone of a key or a value would first make its bytes
 //! countable, 32 bytes each that the entry keeps for the rest of its life, so that one transfer of a whole store would
 //! make the store larger by a sixth. Short ones are copied into one allocation for the page instead, which costs less
-//! than counting them would; long values are cloned, since the 32 bytes are little beside them.
+//! than counting them would, and under the lock no more than a page's bytes; long values are cloned, since the 32 bytes
+//! are little beside them.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -22,7 +20,7 @@ use replication::{
     wire,
 };
 
-use super::{NodeStore, Shard, whole_ms};
+use super::{Key, NodeStore, Shard, whole_ms};
 use crate::value::Stored;
 
 /// Values longer than this are shared with the store rather than copied.
@@ -62,15 +60,22 @@ impl RecordSize {
 impl NodeStore {
     pub(super) fn page_from(&self, position: u64, budget_bytes: usize, mono_ms: u64) -> StorePage {
         let entries = self.record_size.entries(budget_bytes);
-        let laid =
-            self.cache.scan(position, entries, |page, shard| self.lay_page(&page, shard, budget_bytes));
-        self.record_size.learn(laid.record_bytes, laid.entries.len());
-        laid.finish(mono_ms)
+        let laid = self
+            .cache
+            .scan(position, entries, |page, shard| self.lay_page(&page, shard, budget_bytes, mono_ms));
+        self.record_size.learn(laid.record_bytes, laid.records.len());
+        laid.finish()
     }
 
     /// Walks live entries and graves in position order, until the budget is spent. A position is never split over two
     /// pages.
-    fn lay_page(&self, page: &ScanPage<'_, Bytes, Arc<Stored>>, shard: &Shard, budget_bytes: usize) -> Laid {
+    fn lay_page(
+        &self,
+        page: &ScanPage<'_, Key, Stored>,
+        shard: &Shard,
+        budget_bytes: usize,
+        mono_ms: u64,
+    ) -> Laid {
         let is_within = |grave: &Grave| page.next.is_none_or(|next| grave.position < next);
         let mut buried = shard.guard.graves_from(page.lo).take_while(is_within).peekable();
         let mut laid = Laid::new(page, shard.guard.floor(page.lo));
@@ -84,7 +89,7 @@ impl NodeStore {
             let before = laid.mark();
             while let Some((item, bytes)) = items.next_if(|(item, _)| item.position == position) {
                 if let Some(bytes) = bytes {
-                    laid.push(item, bytes);
+                    laid.push(item, bytes, mono_ms);
                 }
             }
             while let Some(grave) = buried.next_if(|grave| grave.position == position) {
@@ -99,61 +104,68 @@ impl NodeStore {
     }
 
     /// The length of key and value, where the entry is visible.
-    fn visible_bytes(&self, item: &ScanItem<'_, Bytes, Arc<Stored>>) -> Option<usize> {
+    fn visible_bytes(&self, item: &ScanItem<'_, Key, Stored>) -> Option<usize> {
         let bytes = item.key.len() + item.value.bytes.len();
         self.is_visible(item.key, item.value).then_some(bytes)
     }
 }
 
-/// What a page lists, picked under the lock; its bytes are copied after that.
+/// What a page lists. Its records get their keys and short values after the lock, as slices of one allocation.
 struct Laid {
     hi: Option<u64>,
     floor: Bar,
     graves: Vec<Grave>,
-    entries: Vec<Entry>,
-    /// The keys of the entries, one after the other: they live in the map, the values do not.
-    keys: Vec<u8>,
-    /// What the entries take on the wire, and what each of them takes beside its key and value.
+    positions: Vec<u64>,
+    records: Vec<Record>,
+    /// The keys of the records and their short values, one after the other.
+    copies: Vec<u8>,
+    /// The length of each record's key, and of its value where that was copied.
+    lengths: Vec<(usize, Option<usize>)>,
+    /// What the records take on the wire, and what each of them takes beside its key and value.
     record_bytes: usize,
     overhead_bytes: usize,
-}
-
-struct Entry {
-    position: u64,
-    key_bytes: usize,
-    stored: Arc<Stored>,
-    left: Option<Duration>,
 }
 
 /// How far a page was laid at some time.
 #[derive(Clone, Copy)]
 struct Mark {
-    entries: usize,
+    records: usize,
     graves: usize,
     record_bytes: usize,
     bytes: usize,
 }
 
 impl Laid {
-    fn new(page: &ScanPage<'_, Bytes, Arc<Stored>>, floor: Bar) -> Self {
+    fn new(page: &ScanPage<'_, Key, Stored>, floor: Bar) -> Self {
         let op = Op::Put(Value::default());
         let empty = Record { stamp: Stamp::ZERO, key: Bytes::new(), op, previous: None };
         Self {
             hi: page.next,
             floor,
             graves: Vec::new(),
-            entries: Vec::with_capacity(page.items.len()),
-            keys: Vec::new(),
+            positions: Vec::with_capacity(page.items.len()),
+            records: Vec::with_capacity(page.items.len()),
+            copies: Vec::new(),
+            lengths: Vec::with_capacity(page.items.len()),
             record_bytes: 0,
             overhead_bytes: wire::record_bytes_max(&empty),
         }
     }
 
-    fn push(&mut self, item: &ScanItem<'_, Bytes, Arc<Stored>>, bytes: usize) {
-        let (position, left, key_bytes) = (item.position, item.left, item.key.len());
-        self.keys.extend_from_slice(item.key);
+    fn push(&mut self, item: &ScanItem<'_, Key, Stored>, bytes: usize, mono_ms: u64) {
+        let stored = item.value;
         self.record_bytes += self.overhead_bytes + bytes;
-        self.entries.push(Entry { position, key_bytes, stored: Arc::clone(item.value), left });
+        self.copies.extend_from_slice(item.key);
+        let is_short = stored.bytes.len() <= COPY_BYTES_MAX;
+        let shared = if is_short {
+            self.copies.extend_from_slice(&stored.bytes);
+            Bytes::new()
+        } else {
+            stored.bytes.clone()
+        };
+        self.positions.push(item.position);
+        self.lengths.push((item.key.len(), is_short.then_some(stored.bytes.len())));
+        self.records.push(record(Bytes::new(), shared, stored, item.left, mono_ms));
     }
 
     fn bytes(&self) -> usize {
@@ -161,41 +173,36 @@ impl Laid {
     }
 
     fn mark(&self) -> Mark {
-        let (entries, graves) = (self.entries.len(), self.graves.len());
-        Mark { entries, graves, record_bytes: self.record_bytes, bytes: self.bytes() }
+        let (records, graves) = (self.records.len(), self.graves.len());
+        Mark { records, graves, record_bytes: self.record_bytes, bytes: self.bytes() }
     }
 
     /// Ends the page at `position`, with no more than it had at the mark.
     fn cut(&mut self, mark: Mark, position: u64) {
-        self.entries.truncate(mark.entries);
+        self.positions.truncate(mark.records);
+        self.records.truncate(mark.records);
+        self.lengths.truncate(mark.records);
         self.graves.truncate(mark.graves);
         self.record_bytes = mark.record_bytes;
         self.hi = Some(position);
     }
 
     /// The page, for which no lock is needed.
-    fn finish(self, mono_ms: u64) -> StorePage {
-        let mut copies = self.keys;
-        let short = |stored: &Stored| stored.bytes.len() <= COPY_BYTES_MAX;
-        let mut value_start = copies.len();
-        for entry in self.entries.iter().filter(|entry| short(&entry.stored)) {
-            copies.extend_from_slice(&entry.stored.bytes);
-        }
-        let copies = Bytes::from(copies);
-        let mut key_start = 0;
-        let records = self.entries.iter().map(|Entry { key_bytes, stored, left, .. }| {
-            let key = copies.slice(key_start..key_start + key_bytes);
-            key_start += key_bytes;
-            if !short(stored) {
-                return record(key, stored.bytes.clone(), stored, *left, mono_ms);
+    fn finish(mut self) -> StorePage {
+        let copies = Bytes::from(self.copies);
+        let mut at = 0;
+        let mut next = |length: usize| {
+            at += length;
+            copies.slice(at - length..at)
+        };
+        for (record, (key, value)) in self.records.iter_mut().zip(self.lengths) {
+            record.key = next(key);
+            if let (Op::Put(put), Some(length)) = (&mut record.op, value) {
+                put.bytes = next(length);
             }
-            let bytes = copies.slice(value_start..value_start + stored.bytes.len());
-            value_start += stored.bytes.len();
-            record(key, bytes, stored, *left, mono_ms)
-        });
-        let (hi, floor, graves) = (self.hi, self.floor, self.graves);
-        let positions = self.entries.iter().map(|entry| entry.position).collect();
-        StorePage { hi, records: records.collect(), positions, graves, floor }
+        }
+        let Self { hi, floor, graves, positions, records, .. } = self;
+        StorePage { hi, records, positions, graves, floor }
     }
 }
 

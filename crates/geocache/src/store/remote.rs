@@ -1,6 +1,6 @@
 //! What other nodes say: records merged, pages given and taken, ranges swept.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::Verdict;
@@ -12,25 +12,24 @@ use replication::{
 };
 
 use super::{
-    NodeStore, expiry,
+    Key, NodeStore, expiry,
     page::{PAGE_ENTRIES, RECORD_BYTES_LEAST, copied},
 };
-use crate::value::Stored;
+use crate::value::{RENEWED_BYTES_MAX, Stored};
 
 impl Store for NodeStore {
     fn merge(&self, record: &Record, left: Option<Duration>) -> Merged {
-        // Copied before the lock is taken, and because a record's bytes are slices of its whole frame, which a kept
-        // slice would keep in memory.
         let value = match &record.op {
-            Op::Put(value) => Some(Value { bytes: Bytes::copy_from_slice(&value.bytes), ..value.clone() })
-                .filter(|_| left != Some(Duration::ZERO)),
+            Op::Put(value) => Some(value).filter(|_| left != Some(Duration::ZERO)),
             Op::Remove => None,
             Op::Clear => return self.clear(&record.key, record.stamp),
             _ => return Merged::Older,
         };
+        // Copying a long value would take too long under the lock.
+        let long = value.filter(|value| value.bytes.len() > RENEWED_BYTES_MAX).map(unshared);
         self.outbox.clock().observe(record.stamp.hlc);
-        self.cache.upsert(&record.key[..], Bytes::copy_from_slice, |slot, shard| {
-            let live = slot.value.map(|live| &**live);
+        self.cache.upsert(&record.key[..], Key::new, |mut slot, shard| {
+            let live = slot.value.as_deref();
             let bar = shard.bar(slot.position, &record.key, live);
             if !judge(record, live.map(|live| (live.stamp, &live.bytes)), bar) {
                 return (Verdict::Keep, Merged::Older);
@@ -39,11 +38,12 @@ impl Store for NodeStore {
                 shard.guard.bury(slot.position, Bar::above(record.stamp));
                 return (Verdict::Remove, Merged::Applied);
             };
-            if live.is_none() {
-                shard.guard.lift(slot.position);
+            if shard.renew(&mut slot, value, record.stamp).is_some() {
+                return (Verdict::Update(expiry(left)), Merged::Applied);
             }
-            let stored = Stored::new(value, record.stamp, live);
-            (Verdict::Replace(Arc::new(stored), expiry(left)), Merged::Applied)
+            let value = long.unwrap_or_else(|| unshared(value));
+            let stored = Stored::new(value, record.stamp, slot.value.as_deref());
+            (Verdict::Replace(stored, expiry(left)), Merged::Applied)
         })
     }
 
@@ -163,11 +163,16 @@ impl Store for NodeStore {
     }
 
     fn record(&self, key: &[u8], mono_ms: u64) -> Option<Record> {
-        let (live, left) = self.peek(key)?;
-        Some(copied(key, &live, left, mono_ms))
+        self.peek(key, |live, left| copied(key, live, left, mono_ms))
     }
 
     fn reissue(&self, key: &[u8], stamp: Stamp, now: Now) -> bool {
         self.restamp(key, stamp, now.wall_ms)
     }
+}
+
+/// The value with bytes of its own: a record's are slices of its frame, and one that is kept would keep the whole frame.
+fn unshared(value: &Value) -> Value {
+    let &Value { ref bytes, flags, codec, cas, ttl } = value;
+    Value { bytes: Bytes::copy_from_slice(bytes), flags, codec, cas, ttl }
 }

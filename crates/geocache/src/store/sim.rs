@@ -25,7 +25,7 @@ use replication::{
     sim::{Held, SimStore, StoreSettings},
 };
 
-use super::{Layout, Life, NodeStore, Payload, Time, page::PAGE_ENTRIES, time::SetTime, whole_ms};
+use super::{Key, Layout, Life, NodeStore, Payload, Time, page::PAGE_ENTRIES, time::SetTime, whole_ms};
 use crate::value::{Codec, Stored};
 
 /// Every how manieth time that is set comes with a sweep.
@@ -64,13 +64,14 @@ impl SimStore for NodeStore {
 
     fn write(&self, key: &[u8], op: Op) -> Stamp {
         let wall_ms = self.time.wall_ms();
-        self.change(key, |store, slot, shard| match op {
+        self.change(key, |store, mut slot, shard| match op {
             Op::Put(value) => {
                 let life = value.ttl.map_or(Life::Never, |ttl| Life::For(Duration::from_millis(ttl.left_ms)));
                 let life = store.resolve(life, None, false);
                 let codec = Codec::from_number(value.codec);
                 let payload = Payload { bytes: value.bytes, flags: value.flags, codec };
-                store.store(key, &slot, shard, payload, life, None, wall_ms)
+                let (verdict, made) = store.store(key, &mut slot, shard, payload, life, None, wall_ms);
+                (verdict, made.stamp)
             }
             Op::Remove => (Verdict::Remove, store.remove_stamped(key, &slot, shard, None, wall_ms)),
             other => panic!("a local write is a put or a remove, not {other:?}"),
@@ -96,7 +97,7 @@ impl SimStore for NodeStore {
         while let Some(position) = next {
             next = self.cache.scan(position, PAGE_ENTRIES, |page, _| {
                 let visible = page.items.iter().filter(|item| self.is_visible(item.key, item.value));
-                contents.extend(visible.map(|item| (item.key.clone(), item.value.stamp)));
+                contents.extend(visible.map(|item| (Bytes::copy_from_slice(item.key), item.value.stamp)));
                 page.next
             });
         }
@@ -104,8 +105,8 @@ impl SimStore for NodeStore {
     }
 
     fn bar(&self, key: &[u8]) -> Bar {
-        self.cache.upsert(key, Bytes::copy_from_slice, |slot, shard| {
-            (Verdict::Keep, shard.bar(slot.position, key, slot.value.map(|live| &**live)))
+        self.cache.upsert(key, Key::new, |slot, shard| {
+            (Verdict::Keep, shard.bar(slot.position, key, slot.value.as_deref()))
         })
     }
 

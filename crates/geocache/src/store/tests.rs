@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use cache_core::ManualClock;
 use proptest::prelude::*;
 use replication::{
@@ -55,7 +56,7 @@ fn remove(key: &str, stamp: Stamp) -> Record {
 }
 
 fn text(store: &NodeStore, key: &str) -> Option<String> {
-    store.peek(key.as_bytes()).map(|(stored, _)| String::from_utf8_lossy(&stored.bytes).into_owned())
+    store.peek(key.as_bytes(), |stored, _| String::from_utf8_lossy(&stored.bytes).into_owned())
 }
 
 fn payload(value: &str) -> Payload {
@@ -108,7 +109,7 @@ fn a_local_write_wins_over_whatever_the_node_has_seen() {
         see(&store);
         store.put(b"k", payload("local"), Life::Default, Condition::Any);
         assert_eq!(text(&store, "k").as_deref(), Some("local"), "{what}");
-        assert!(store.peek(b"k").expect("held").0.stamp > AHEAD, "{what}");
+        assert!(store.peek(b"k", |stored, _| stored.stamp).expect("held") > AHEAD, "{what}");
     }
 }
 
@@ -320,10 +321,10 @@ fn a_page_shares_no_memory_with_what_is_stored_but_for_long_values() {
     let records: Vec<&Record> = pages.iter().flat_map(|page| &page.records).collect();
     assert_eq!(records.len(), 3);
     for record in records {
-        let stored = store.peek(&record.key).expect("held").0;
+        let stored = store.peek(&record.key, |stored, _| stored.bytes.clone()).expect("held");
         let Op::Put(value) = &record.op else { panic!("a put") };
-        assert_eq!(value.bytes, stored.bytes);
-        let is_shared = !value.bytes.is_empty() && std::ptr::eq::<[u8]>(&*value.bytes, &*stored.bytes);
+        assert_eq!(value.bytes, stored);
+        let is_shared = !value.bytes.is_empty() && std::ptr::eq::<[u8]>(&*value.bytes, &*stored);
         assert_eq!(is_shared, record.key == "long", "{:?}", record.key);
     }
 }
@@ -380,9 +381,9 @@ fn a_page_carries_what_is_left_of_a_life() {
 fn equal_clocks_of_two_origins_have_two_numbers() {
     let store = store(100, 100);
     store.merge(&put("k", "one", stamp(1, 7)), FOREVER);
-    let first = store.peek(b"k").expect("held").0.cas;
+    let first = store.peek(b"k", |stored, _| stored.cas).expect("held");
     store.merge(&put("k", "two", stamp(1, 8)), FOREVER);
-    let second = store.peek(b"k").expect("held").0.cas;
+    let second = store.peek(b"k", |stored, _| stored.cas).expect("held");
     assert_eq!(second, first + 1);
     assert_eq!(
         store.put(b"k", payload("three"), Life::Default, Condition::Cas(first)),
@@ -400,6 +401,17 @@ fn a_merged_record_does_not_keep_its_frame_in_memory() {
     store.merge(&record, FOREVER);
     drop(record);
     assert!(frame.is_unique(), "a slice of the frame was kept");
+}
+
+#[test]
+fn what_a_reader_holds_stays_as_it_was_read() {
+    let store = store(100, 100);
+    store.put(b"k", payload("one"), Life::Never, Condition::Any);
+    let read = store.peek(b"k", |stored, _| stored.bytes.clone()).expect("held");
+    store.put(b"k", payload("two"), Life::Never, Condition::Any);
+    let ahead = Stamp { hlc: Hlc(u64::MAX / 2), origin: Origin(7) };
+    store.merge(&put("k", "six", ahead), FOREVER);
+    assert_eq!((read, text(&store, "k").as_deref()), (Bytes::from_static(b"one"), Some("six")));
 }
 
 /// One thing that happens to a store.
@@ -502,7 +514,7 @@ fn outcome(steps: &[Step], key: &str) -> Option<(Stamp, Bytes)> {
 
 fn held(store: &NodeStore) -> BTreeMap<&'static str, (Stamp, Bytes)> {
     let held = KEYS.iter().filter_map(|key| {
-        store.peek(key.as_bytes()).map(|(stored, _)| (*key, (stored.stamp, stored.bytes.clone())))
+        store.peek(key.as_bytes(), |stored, _| (*key, (stored.stamp, stored.bytes.clone())))
     });
     held.collect()
 }

@@ -5,10 +5,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    any::Any,
-    sync::{Arc, OnceLock},
-};
+use std::{any::Any, mem, sync::Arc};
 
 use bytes::Bytes;
 use replication::{Stamp, Value};
@@ -18,7 +15,14 @@ pub use codec::Codec;
 
 use crate::error::Error;
 
-/// One key's value. Shared by reference count between the map and its readers, and never changed.
+/// Up to this length a value's buffer is used again for the next value: copying it must not take long, as the lock of a
+/// shard is held.
+pub(crate) const RENEWED_BYTES_MAX: usize = 4 << 10;
+
+/// A value in some type of a caller's.
+pub(crate) type Decoded = Arc<dyn Any + Send + Sync>;
+
+/// One key's value. It lies in the map's entry: one of its own would be one more wait for memory in each operation.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) bytes: Bytes,
@@ -27,56 +31,119 @@ pub(crate) struct Stored {
     /// The compare-and-set number on this node.
     pub(crate) cas: u64,
     pub(crate) stamp: Stamp,
-    /// The value in the type that it was first read as.
-    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// The value in the type that it was first read as. It is a caller's, so it is never dropped under a lock.
+    decoded: Option<Decoded>,
 }
 
 impl Stored {
-    /// A value as it was stamped. Its number is the record's own, else the stamp's clock; one more where the value that
-    /// it replaces has that same number, since two origins can share a clock reading and a client that holds the
-    /// replaced value's number must not pass for one that holds this one's.
+    /// A value as it was stamped; `replaced` is the one in whose place it comes.
     pub(crate) fn new(value: Value, stamp: Stamp, replaced: Option<&Stored>) -> Self {
-        let number = value.cas.unwrap_or(stamp.hlc.0);
-        let tied = replaced.is_some_and(|old| old.cas == number && old.stamp != stamp);
         Self {
+            cas: number(&value, stamp, replaced),
             bytes: value.bytes,
             flags: value.flags,
             codec: Codec::from_number(value.codec),
-            cas: if tied { number.wrapping_add(1) } else { number },
             stamp,
-            decoded: OnceLock::new(),
+            decoded: None,
         }
     }
 
-    /// The same value under the stamp of a touch, which keeps what was decoded.
-    pub(crate) fn restamped(old: &Stored, value: Value, stamp: Stamp) -> Self {
-        let stored = Self::new(value, stamp, Some(old));
-        if let Some(decoded) = old.decoded.get() {
-            let _ = stored.decoded.set(Arc::clone(decoded));
+    /// Becomes another value in place, where that spares an allocation: the value that was touched, which keeps what was
+    /// decoded, and one of the same length as this, whose buffer nobody else holds. Returns whether it did.
+    pub(crate) fn renew(&mut self, value: &Value, stamp: Stamp) -> bool {
+        if !self.shares_bytes(value) && !self.take_over(&value.bytes) {
+            return false;
         }
-        stored
+        self.cas = number(value, stamp, Some(self));
+        self.flags = value.flags;
+        self.codec = Codec::from_number(value.codec);
+        self.stamp = stamp;
+        true
     }
 
     /// Whether `value` is this very value under another stamp: the same bytes in memory, not merely equal ones.
-    pub(crate) fn shares_bytes(&self, value: &Value) -> bool {
+    fn shares_bytes(&self, value: &Value) -> bool {
         let is_same = std::ptr::eq::<[u8]>(&*self.bytes, &*value.bytes);
         is_same && self.codec.number() == value.codec
     }
 
-    /// The value, if it was decoded as a `T` before.
-    pub(crate) fn decoded<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        let decoded = self.decoded.get()?;
-        // The type is compared before the count is touched: a hot read is one clone.
-        decoded.is::<T>().then(|| Arc::clone(decoded).downcast::<T>().ok())?
+    /// Copies the bytes into the buffer that is here.
+    fn take_over(&mut self, bytes: &[u8]) -> bool {
+        let fits = bytes.len() == self.bytes.len() && bytes.len() <= RENEWED_BYTES_MAX;
+        if !fits || self.decoded.is_some() {
+            return false;
+        }
+        match mem::take(&mut self.bytes).try_into_mut() {
+            Ok(mut buffer) => {
+                buffer.copy_from_slice(bytes);
+                self.bytes = buffer.freeze();
+                true
+            }
+            Err(shared) => {
+                self.bytes = shared;
+                false
+            }
+        }
     }
 
-    /// The value as a `T`: decoded now, and kept for the next read where it is the first type asked for.
-    pub(crate) fn decode<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Arc<T>, Error> {
-        if let Some(value) = self.decoded() {
-            return Ok(value);
+    /// The value as it is read as a `T`: decoded, or what it takes to decode it without the lock.
+    pub(crate) fn seen<T: Send + Sync + 'static>(&self) -> Seen<T> {
+        // The type is compared before the count is touched: a hot read is one clone.
+        let decoded = self.decoded.as_ref().filter(|decoded| decoded.is::<T>());
+        match decoded.and_then(|decoded| Arc::clone(decoded).downcast::<T>().ok()) {
+            Some(value) => Seen::Decoded(value),
+            None => {
+                Seen::Encoded(Encoded { bytes: self.bytes.clone(), codec: self.codec, stamp: self.stamp })
+            }
         }
-        let value = Arc::new(self.codec.decode::<T>(&self.bytes)?);
-        let _ = self.decoded.set(Arc::<T>::clone(&value));
-        Ok(value)
+    }
+
+    /// Keeps the value as it was decoded, if it is still the one stamped `stamp` and was not decoded as anything yet;
+    /// gives it back where it is not.
+    pub(crate) fn keep_decoded(&mut self, stamp: Stamp, decoded: Decoded) -> Option<Decoded> {
+        if self.stamp != stamp || self.decoded.is_some() {
+            return Some(decoded);
+        }
+        self.decoded = Some(decoded);
+        None
+    }
+}
+
+/// The compare-and-set number of a value: the record's own, else the stamp's clock; one more where the value that it
+/// replaces has that same number, since two origins can share a clock reading and a client that holds the replaced
+/// value's number must not pass for one that holds this one's.
+fn number(value: &Value, stamp: Stamp, replaced: Option<&Stored>) -> u64 {
+    let number = value.cas.unwrap_or(stamp.hlc.0);
+    let tied = replaced.is_some_and(|old| old.cas == number && old.stamp != stamp);
+    if tied { number.wrapping_add(1) } else { number }
+}
+
+/// A value as a typed read finds it.
+#[derive(Debug)]
+pub(crate) enum Seen<T> {
+    Decoded(Arc<T>),
+    Encoded(Encoded),
+}
+
+impl<T: DeserializeOwned> Seen<T> {
+    pub(crate) fn decode(self) -> Result<Arc<T>, Error> {
+        match self {
+            Self::Decoded(value) => Ok(value),
+            Self::Encoded(encoded) => encoded.decode(),
+        }
+    }
+}
+
+/// A value that is yet to be decoded.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    bytes: Bytes,
+    codec: Codec,
+    pub(crate) stamp: Stamp,
+}
+
+impl Encoded {
+    pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<Arc<T>, Error> {
+        self.codec.decode::<T>(&self.bytes).map(Arc::new)
     }
 }

@@ -97,12 +97,26 @@ fn raw_refuses_what_is_neither_text_nor_bytes() {
     assert!(Codec::Raw.decode::<[u8; 2]>(&[1, 2, 3]).is_err(), "a byte too many is an error");
 }
 
+/// As a typed read does it: decoded, and kept.
+fn decode<T: DeserializeOwned + Send + Sync + 'static>(held: &mut Stored) -> Result<Arc<T>, Error> {
+    let value = held.seen::<T>().decode()?;
+    held.keep_decoded(held.stamp, Arc::<T>::clone(&value));
+    Ok(value)
+}
+
+fn kept<T: Send + Sync + 'static>(held: &Stored) -> Option<Arc<T>> {
+    match held.seen::<T>() {
+        Seen::Decoded(value) => Some(value),
+        Seen::Encoded(_) => None,
+    }
+}
+
 #[test]
 fn another_type_is_an_error_that_names_both() {
-    let held = stored(Codec::MessagePack, Codec::MessagePack.encode(&ada()).expect("encodes"));
-    let error = held.decode::<u64>().expect_err("a struct is no number");
+    let mut held = stored(Codec::MessagePack, Codec::MessagePack.encode(&ada()).expect("encodes"));
+    let error = decode::<u64>(&mut held).expect_err("a struct is no number");
     assert_eq!(error.to_string(), "the stored MessagePack value cannot be read as u64; it is left as it is");
-    assert_eq!(*held.decode::<User>().expect("still readable as what it is"), ada());
+    assert_eq!(*decode::<User>(&mut held).expect("still readable as what it is"), ada());
 }
 
 #[test]
@@ -114,31 +128,79 @@ fn a_value_with_bytes_left_over_is_not_what_was_asked_for() {
 
 #[test]
 fn an_unknown_codec_is_kept_but_not_read() {
-    let held = stored(Codec::Unknown(9), b"\x01\x02".to_vec());
+    let mut held = stored(Codec::Unknown(9), b"\x01\x02".to_vec());
     assert_eq!(held.codec.number(), 9);
-    let error = held.decode::<Vec<u8>>().expect_err("unreadable");
+    let error = decode::<Vec<u8>>(&mut held).expect_err("unreadable");
     assert!(matches!(error, Error::Decode { codec: Codec::Unknown(9), .. }), "{error:?}");
 }
 
 #[test]
 fn a_value_is_decoded_once() {
-    let held = stored(Codec::Json, br#"{"name":"Ada","age":36}"#.to_vec());
-    let first = held.decode::<User>().expect("decodes");
-    let second = held.decode::<User>().expect("decodes");
+    let mut held = stored(Codec::Json, br#"{"name":"Ada","age":36}"#.to_vec());
+    let first = decode::<User>(&mut held).expect("decodes");
+    let second = decode::<User>(&mut held).expect("decodes");
     assert!(Arc::ptr_eq(&first, &second));
     // Another type that fits is decoded afresh and does not drive the first one out.
-    assert_eq!(held.decode::<BTreeMap<String, serde_json::Value>>().expect("decodes").len(), 2);
-    assert!(Arc::ptr_eq(&first, &held.decoded::<User>().expect("kept")));
+    assert_eq!(decode::<BTreeMap<String, serde_json::Value>>(&mut held).expect("decodes").len(), 2);
+    assert!(Arc::ptr_eq(&first, &kept::<User>(&held).expect("kept")));
+}
+
+#[test]
+fn what_was_decoded_of_another_value_is_not_kept() {
+    let mut held = stored(Codec::Json, b"1".to_vec());
+    assert!(held.keep_decoded(stamp(6, 1), Arc::new(5_u64)).is_some());
+    assert!(kept::<u64>(&held).is_none());
 }
 
 #[test]
 fn a_touched_value_keeps_what_was_decoded() {
-    let held = stored(Codec::Json, br#"{"name":"Ada","age":36}"#.to_vec());
-    let first = held.decode::<User>().expect("decodes");
+    let mut held = stored(Codec::Json, br#"{"name":"Ada","age":36}"#.to_vec());
+    let first = decode::<User>(&mut held).expect("decodes");
     let value = Value { bytes: held.bytes.clone(), codec: held.codec.number(), ..Value::default() };
-    let touched = Stored::restamped(&held, value, stamp(8, 1));
-    assert!(Arc::ptr_eq(&first, &touched.decoded::<User>().expect("kept")));
-    assert_eq!(touched.stamp, stamp(8, 1));
+    assert!(held.renew(&value, stamp(8, 1)));
+    assert!(Arc::ptr_eq(&first, &kept::<User>(&held).expect("kept")));
+    assert_eq!((held.stamp, held.cas), (stamp(8, 1), 8));
+}
+
+fn raw(bytes: &[u8]) -> Value {
+    Value { bytes: Bytes::copy_from_slice(bytes), flags: 3, ..Value::default() }
+}
+
+#[test]
+fn a_value_of_the_same_length_takes_over_the_buffer() {
+    let mut held = stored(Codec::MessagePack, b"old".to_vec());
+    let buffer = held.bytes.as_ptr();
+    assert!(held.renew(&raw(b"new"), stamp(8, 1)));
+    assert_eq!((&held.bytes[..], held.bytes.as_ptr()), (&b"new"[..], buffer));
+    assert_eq!((held.flags, held.codec, held.cas, held.stamp), (3, Codec::Raw, 8, stamp(8, 1)));
+    let given = Value { cas: Some(99), ..raw(b"cas") };
+    assert!(held.renew(&given, stamp(9, 1)) && held.cas == 99);
+    assert!(held.renew(&raw(b"tie"), Stamp { hlc: Hlc(99), origin: Origin(2) }) && held.cas == 100);
+}
+
+#[test]
+fn what_a_reader_holds_is_never_written_over() {
+    let mut held = stored(Codec::Raw, b"old".to_vec());
+    let reader = held.bytes.clone();
+    assert!(!held.renew(&raw(b"new"), stamp(8, 1)));
+    assert_eq!((&held.bytes[..], &reader[..], held.stamp), (&b"old"[..], &b"old"[..], stamp(7, 1)));
+    drop(reader);
+    assert!(held.renew(&raw(b"new"), stamp(8, 1)), "the reader is gone");
+    assert_eq!(held.bytes, "new");
+}
+
+#[test]
+fn a_value_of_another_length_a_long_one_and_a_decoded_one_are_not_changed_in_place() {
+    let mut held = stored(Codec::Raw, b"old".to_vec());
+    assert!(!held.renew(&raw(b"longer"), stamp(8, 1)));
+    let mut long = stored(Codec::Raw, vec![1; RENEWED_BYTES_MAX + 1]);
+    assert!(!long.renew(&raw(&[2; RENEWED_BYTES_MAX + 1]), stamp(8, 1)));
+    let mut read = stored(Codec::Json, b"1".to_vec());
+    decode::<u8>(&mut read).expect("decodes");
+    assert!(!read.renew(&raw(b"2"), stamp(8, 1)), "the decoded one would be dropped under the lock");
+    for held in [held, long, read] {
+        assert_eq!(held.stamp, stamp(7, 1));
+    }
 }
 
 #[test]
