@@ -62,7 +62,7 @@ fn writes(group: &mut BenchmarkGroup<'_, WallTime>, cache: &Cache<u64, u64>) {
                 &next(&mut key),
                 |key| *key,
                 |slot, ()| {
-                    let value = slot.value.map_or(0, |value| value + 1);
+                    let value = slot.value.map_or(0, |value| *value + 1);
                     (Verdict::Replace(value, Expiry::Default), value)
                 },
             )

@@ -3,8 +3,10 @@
 use std::{fs, path::PathBuf};
 
 // The targets are outside the workspace, since they need a nightly compiler; what they check is not.
+#[expect(unreachable_pub, reason = "there it is a library's")]
 #[path = "../../fuzz/src/decode.rs"]
 mod decode;
+#[expect(unreachable_pub, reason = "there it is a library's")]
 #[path = "../../fuzz/src/replica.rs"]
 mod replica;
 

@@ -26,6 +26,7 @@ pub(crate) struct SetTime {
     pub(super) began_ms: u64,
     pub(super) map: ManualClock,
     /// How often it was set.
+    #[cfg_attr(not(any(test, feature = "sim")), expect(dead_code, reason = "simulations alone set it"))]
     pub(super) ticks: AtomicU64,
 }
 

@@ -46,7 +46,8 @@ pub struct ReplicaConfig {
     pub pull_frames_max: usize,
     /// Messages to single nodes waiting to leave; past it the oldest is dropped, and asked for again. Default 128.
     pub control_max: usize,
-    /// Other nodes known at a time; further ones are ignored. Default 256.
+    /// Other nodes known at a time; further ones are ignored. Default 256; more than 1,022
+    /// count as that, since what is reported of them has to fit a beat.
     pub peers_max: usize,
     /// Between two probes of the scrub. Default 250.
     pub scrub_wait_ms: u64,

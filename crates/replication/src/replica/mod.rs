@@ -89,6 +89,9 @@ use crate::{
 /// Epochs of one node that are remembered; the oldest goes.
 const EPOCHS_MAX: usize = 4;
 
+/// The most peers, whatever is configured: what is reported of their streams has to fit a beat.
+const PEERS_MAX: usize = wire::STREAMS_MAX / EPOCHS_MAX - 2;
+
 /// Heartbeats for which a starting node listens before it sends anything.
 const QUIET_BEATS: u64 = 3;
 
@@ -182,7 +185,8 @@ pub struct Replica<S> {
 impl<S: Store> Replica<S> {
     /// A replica that starts now. `seed` gives the random low bits of its epoch and its jitter: two lives under one
     /// backward clock must differ.
-    pub fn new(config: ReplicaConfig, store: Arc<S>, outbox: Arc<Outbox>, now: Now, seed: u64) -> Self {
+    pub fn new(mut config: ReplicaConfig, store: Arc<S>, outbox: Arc<Outbox>, now: Now, seed: u64) -> Self {
+        config.peers_max = config.peers_max.min(PEERS_MAX);
         let cache = wire::cache_id(&config.cache);
         let mut replica = Self {
             origin: config.node.origin(),
