@@ -124,9 +124,12 @@ fn settle(world: &mut World) -> bool {
     world.until(SETTLE_MS, agree).is_some()
 }
 
+/// The highest bar of each key in each life of each node.
+type Bars = BTreeMap<(usize, u64, &'static str), Bar>;
+
 /// No key's bar goes down in one life of a node.
 fn watch_bars(world: &mut World) {
-    let bars: Rc<RefCell<BTreeMap<(usize, u64, &str), Bar>>> = Rc::default();
+    let bars: Rc<RefCell<Bars>> = Rc::default();
     world.observe(move |world, event: &Event<'_>| {
         let Some(node) = event.node().filter(|node| world.is_up(*node)) else { return };
         for key in KEYS {
