@@ -229,14 +229,16 @@ fn each_bound_has_to_be_kept() {
 
 fn settled(shown: Shown) -> Settled {
     let nothing = |key| Shown { key, bar: Bar::NONE, held: None };
-    let told = std::array::from_fn(|key| if key == KEY { shown.bar } else { Bar::NONE });
-    let shown = (0..KEYS_MAX).map(|key| if key == KEY { shown.clone() } else { nothing(key) });
+    let bar = shown.bar;
+    let told = std::array::from_fn(|key| if key == KEY { bar } else { Bar::NONE });
+    let mut all: Vec<Shown> = (0..KEYS_MAX).map(nothing).collect();
+    all[KEY] = shown;
     Settled {
         is_up: true,
         is_ready: true,
         failure: None,
         told: told.map(|bar| Bar { strict: false, ..bar }),
-        shown: shown.collect(),
+        shown: all,
         counters: Counters::default(),
     }
 }
