@@ -35,6 +35,11 @@ pub fn number(text: &[u8]) -> Option<usize> {
     KEYS.get(key).filter(|known| known.as_bytes() == text).map(|_| key)
 }
 
+/// The position of a key.
+pub fn position(key: usize) -> u64 {
+    KeyHasher::new("geocache").position(text(key).as_bytes())
+}
+
 /// The number of the key at a position.
 pub fn at(position: u64) -> Option<usize> {
     POSITIONS.get(&position).copied()

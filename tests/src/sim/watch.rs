@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use replication::{
     Op, Origin,
-    message::Bar,
+    message::{Bar, Message},
     replica::{Progress, Token},
     sim::{Event, FrameKind, SimStore as _, World},
 };
@@ -40,6 +40,8 @@ pub struct Watch {
     violation: Option<Violation>,
     /// Whether a node is known to be ready.
     is_ready: HashMap<usize, bool>,
+    /// How many pages each life of a node has taken.
+    pages_taken: HashMap<(usize, u64), u64>,
 }
 
 impl Default for Watch {
@@ -59,6 +61,7 @@ impl Watch {
             quiet: Vec::new(),
             violation: None,
             is_ready: HashMap::new(),
+            pages_taken: HashMap::new(),
         }
     }
 
@@ -95,6 +98,9 @@ impl Watch {
             Event::Handled { node, from, .. } => {
                 self.see_touched(world, node);
                 self.see_readiness(world, node);
+                if event.kind() == Some(FrameKind::SyncPage) {
+                    self.see_page(world, node, event);
+                }
                 match event.kind() {
                     Some(FrameKind::Records | FrameKind::SyncPage) => {
                         self.see_claims(world, node);
@@ -193,6 +199,20 @@ impl Watch {
             let bars = |key: usize| world.store(node).bar(key::text(key).as_bytes());
             self.invariants.iter_mut().for_each(|invariant| invariant.readied(at, &bars));
         }
+    }
+
+    /// A page counts if the node took it, rather than ignored it as one that it did not ask for.
+    fn see_page(&mut self, world: &World<Watched>, node: usize, event: &Event<'_>) {
+        let at = at(world, node);
+        let Some(status) = world.status(node) else { return };
+        let before = self.pages_taken.insert((node, world.life(node)), status.counters.pages_taken);
+        let Some(Message::SyncPage(page)) = event.message().map(|frame| frame.message) else { return };
+        if status.counters.pages_taken == before.unwrap_or(0) {
+            return;
+        }
+        let bars = |key: usize| world.store(node).bar(key::text(key).as_bytes());
+        let broken = ask(&mut self.invariants, |invariant| invariant.took_page(at, &page, &bars));
+        self.note(world.time_ms(), broken);
     }
 
     fn see_end(&mut self, world: &World<Watched>, node: usize) {

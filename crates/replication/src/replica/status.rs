@@ -124,6 +124,8 @@ pub struct Counters {
     pub syncs_aborted: u64,
     /// Pages of state sent to others.
     pub pages_sent: u64,
+    /// Pages of state taken from others.
+    pub pages_taken: u64,
     /// Live records dropped by a full sync because the peer no longer confirmed them.
     pub records_swept: u64,
     /// Records taken ahead of a full sync, the most recently used first.

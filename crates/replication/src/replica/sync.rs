@@ -237,6 +237,7 @@ impl<S: Store> Replica<S> {
         }
         self.outbox.clock().observe(newest_hlc(&page));
         self.merge_page(now, sender, &page);
+        self.counters.pages_taken += 1;
         let Some(job) = &mut self.job else { return };
         job.tries = 0;
         job.bytes += bytes as u64;

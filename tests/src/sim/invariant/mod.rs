@@ -12,6 +12,7 @@ mod no_lost_write;
 mod no_phantom;
 mod no_resurrection;
 mod own_write_visible;
+mod page_covers;
 mod receipt_true;
 mod session_monotone;
 mod silence;
@@ -24,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use replication::{
     Origin, Stream,
-    message::{Bar, StreamReport},
+    message::{Bar, StreamReport, SyncPage},
     replica::{Counters, Progress, Token},
     sim::{FrameKind, NodeSetup},
 };
@@ -192,6 +193,11 @@ pub trait Invariant {
         Ok(())
     }
 
+    /// A node took a page of a transfer.
+    fn took_page(&mut self, _at: At, _page: &SyncPage, _bars: BarOf<'_>) -> Verdict {
+        Ok(())
+    }
+
     /// All faults have ended, and there was time to settle.
     fn settled(&mut self, _end: &End<'_>) -> Verdict {
         Ok(())
@@ -208,6 +214,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<life_not_extended::LifeNotExtended>::default(),
         Box::<within_drift::WithinDrift>::default(),
         Box::<start_is_fresh::StartIsFresh>::default(),
+        Box::<page_covers::PageCovers>::default(),
         Box::<watermark_true::WatermarkTrue>::default(),
         Box::<receipt_true::ReceiptTrue>::default(),
         Box::<session_monotone::SessionMonotone>::default(),

@@ -324,3 +324,16 @@ fn any_repair_at_the_end_is_noise() {
         assert_eq!(judged.is_ok(), matches!(kind, FrameKind::Beat | FrameKind::Probe), "{kind:?}");
     }
 }
+
+#[test]
+fn a_key_below_what_a_full_page_says_of_it_is_noticed() {
+    let floor = Bar::above(stamp(1, 5));
+    let page = SyncPage { full: true, floor, ..SyncPage::default() };
+    let judged =
+        |page: &SyncPage, bar: Bar| page_covers::PageCovers.took_page(at(9, 0), page, &|_| bar).is_ok();
+    assert!(judged(&page, floor));
+    assert!(!judged(&page, Bar::at(stamp(1, 5))));
+    let keep = (0..KEYS_MAX).map(key::position).collect();
+    assert!(judged(&SyncPage { keep, ..page.clone() }, Bar::NONE), "what is kept is not told");
+    assert!(judged(&SyncPage { full: false, ..page }, Bar::NONE), "nor is anything by a partial page");
+}
