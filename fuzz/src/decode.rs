@@ -48,7 +48,7 @@ pub(crate) fn sealed(cache: u32, rest: &[u8]) -> Bytes {
 /// A header as the encoder writes it.
 fn header(cache: u32) -> Vec<u8> {
     let from = NodeId::new("eu-west".parse().expect("a region's name"), "stranger").expect("a node's name");
-    let message = Message::Probe { samples: Vec::new() };
+    let message = Message::Probe { samples: Vec::new(), cleared: Vec::new() };
     let frame = Frame { from, epoch: 1_700_000_000_000 << 16, cache, wants_receipt: false, message };
     let bytes = wire::encode(&frame);
     bytes[..usize::from(bytes[5])].to_vec()

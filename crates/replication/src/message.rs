@@ -73,6 +73,8 @@ pub enum Message {
     Probe {
         /// The key's position (the replica hash) and the stamp held there; [`Stamp::ZERO`] for none.
         samples: Vec<(u64, Stamp)>,
+        /// The clear barriers, namespace and stamp, at the beginning of a pass: a clear may be lost like any write.
+        cleared: Vec<(Bytes, Stamp)>,
     },
     /// Records and graves of several origins, merged like any and counted in no stream.
     State {

@@ -69,7 +69,7 @@ impl<S: Store> Replica<S> {
             Message::Gone { stream, oldest } => self.on_gone(origin, stream, oldest),
             Message::SyncReq(request) => self.on_sync_request(now, origin, &request),
             Message::SyncPage(page) => self.on_sync_page(now, origin, page, bytes),
-            Message::Probe { samples } => self.on_probe(now, origin, &samples),
+            Message::Probe { samples, cleared } => self.on_probe(now, origin, &samples, &cleared),
             Message::State { answers, records, graves } if answers == self.epoch => {
                 self.on_state(now, origin, &records, &graves);
             }
@@ -300,6 +300,7 @@ impl<S: Store> Replica<S> {
             Message::Beat(beat) => Some(beat.hlc.max(Hlc::from_ms(beat.wall_ms))),
             Message::State { records, graves, .. } => newest_of(records, graves),
             Message::Fetched { records, .. } => newest_of(records, &[]),
+            Message::Probe { cleared, .. } => cleared.iter().map(|(_, stamp)| stamp.hlc).max(),
             _ => None,
         };
         self.is_beyond_drift(now, Hlc(frame.epoch).max(newest.unwrap_or_default()))

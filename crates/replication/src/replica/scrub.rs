@@ -6,6 +6,8 @@
 //! a probe of its own. A record that the peer evicted is no difference: two LRUs differ by design. No Merkle trees,
 //! since they would differ for that reason alone, and lists also say which difference is a loss.
 //!
+//! A clear may be lost like any write, and what it hides tells no stamp: a pass begins with the clear barriers.
+//!
 //! A pass goes over everything with one peer before it turns to the next, so that no pair of nodes goes uncompared for
 //! long. What a scrub repaired although this node's watermark claimed to have it is the divergence meter
 //! ([`Counters::divergence`](super::Counters::divergence)).
@@ -14,6 +16,8 @@
 //! One probe of [`ReplicaConfig::scrub_samples`](super::ReplicaConfig::scrub_samples) stamps each
 //! [`ReplicaConfig::scrub_wait_ms`](super::ReplicaConfig::scrub_wait_ms); one answer of at most a frame of records to a
 //! probe. What does not fit is found again by the next pass, and counted.
+
+use bytes::Bytes;
 
 use super::{Merged, Now, Outgoing, Replica, Store};
 use crate::{
@@ -52,6 +56,7 @@ impl<S: Store> Replica<S> {
         let Some(peer) = self.scrub_peer(now) else { return };
         let limit = self.config.scrub_samples.min(SAMPLES_MAX);
         let page = self.store.samples(self.scrub.position, limit);
+        let cleared = if self.scrub.position == 0 { self.store.cleared() } else { Vec::new() };
         match page.hi {
             Some(hi) => self.scrub.position = hi,
             None => {
@@ -61,9 +66,9 @@ impl<S: Store> Replica<S> {
                 self.counters.scrub_passes += 1;
             }
         }
-        if !page.live.is_empty() {
+        if !page.live.is_empty() || !cleared.is_empty() {
             self.counters.scrub_compared += page.live.len() as u64;
-            self.send(peer, Outgoing::Message(Message::Probe { samples: page.live }));
+            self.send(peer, Outgoing::Message(Message::Probe { samples: page.live, cleared }));
         }
     }
 
@@ -84,9 +89,21 @@ impl<S: Store> Replica<S> {
     }
 
     /// Answers a probe with what is newer here, and asks for what is newer there.
-    pub(super) fn on_probe(&mut self, now: Now, asker: Origin, samples: &[(u64, Stamp)]) {
+    pub(super) fn on_probe(
+        &mut self,
+        now: Now,
+        asker: Origin,
+        samples: &[(u64, Stamp)],
+        cleared: &[(Bytes, Stamp)],
+    ) {
         if !self.ready {
             return;
+        }
+        for (namespace, stamp) in cleared {
+            self.outbox.clock().observe(stamp.hlc);
+            if self.store.clear(namespace, *stamp) == Merged::Applied {
+                self.note_repair(*stamp);
+            }
         }
         let over = samples.len().saturating_sub(SAMPLES_MAX);
         self.counters.scrub_cut += over as u64;
@@ -110,7 +127,7 @@ impl<S: Store> Replica<S> {
             self.send_state(asker, answer);
         }
         if !lacking.is_empty() {
-            self.send(asker, Outgoing::Message(Message::Probe { samples: lacking }));
+            self.send(asker, Outgoing::Message(Message::Probe { samples: lacking, cleared: Vec::new() }));
         }
     }
 

@@ -113,14 +113,18 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
         }),
         Message::SyncReq(req) => with(KIND_SYNC_REQ, 64, &|buf| write_sync_req(buf, req)),
         Message::SyncPage(page) => with(KIND_SYNC_PAGE, page_bytes(page), &|buf| write_sync_page(buf, page)),
-        Message::Probe { samples } => with(KIND_PROBE, 32 + 18 * samples.len(), &|buf| {
-            let origins = Origins::of(samples.iter().map(|(_, stamp)| *stamp));
-            origins.write(buf);
-            writer::list(buf, samples, |buf, (position, stamp)| {
-                buf.put_u64_le(*position);
-                write_stamp(buf, *stamp, &origins);
-            });
-        }),
+        Message::Probe { samples, cleared } => {
+            with(KIND_PROBE, 32 + 18 * samples.len() + cleared_bytes(cleared), &|buf| {
+                let sampled = samples.iter().map(|(_, stamp)| *stamp);
+                let origins = Origins::of(sampled.chain(cleared.iter().map(|(_, stamp)| *stamp)));
+                origins.write(buf);
+                writer::list(buf, samples, |buf, (position, stamp)| {
+                    buf.put_u64_le(*position);
+                    write_stamp(buf, *stamp, &origins);
+                });
+                write_cleared(buf, cleared, &origins);
+            })
+        }
         Message::State { answers, records, graves } => {
             with(KIND_STATE, 8 + records_bytes(records) + 18 * graves.len(), &|buf| {
                 buf.put_u64_le(*answers);
@@ -173,7 +177,7 @@ pub(super) fn decode(frame: &Bytes) -> Result<Frame, DecodeError> {
             let samples = r.list_in_frame::<_, POSITIONED_BYTES_MIN>("the samples", |r| {
                 Ok((r.u64("a position")?, read_stamp(r, &origins)?))
             })?;
-            Message::Probe { samples }
+            Message::Probe { samples, cleared: read_cleared(r, &origins)? }
         }
         KIND_STATE => {
             let answers = r.u64("the epoch that is answered")?;
@@ -357,7 +361,7 @@ fn read_sync_req(r: &mut Reader<'_>) -> Result<SyncReq, DecodeError> {
 }
 
 fn page_bytes(page: &SyncPage) -> usize {
-    let cleared = page.cleared.iter().map(|(namespace, _)| namespace.len() + 16).sum::<usize>();
+    let cleared = cleared_bytes(&page.cleared);
     let lists = 44 * page.streams.len() + 18 * page.graves.len() + 8 * page.keep.len();
     records_bytes(&page.records) + lists + cleared + 64
 }
@@ -378,10 +382,24 @@ fn write_sync_page(buf: &mut BytesMut, page: &SyncPage) {
     record::write_all(buf, &page.records, &origins);
     write_graves(buf, &page.graves, &origins);
     writer::list(buf, &page.keep, |buf, position| buf.put_u64_le(*position));
-    writer::list(buf, &page.cleared, |buf, (namespace, stamp)| {
+    write_cleared(buf, &page.cleared, &origins);
+}
+
+fn cleared_bytes(cleared: &[(Bytes, Stamp)]) -> usize {
+    cleared.iter().map(|(namespace, _)| namespace.len() + 16).sum()
+}
+
+fn write_cleared(buf: &mut BytesMut, cleared: &[(Bytes, Stamp)], origins: &Origins) {
+    writer::list(buf, cleared, |buf, (namespace, stamp)| {
         writer::string(buf, namespace);
-        write_stamp(buf, *stamp, &origins);
+        write_stamp(buf, *stamp, origins);
     });
+}
+
+fn read_cleared(r: &mut Reader<'_>, origins: &[Origin]) -> Result<Vec<(Bytes, Stamp)>, DecodeError> {
+    r.list("the clear barriers", KEY_BYTES_MIN + STAMP_BYTES_MIN, KEYS_MAX, |r| {
+        Ok((r.string("a namespace")?, read_stamp(r, origins)?))
+    })
 }
 
 fn read_sync_page(r: &mut Reader<'_>) -> Result<SyncPage, DecodeError> {
@@ -398,8 +416,6 @@ fn read_sync_page(r: &mut Reader<'_>) -> Result<SyncPage, DecodeError> {
         records: record::read_all(r, Source::Table(&origins))?,
         graves: read_graves(r, &origins)?,
         keep: r.list_in_frame::<_, 8>("the kept positions", |r| r.u64("a kept position"))?,
-        cleared: r.list("the clear barriers", KEY_BYTES_MIN + STAMP_BYTES_MIN, KEYS_MAX, |r| {
-            Ok((r.string("a namespace")?, read_stamp(r, &origins)?))
-        })?,
+        cleared: read_cleared(r, &origins)?,
     })
 }

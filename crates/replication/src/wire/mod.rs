@@ -31,7 +31,7 @@
 //! 6 SyncPage = origins | id u64 | lo u64 | u8 (1 full, 2 hi follows) | [hi u64] | list of report | floor: bar
 //!              | count u32 | record… | list of (position u64 | bar) | list of kept position u64
 //!              | list of (namespace string | stamp)
-//! 7 Probe    = origins | list of (position u64 | stamp)
+//! 7 Probe    = origins | list of (position u64 | stamp) | list of (namespace string | stamp)
 //! 8 State    = the receiver's epoch that it answers u64 | origins | count u32 | record… | list of (position u64 | bar)
 //! 9 Fetch    = id u64 | at least: hlc u64 | list of key string
 //! 10 Fetched = origins | id u64 | u8 (1 ready) | count u32 | record…

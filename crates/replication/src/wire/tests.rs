@@ -130,7 +130,13 @@ fn samples() -> Vec<(&'static str, Frame)> {
         ("gone", Message::Gone { stream, oldest: 301 }),
         ("sync_req", Message::SyncReq(req)),
         ("sync_page", Message::SyncPage(page)),
-        ("probe", Message::Probe { samples: vec![(11, stamp(5, 0xbb)), (12, Stamp::ZERO)] }),
+        (
+            "probe",
+            Message::Probe {
+                samples: vec![(11, stamp(5, 0xbb)), (12, Stamp::ZERO)],
+                cleared: vec![(Bytes::from_static(b"users"), stamp(6, 0xcc))],
+            },
+        ),
         ("state", Message::State { answers: 77, records: several.clone(), graves }),
         ("fetch", Message::Fetch { id: 3, keys, at_least: Hlc::from_ms(MS) }),
         ("fetched", Message::Fetched { id: 3, ready: true, records: several }),
@@ -174,7 +180,7 @@ fn held_bytes(frame: &Frame) -> usize {
             let lists = list(&page.streams) + list(&page.graves) + list(&page.keep);
             lists + list(&page.records) + list(&page.cleared)
         }
-        Message::Probe { samples } => list(samples),
+        Message::Probe { samples, cleared } => list(samples) + list(cleared),
         Message::State { records, graves, .. } => list(records) + list(graves),
         Message::Fetch { keys, .. } => list(keys),
     }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::replica::one::{One, living, peer, put, stamp};
+use crate::{
+    replica::one::{One, living, peer, put, stamp},
+    sim::SimStore,
+};
 
 /// A node that has heard a ready peer and sent what it sends for that.
 fn met() -> (One, crate::NodeId) {
@@ -11,7 +14,7 @@ fn met() -> (One, crate::NodeId) {
 }
 
 fn probed(one: &mut One, there: &crate::NodeId, samples: Vec<(u64, Stamp)>) -> Vec<Message> {
-    one.hear(there, Message::Probe { samples });
+    one.hear(there, Message::Probe { samples, cleared: Vec::new() });
     one.sent().into_iter().map(|(_, message)| message).collect()
 }
 
@@ -27,7 +30,7 @@ fn what_is_newer_here_is_sent_and_what_is_newer_there_is_asked_for() {
     let [a, b, c, d] = ["newer-here", "older-here", "same", "absent-here"].map(at);
     let answers =
         probed(&mut one, &there, vec![(a, stamp(&there, 0)), (b, late), (c, same), (d, stamp(&there, 1))]);
-    let [Message::State { records, graves, .. }, Message::Probe { samples }] = &answers[..] else {
+    let [Message::State { records, graves, .. }, Message::Probe { samples, .. }] = &answers[..] else {
         panic!("{answers:?}")
     };
     assert_eq!(records.iter().map(|record| record.stamp).collect::<Vec<_>>(), [newer]);
@@ -92,7 +95,7 @@ fn a_pass_goes_over_everything_with_one_peer_before_it_turns_to_the_next() {
     for _ in 0..200 {
         one.pass(25);
         probes.extend(one.sent().into_iter().filter_map(|(to, message)| match message {
-            Message::Probe { samples } => Some((to, samples)),
+            Message::Probe { samples, .. } => Some((to, samples)),
             _ => None,
         }));
     }
@@ -182,5 +185,22 @@ fn a_record_that_set_the_floor_when_it_went_is_not_asked_for() {
     one.store.raise_floor(Bar::at(theirs));
     let [at, above] = ["at-the-floor", "above-it"].map(|key| one.position(key));
     let answers = probed(&mut one, &there, vec![(at, theirs), (above, stamp(&there, 6))]);
-    assert_eq!(answers, [Message::Probe { samples: vec![(above, Stamp::ZERO)] }]);
+    assert_eq!(answers, [Message::Probe { samples: vec![(above, Stamp::ZERO)], cleared: Vec::new() }]);
+}
+
+/// A node that had missed a clear kept what it cleared for ever, and the others refused it for ever.
+#[test]
+fn a_pass_begins_with_the_clears_and_repairs_a_missed_one() {
+    let (mut one, there) = met();
+    one.write("a/1", "v");
+    one.store.clear_local(b"b/").unwrap();
+    one.sent();
+    one.pass(250);
+    let sent = one.sent();
+    let [(_, Message::Probe { cleared, .. })] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(cleared.len(), 1);
+    let cleared = vec![(Bytes::from_static(b"a/"), stamp(&there, 60_000))];
+    one.hear(&there, Message::Probe { samples: Vec::new(), cleared });
+    assert_eq!(one.value("a/1"), None);
+    assert_eq!(one.replica.status(one.now).counters.scrub_repaired, 1);
 }

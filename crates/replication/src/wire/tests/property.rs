@@ -134,7 +134,8 @@ fn message() -> impl Strategy<Value = Message> {
         (stream(), any::<u64>()).prop_map(|(stream, oldest)| Message::Gone { stream, oldest }),
         sync_req(),
         sync_page(),
-        vec((any::<u64>(), any_stamp()), 0..20).prop_map(|samples| Message::Probe { samples }),
+        (vec((any::<u64>(), any_stamp()), 0..20), vec((bytes(12), any_stamp()), 0..4))
+            .prop_map(|(samples, cleared)| Message::Probe { samples, cleared }),
         (any::<u64>(), vec(record(), 0..12), vec(grave(), 0..12))
             .prop_map(|(answers, records, graves)| Message::State { answers, records, graves }),
         (any::<u64>(), vec(bytes(30), 0..12), hlc()).prop_map(|(id, keys, at_least)| Message::Fetch {
@@ -260,7 +261,7 @@ const GRAVE: Grave = Grave { position: 1, bar: Bar::NONE };
 #[test]
 fn a_list_that_fills_the_longest_frame_stays_within_the_stated_memory() {
     let lists: [Dense; 4] = [
-        |count| Message::Probe { samples: vec![(1, Stamp::ZERO); count] },
+        |count| Message::Probe { samples: vec![(1, Stamp::ZERO); count], cleared: Vec::new() },
         |count| Message::State { answers: 1, records: Vec::new(), graves: vec![GRAVE; count] },
         |count| dense_page(|page| page.graves = vec![GRAVE; count]),
         |count| dense_page(|page| page.keep = vec![1; count]),
