@@ -1,6 +1,11 @@
 //! `cargo xtask sim`: simulated clusters by the seed, and what broke in them.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use replication::sim::Rules;
@@ -9,6 +14,7 @@ use tests::sim::{
     campaign::{run_seeds, survey_seeds},
     mutant,
     reduce::reduce,
+    regression::Regression,
     run,
 };
 
@@ -48,6 +54,12 @@ struct Arguments {
     /// Leave the rule of this name out of every run
     #[arg(long)]
     without: Option<String>,
+    /// Write what failed, made smaller, into this file, as a regression to be described
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
+    /// Run what is kept in this file
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Run every seed, and count what failed by the invariant that was broken
     #[arg(long)]
     survey: bool,
@@ -70,10 +82,12 @@ fn main() -> ExitCode {
     };
     let passed = if arguments.mutants {
         mutants(&arguments)
+    } else if let Some(path) = &arguments.file {
+        replay_file(path, rules, &arguments)
     } else if arguments.survey {
         survey(&arguments, rules)
     } else if let Some(seed) = arguments.seed {
-        replay(seed, rules, arguments.whole)
+        replay(&Scenario::of_seed(seed), rules, &arguments)
     } else {
         seeds(&arguments, rules)
     };
@@ -101,7 +115,7 @@ fn seeds(arguments: &Arguments, rules: Rules) -> bool {
         }
         Some((seed, violation)) => {
             println!("seed {seed} is the lowest that failed: {violation}");
-            show(&Scenario::of_seed(seed), rules, &violation, arguments.whole);
+            show(&Scenario::of_seed(seed), rules, &violation, arguments);
             println!("replay it with: cargo xtask sim --seed {seed}");
             false
         }
@@ -117,10 +131,20 @@ fn survey(arguments: &Arguments, rules: Rules) -> bool {
     survey.is_empty()
 }
 
-fn replay(seed: u64, rules: Rules, whole: bool) -> bool {
-    let scenario = Scenario::of_seed(seed);
-    let outcome = run(&scenario, rules, TRACE_LINES);
-    println!("seed {seed}: trace {:016x}", outcome.trace_hash);
+fn replay_file(path: &Path, rules: Rules, arguments: &Arguments) -> bool {
+    let kept = fs::read_to_string(path).map_err(anyhow::Error::from);
+    match kept.and_then(|text| Ok(serde_json::from_str::<Regression>(&text)?)) {
+        Ok(kept) => replay(&kept.scenario, rules, arguments),
+        Err(error) => {
+            eprintln!("error: {} cannot be read as a kept scenario: {error}", path.display());
+            false
+        }
+    }
+}
+
+fn replay(scenario: &Scenario, rules: Rules, arguments: &Arguments) -> bool {
+    let outcome = run(scenario, rules, TRACE_LINES);
+    println!("seed {}: trace {:016x}", scenario.seed, outcome.trace_hash);
     match outcome.violation {
         None => {
             println!("{scenario}passed");
@@ -128,15 +152,15 @@ fn replay(seed: u64, rules: Rules, whole: bool) -> bool {
         }
         Some(violation) => {
             println!("{violation}");
-            show(&scenario, rules, &violation, whole);
+            show(scenario, rules, &violation, arguments);
             false
         }
     }
 }
 
-/// Makes a failing scenario small and shows it, as text and as the line that a regression file holds.
-fn show(scenario: &Scenario, rules: Rules, violation: &Violation, whole: bool) {
-    let small = if whole { scenario.clone() } else { reduce(scenario, rules, violation.invariant) };
+/// Makes a failing scenario small, shows it, and keeps it if that is wanted.
+fn show(scenario: &Scenario, rules: Rules, violation: &Violation, arguments: &Arguments) {
+    let small = if arguments.whole { scenario.clone() } else { reduce(scenario, rules, violation.invariant) };
     let outcome = run(&small, rules, TRACE_LINES);
     println!("\n── the scenario, {} lines of {}", small.schedule.len(), scenario.schedule.len());
     print!("{small}");
@@ -151,9 +175,14 @@ fn show(scenario: &Scenario, rules: Rules, violation: &Violation, whole: bool) {
     if let Some(violation) = outcome.violation {
         println!("── {violation}");
     }
-    match serde_json::to_string(&small) {
-        Ok(json) => println!("── to keep it, as a file in tests/regressions/:\n{json}"),
-        Err(error) => println!("── it cannot be kept as a file: {error}"),
+    if let Some(path) = &arguments.keep {
+        let broke = violation.invariant.to_owned();
+        let kept = Regression { was: "to be described".to_owned(), broke, scenario: small };
+        let written = serde_json::to_string_pretty(&kept).map_err(io::Error::other);
+        match written.and_then(|text| fs::write(path, text + "\n")) {
+            Ok(()) => println!("── kept in {}", path.display()),
+            Err(error) => eprintln!("error: {} could not be written: {error}", path.display()),
+        }
     }
 }
 
