@@ -197,6 +197,7 @@ impl<S: Store> Replica<S> {
             return;
         }
         self.outbox.clock().observe(newest);
+        self.store.look_ahead(records);
         for record in records {
             self.merge(now, origin, record);
         }

@@ -25,6 +25,10 @@ pub trait Store: Send + Sync + 'static {
     /// a record that does not expire, zero for one that died on the way (it leaves a strict grave).
     fn merge(&self, record: &Record, left: Option<Duration>) -> Merged;
 
+    /// Hears which records are merged next: those of a frame. Nothing has to be done. A store so large that merging is
+    /// mostly waiting for memory can look all of their keys up here, at once.
+    fn look_ahead(&self, _records: &[Record]) {}
+
     /// Raises a clear barrier. What is behind it is invisible at once and reclaimed lazily.
     fn clear(&self, namespace: &[u8], stamp: Stamp) -> Merged;
 

@@ -259,6 +259,7 @@ impl<S: Store> Replica<S> {
         for (namespace, stamp) in &page.cleared {
             self.store.clear(namespace, *stamp);
         }
+        self.store.look_ahead(&page.records);
         for record in &page.records {
             if !matches!(record.op, Op::Clear) {
                 self.merge(now, sender, record);
