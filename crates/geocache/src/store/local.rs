@@ -1,6 +1,6 @@
 //! Changes made on this node: checked, stamped and stored under one lock.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::{Expiry, Slot, Verdict};
@@ -94,13 +94,11 @@ impl NodeStore {
             let life = store.resolve(life, slot.left, live.is_some());
             let previous = condition.previous(live);
             let (verdict, made) = store.store(key, &mut slot, shard, payload, life, previous, wall_ms);
+            shard.writes += 1;
             (verdict, Ok(made))
         });
         match outcome {
-            Ok(Made { stamp, cas }) => {
-                self.writes.fetch_add(1, Ordering::Relaxed);
-                (Outcome::Done { cas }, Some(stamp))
-            }
+            Ok(Made { stamp, cas }) => (Outcome::Done { cas }, Some(stamp)),
             Err(refusal) => (refusal, None),
         }
     }
@@ -113,7 +111,7 @@ impl NodeStore {
         show: impl FnOnce(&Stored, Option<Duration>) -> R,
     ) -> Option<R> {
         let wall_ms = self.time.wall_ms();
-        let touched = self.change(key, |store, mut slot, shard| {
+        self.change(key, |store, mut slot, shard| {
             let Some(live) = slot.value.as_deref().filter(|live| store.is_visible(key, live)) else {
                 return (Verdict::Keep, None);
             };
@@ -121,32 +119,25 @@ impl NodeStore {
             let life = store.resolve(life, slot.left, true);
             let (verdict, _) = store.store(key, &mut slot, shard, payload, life, None, wall_ms);
             let left = if matches!(verdict, Verdict::Remove) { Some(Duration::ZERO) } else { life.0 };
-            let shown = slot.value.map(|live| show(live, left));
-            (verdict, shown)
-        });
-        if touched.is_some() {
-            self.writes.fetch_add(1, Ordering::Relaxed);
-        }
-        touched
+            shard.writes += 1;
+            (verdict, slot.value.map(|live| show(live, left)))
+        })
     }
 
     /// Removes a key if the condition holds. The remove is replicated even where this node holds nothing, since another
     /// one may; what comes back then is [`Outcome::Missing`].
     pub(crate) fn remove(&self, key: &[u8], condition: Condition) -> Outcome {
         let wall_ms = self.time.wall_ms();
-        let outcome = self.change(key, |store, slot, shard| {
+        self.change(key, |store, slot, shard| {
             let live = slot.value.as_deref().filter(|live| store.is_visible(key, live));
             if let Some(refusal) = condition.refuses(live) {
                 return (Verdict::Keep, refusal);
             }
             let previous = condition.previous(live);
             store.remove_stamped(key, &slot, shard, previous, wall_ms);
+            shard.removes += u64::from(live.is_some());
             (Verdict::Remove, if live.is_some() { Outcome::Done { cas: 0 } } else { Outcome::Missing })
-        });
-        if outcome == (Outcome::Done { cas: 0 }) {
-            self.removes.fetch_add(1, Ordering::Relaxed);
-        }
-        outcome
+        })
     }
 
     /// Forgets everything in a namespace, here and, one record later, everywhere.

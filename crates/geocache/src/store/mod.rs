@@ -78,8 +78,6 @@ pub struct NodeStore {
     time: Time,
     /// Reads that found an entry behind a barrier: the map counted them as hits, and they are misses.
     hidden_reads: AtomicU64,
-    writes: AtomicU64,
-    removes: AtomicU64,
     reclaim: Reclaim,
     record_size: RecordSize,
     me: Weak<NodeStore>,
@@ -90,6 +88,9 @@ pub struct NodeStore {
 struct Shard {
     guard: Guard,
     barriers: Arc<Barriers>,
+    /// Local changes, counted here since the lock is held anyway.
+    writes: u64,
+    removes: u64,
 }
 
 impl Sidecar<Key, Stored> for Shard {
@@ -105,6 +106,10 @@ impl Sidecar<Key, Stored> for Shard {
 }
 
 impl Shard {
+    fn new(barriers: Arc<Barriers>) -> Self {
+        Self { guard: Guard::new(0), barriers, writes: 0, removes: 0 }
+    }
+
     /// The smallest acceptable stamp of a key, clear barriers included.
     fn bar(&self, position: u64, key: &[u8], live: Option<&Stored>) -> Bar {
         let bar = self.guard.bar(position, live.map(|live| live.stamp));
@@ -152,7 +157,7 @@ impl Layout {
                 (key.len() + stored.bytes.len()) as u64 + ENTRY_OVERHEAD_BYTES
             })
             .hasher(KeyHasher::new(&self.cache))
-            .sidecar(move || Shard { guard: Guard::new(0), barriers: Arc::clone(&shared) });
+            .sidecar(move || Shard::new(Arc::clone(&shared)));
         if let Some(entries) = self.capacity {
             builder = builder.capacity(entries);
         }
@@ -185,8 +190,6 @@ impl NodeStore {
             default_ttl: layout.default_ttl,
             time: layout.time.clone(),
             hidden_reads: AtomicU64::new(0),
-            writes: AtomicU64::new(0),
-            removes: AtomicU64::new(0),
             reclaim: Reclaim::new(),
             record_size: RecordSize::new(),
             me: Weak::clone(me),
@@ -230,8 +233,6 @@ impl NodeStore {
         let mut stats = Stats {
             hits: counted.hits.saturating_sub(hidden),
             misses: counted.misses + hidden,
-            writes: self.writes.load(Ordering::Relaxed),
-            removes: self.removes.load(Ordering::Relaxed),
             evictions: counted.evictions,
             expirations: counted.expirations,
             entries: self.cache.len(),
@@ -239,6 +240,8 @@ impl NodeStore {
             ..Stats::default()
         };
         self.cache.with_sidecars(|shard| {
+            stats.writes += shard.writes;
+            stats.removes += shard.removes;
             stats.graves += shard.guard.len();
             stats.graves_dropped += shard.guard.forgotten();
         });
