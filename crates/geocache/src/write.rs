@@ -41,7 +41,8 @@ impl From<Duration> for TimeToLive {
 /// A value to store as it is, for callers that speak bytes. It is stored as [`Codec::Raw`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Write {
-    /// The value. It is kept as given: a slice of a larger buffer keeps the whole buffer in memory.
+    /// The value. It is kept as given, or copied over the value that it replaces where that has the same length: a slice
+    /// of a larger buffer keeps the whole buffer in memory.
     pub bytes: Bytes,
     /// The client's own 32 bits.
     pub flags: u32,
