@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Parser;
@@ -124,7 +124,9 @@ fn seeds(arguments: &Arguments, rules: Rules) -> bool {
 
 fn survey(arguments: &Arguments, rules: Rules) -> bool {
     let range = arguments.from..arguments.from.saturating_add(arguments.seeds);
+    let began = Instant::now();
     let survey = survey_seeds(range, |_| rules);
+    println!("{} seeds in {:.1} s", arguments.seeds, began.elapsed().as_secs_f64());
     for (invariant, (count, seed, violation)) in &survey {
         println!("{count:>6} broke {invariant:?}; first seed {seed}: {violation}");
     }
@@ -178,8 +180,7 @@ fn show(scenario: &Scenario, rules: Rules, violation: &Violation, arguments: &Ar
     if let Some(path) = &arguments.keep {
         let broke = violation.invariant.to_owned();
         let kept = Regression { was: "to be described".to_owned(), broke, scenario: small };
-        let written = serde_json::to_string_pretty(&kept).map_err(io::Error::other);
-        match written.and_then(|text| fs::write(path, text + "\n")) {
+        match kept.text().map_err(io::Error::other).and_then(|text| fs::write(path, text)) {
             Ok(()) => println!("── kept in {}", path.display()),
             Err(error) => eprintln!("error: {} could not be written: {error}", path.display()),
         }

@@ -8,9 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use replication::sim::Link;
 use serde::{Deserialize, Serialize};
 
-use super::Scenario;
+use super::{Scenario, scenario::NodePlan};
 
 /// A scenario that once broke an invariant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,36 @@ pub struct Regression {
     pub broke: String,
     /// What broke it.
     pub scenario: Scenario,
+}
+
+impl Regression {
+    /// As a file: a line for each node and each action, and of the nodes and links only what is unusual.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn text(&self) -> serde_json::Result<String> {
+        let Scenario { seed, nodes, regions, link, schedule } = &self.scenario;
+        let nodes = nodes.iter().map(|node| unusual(node, &NodePlan::default()));
+        let nodes = nodes.collect::<serde_json::Result<Vec<String>>>()?.join(",\n      ");
+        let lines = schedule.iter().map(serde_json::to_string);
+        let lines = lines.collect::<serde_json::Result<Vec<String>>>()?.join(",\n      ");
+        let (was, broke) = (serde_json::to_string(&self.was)?, serde_json::to_string(&self.broke)?);
+        let link = unusual(link, &Link::default())?;
+        Ok(format!(
+            "{{\n  \"was\": {was},\n  \"broke\": {broke},\n  \"scenario\": {{\n    \"seed\": {seed},\n    \
+             \"nodes\": [\n      {nodes}\n    ],\n    \"regions\": {regions},\n    \"link\": {link},\n    \
+             \"schedule\": [\n      {lines}\n    ]\n  }}\n}}\n"
+        ))
+    }
+}
+
+/// The fields of `value` that are not as usual.
+fn unusual<T: Serialize>(value: &T, usual: &T) -> serde_json::Result<String> {
+    let (mut value, usual) = (serde_json::to_value(value)?, serde_json::to_value(usual)?);
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|name, value| usual.get(name) != Some(value));
+    }
+    serde_json::to_string(&value)
 }
 
 /// Where the files are.
@@ -44,4 +75,22 @@ pub fn all() -> io::Result<Vec<(String, Regression)>> {
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_as_it_was() {
+        for seed in 0..20 {
+            let kept = Regression {
+                was: "a \"hole\"".into(),
+                broke: "it".into(),
+                scenario: Scenario::of_seed(seed),
+            };
+            let read: Regression = serde_json::from_str(&kept.text().unwrap()).unwrap();
+            assert_eq!(read, kept);
+        }
+    }
 }

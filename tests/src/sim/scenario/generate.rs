@@ -166,10 +166,14 @@ fn outlier(rng: &mut Rng) -> i64 {
 }
 
 fn link(rng: &mut Rng, is_calm: bool, is_slow: bool) -> Link {
-    let mut some = |of_ten: u32, most: f64| if rng.u32(..10) < of_ten { rng.f64() * most } else { 0.0 };
+    // In thousandths, so that a kept scenario is read back as it was.
+    let mut some = |of_ten: u32, most: f64| match rng.u32(..10) < of_ten {
+        true => (rng.f64() * most * 1_000.0).round() / 1_000.0,
+        false => 0.0,
+    };
     let worst = if is_calm { 0.1 } else { 0.35 };
     let (drop, duplicate) = (some(7, worst), some(6, worst));
-    let late = if is_slow { 0.2 + some(10, 0.3) } else { some(6, worst) };
+    let late = if is_slow { some(10, 0.3).max(0.1) } else { some(6, worst) };
     let corrupt = some(2, 0.05);
     let delay_ms_min = rng.u64(1..40);
     Link {
