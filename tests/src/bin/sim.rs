@@ -193,14 +193,13 @@ fn mutants(arguments: &Arguments) -> bool {
     let mut survived = Vec::new();
     for rule in mutant::rules().filter(wanted) {
         let Some(mutant) = mutant::without(rule, 0..arguments.seeds, NO_BOUND) else { continue };
-        let name = if mutant.without_scrub { format!("{rule} + scrub") } else { rule.to_owned() };
         let tried = mutant.campaign.ran;
         match mutant.caught() {
             Some((seed, violation)) => {
-                println!("{name:<22} {seed:>7} {tried:>7}  {}: {}", violation.invariant, violation.text);
+                println!("{rule:<22} {seed:>7} {tried:>7}  {}: {}", violation.invariant, violation.text);
             }
             None => {
-                println!("{name:<22} {:>7} {tried:>7}  nothing", "-");
+                println!("{rule:<22} {:>7} {tried:>7}  nothing", "-");
                 survived.push(rule);
             }
         }

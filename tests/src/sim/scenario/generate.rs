@@ -61,7 +61,7 @@ impl Weather {
         let [removes, clears, expires] = [often(9), often(4), often(6)];
         let [crashes, clocks_go_back, clocks_step] =
             [often(7), often(6), often(3)].map(|any| any && !is_calm);
-        let [crash_loops, forgetful, retires] = [2, 2, 1].map(|of_ten| often(of_ten) && !is_calm);
+        let [crash_loops, forgetful, retires] = [3, 2, 1].map(|of_ten| often(of_ten) && !is_calm);
         let [outliers, cuts] = [often(2) && !is_calm, often(7) || crash_loops || forgetful || retires];
         let is_fat = often(1);
         let [pauses, disconnects] = [often(3), often(4) || is_fat];
@@ -69,7 +69,7 @@ impl Weather {
             nodes: [2, 2, 3, 3, 3, 4, 5][rng.usize(..7)],
             keys: rng.usize(if forgetful { 16 } else { 4 }..=KEYS_MAX),
             // A life that writes nothing leaves nothing to be asked for, so the loops have few writes.
-            gap_ms: rng.u64(40..250) * if crash_loops { 5 } else { 1 + u64::from(is_fat) },
+            gap_ms: rng.u64(40..250) * if crash_loops { 8 } else { 1 + u64::from(is_fat) },
             removes,
             clears,
             expires,
