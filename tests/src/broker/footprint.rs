@@ -80,14 +80,16 @@ pub(super) fn signal(folder: &Path, signal: Signal) {
     }
 }
 
-/// Kills them until none is left. One that was just being started shows up in a later look.
+/// Kills them until two looks in a row find none: one that is just becoming another program shows no environment for a moment.
 pub(super) fn kill_all(folder: &Path) -> Result<()> {
     let start = Instant::now();
+    let mut was_empty = false;
     loop {
         let left = processes(folder);
-        if left.is_empty() {
+        if left.is_empty() && was_empty {
             return Ok(());
         }
+        was_empty = left.is_empty();
         if start.elapsed() > GONE_BOUND {
             bail!("processes {left:?} of {} are still there {GONE_BOUND:?} after SIGKILL", folder.display());
         }
@@ -180,6 +182,11 @@ mod tests {
         };
         let mut ours = start(&folder).unwrap();
         let mut other = start(&folder.join("x")).unwrap();
+        // A process that has just been started may not show its environment yet.
+        let began = Instant::now();
+        while processes(&folder).is_empty() && began.elapsed() < GONE_BOUND {
+            std::thread::yield_now();
+        }
         assert_eq!(processes(&folder), [Pid::from_child(&ours)]);
         assert_eq!(Footprint::of(&folder).left().unwrap(), [name_of(Pid::from_child(&ours))]);
         kill_all(&folder).unwrap();
