@@ -59,7 +59,7 @@
 //! | peers | 256 | further nodes are ignored until one is retired |
 //! | streams | 4 lives of a node | the oldest life goes |
 //! | ranges ahead of a watermark | 8 a stream | the newest is dropped, and asked for again |
-//! | messages to single nodes | 128 | the oldest goes, and is asked for again |
+//! | messages to single nodes | 128, and 16 MiB unless it is one | the oldest goes, and is asked for again |
 //! | sync | 1 at a time, a page, 64 MiB a second | the next page waits |
 //! | scrub | 512 stamps each 250 ms, one frame an answer | the rest is found by the next pass |
 //! | frame | 1,024 records or 128 KiB, at least one record; 8 MiB | the next frame takes the rest; a longer one is refused |

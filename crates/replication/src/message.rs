@@ -105,6 +105,31 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// About how many bytes it takes in memory until it has left: its lists, and the keys and values that it keeps alive.
+    pub(crate) fn bytes(&self) -> usize {
+        let records = |records: &[Record]| records.iter().map(crate::wire::record_bytes_max).sum::<usize>();
+        let graves = |graves: &[Grave]| size_of_val(graves);
+        let names = |names: &[(Bytes, Stamp)]| {
+            names.iter().map(|(name, stamp)| name.len() + size_of_val(stamp)).sum::<usize>()
+        };
+        let lists = match self {
+            Self::Records { records: list, .. } | Self::Fetched { records: list, .. } => records(list),
+            Self::Beat(beat) => size_of_val(&*beat.streams) + size_of_val(&*beat.echoes),
+            Self::Pull { .. } | Self::Gone { .. } => 0,
+            Self::SyncReq(request) => size_of_val(&*request.needed) + size_of_val(&*request.since),
+            Self::SyncPage(page) => {
+                let listed = size_of_val(&*page.streams) + size_of_val(&*page.keep);
+                listed + records(&page.records) + graves(&page.graves) + names(&page.cleared)
+            }
+            Self::Probe { samples, cleared } => size_of_val(&**samples) + names(cleared),
+            Self::State { records: list, graves: dead, .. } => records(list) + graves(dead),
+            Self::Fetch { keys, .. } => keys.iter().map(Bytes::len).sum(),
+        };
+        size_of::<Self>() + lists
+    }
+}
+
 /// A heartbeat: liveness, watermarks, clock samples.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Beat {

@@ -94,6 +94,7 @@ const SIMPLER: &[Simplify] = &[
     |scenario| each(scenario, |node, usual| node.scrub_samples = usual.scrub_samples),
     |scenario| each(scenario, |node, _| node.scrub_samples = 0),
     |scenario| each(scenario, |node, usual| node.control_max = usual.control_max),
+    |scenario| each(scenario, |node, usual| node.control_bytes_max = usual.control_bytes_max),
     |scenario| each(scenario, |node, usual| node.pull_frames_max = usual.pull_frames_max),
     |scenario| each(scenario, |node, usual| node.inbox_frames_max = usual.inbox_frames_max),
     |scenario| each(scenario, |node, usual| node.retire_ms = usual.retire_ms),

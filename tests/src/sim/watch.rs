@@ -319,6 +319,8 @@ impl Watch {
             graves,
             outbox_records: outbox.records,
             outbox_bytes: outbox.bytes,
+            messages: status.messages,
+            message_bytes: status.message_bytes,
             streams: status.streams.len(),
             peers: status.peers.len(),
             setup: world.setup_of(node),

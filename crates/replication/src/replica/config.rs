@@ -1,6 +1,6 @@
 //! The replica's timers and bounds, each with its default.
 
-use super::Rules;
+use super::{Rules, waiting::Room};
 use crate::{node::NodeId, wire};
 
 /// How a replica paces itself and what it may hold. All times in milliseconds.
@@ -46,6 +46,8 @@ pub struct ReplicaConfig {
     pub pull_frames_max: usize,
     /// Messages to single nodes waiting to leave; past it the oldest is dropped, and asked for again. Default 128.
     pub control_max: usize,
+    /// The same in bytes; one alone may be larger. Default 16 MiB.
+    pub control_bytes_max: usize,
     /// Other nodes known at a time; further ones are ignored. Default 256; more than 1,022
     /// count as that, since what is reported of them has to fit a beat.
     pub peers_max: usize,
@@ -84,6 +86,7 @@ impl ReplicaConfig {
             ring_bytes_max: 16 << 20,
             pull_frames_max: 8,
             control_max: 128,
+            control_bytes_max: 16 << 20,
             peers_max: 256,
             scrub_wait_ms: 250,
             scrub_samples: 512,
@@ -91,6 +94,10 @@ impl ReplicaConfig {
             sync_bytes_per_s: 64 << 20,
             rules: Rules::ALL,
         }
+    }
+
+    pub(super) fn control_room(&self) -> Room {
+        Room { items: self.control_max, bytes: self.control_bytes_max }
     }
 
     /// Follows only these rules.

@@ -42,10 +42,10 @@ impl<S: Store> Replica<S> {
         Some(id)
     }
 
-    /// The answers that arrived since the last call, oldest first. Past the bound of messages to single nodes the oldest
+    /// The answers that arrived since the last call, oldest first. Past the bounds of messages to single nodes the oldest
     /// answer is dropped.
     pub fn take_fetched(&mut self) -> impl Iterator<Item = Fetched> + '_ {
-        self.fetched.drain(..)
+        std::iter::from_fn(|| self.fetched.pop())
     }
 
     pub(super) fn on_fetch(&mut self, now: Now, asker: Origin, id: u64, keys: &[Bytes], at_least: Hlc) {
@@ -87,11 +87,9 @@ impl<S: Store> Replica<S> {
                 ttl.born_ms = now.mono_ms;
             }
         }
-        if self.fetched.len() >= self.config.control_max {
-            self.fetched.pop_front();
-            self.counters.control_dropped += 1;
-        }
-        self.fetched.push_back(Fetched { id, ready, records });
+        let bytes = records.iter().map(wire::record_bytes_max).sum();
+        let fetched = Fetched { id, ready, records };
+        self.counters.control_dropped += self.fetched.push(fetched, bytes, self.config.control_room());
     }
 }
 

@@ -54,11 +54,9 @@ mod status;
 mod store;
 mod stream;
 mod sync;
+mod waiting;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
@@ -77,7 +75,9 @@ pub use self::{
     status::{Counters, Failure, PeerStatus, Status},
     store::{Known, Merged, Samples, Store, StorePage, judge},
 };
-use self::{epoch::Reissue, peer::Peer, ring::Ring, scrub::Scrub, stream::StreamState, sync::Job};
+use self::{
+    epoch::Reissue, peer::Peer, ring::Ring, scrub::Scrub, stream::StreamState, sync::Job, waiting::Waiting,
+};
 use crate::{
     message::{Beat, Echo, Frame, Message, StreamReport},
     node::{Origin, Stream},
@@ -111,6 +111,16 @@ pub struct Now {
 enum Outgoing {
     Message(Message),
     Encoded(Bytes),
+}
+
+impl Outgoing {
+    /// About how many bytes it takes until it has left.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.bytes(),
+            Self::Encoded(frame) => frame.len(),
+        }
+    }
 }
 
 /// What may leave next.
@@ -164,7 +174,7 @@ pub struct Replica<S> {
     /// Where the numbers of this process's questions begin, so that no answer to another life passes for one to this.
     ids: u64,
     beat_due_ms: u64,
-    control: VecDeque<(Destination, Outgoing)>,
+    control: Waiting<(Destination, Outgoing)>,
     turn: Turn,
     /// The last beat heard from another process of this node's name, and how many in a row moved on.
     twin: Option<(u64, u32)>,
@@ -178,7 +188,7 @@ pub struct Replica<S> {
     /// The epochs of this process, whose frames may come back to it; few.
     lives: Vec<u64>,
     fetches: u64,
-    fetched: VecDeque<Fetched>,
+    fetched: Waiting<Fetched>,
     counters: Counters,
 }
 
@@ -211,7 +221,7 @@ impl<S: Store> Replica<S> {
             jobs: 0,
             ids: 0,
             beat_due_ms: now.mono_ms,
-            control: VecDeque::new(),
+            control: Waiting::new(),
             turn: Turn::Beat,
             twin: None,
             quiet_until_ms: now.mono_ms + if config.bootstrap { 0 } else { QUIET_BEATS * config.beat_ms },
@@ -221,7 +231,7 @@ impl<S: Store> Replica<S> {
             re_epochs: 0,
             lives: Vec::new(),
             fetches: 0,
-            fetched: VecDeque::new(),
+            fetched: Waiting::new(),
             counters: Counters::default(),
             config,
         };
@@ -300,7 +310,7 @@ impl<S: Store> Replica<S> {
     }
 
     fn next_control(&mut self) -> Option<(Destination, Bytes)> {
-        let (to, outgoing) = self.control.pop_front()?;
+        let (to, outgoing) = self.control.pop()?;
         let frame = match outgoing {
             Outgoing::Message(message) => self.encode(message),
             Outgoing::Encoded(frame) => frame,
@@ -339,6 +349,8 @@ impl<S: Store> Replica<S> {
             failure: self.failure.clone(),
             peers: peers.collect(),
             streams: self.reports(now),
+            messages: self.control.len(),
+            message_bytes: self.control.bytes(),
             counters: self.counters,
         }
     }
@@ -420,11 +432,8 @@ impl<S: Store> Replica<S> {
 
     fn send(&mut self, to: Origin, outgoing: Outgoing) {
         let Some(peer) = self.peers.get(&to) else { return };
-        if self.control.len() >= self.config.control_max {
-            self.control.pop_front();
-            self.counters.control_dropped += 1;
-        }
-        self.control.push_back((Destination::Node(peer.node.clone()), outgoing));
+        let (to, bytes) = (Destination::Node(peer.node.clone()), outgoing.bytes());
+        self.counters.control_dropped += self.control.push((to, outgoing), bytes, self.config.control_room());
     }
 
     fn beat_soon(&mut self, now: Now) {

@@ -19,6 +19,10 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// What it has of each stream, its own first.
     pub streams: Vec<StreamReport>,
+    /// Messages to single nodes that wait to leave.
+    pub messages: usize,
+    /// About how many bytes they take.
+    pub message_bytes: usize,
     /// What happened so far.
     pub counters: Counters,
 }

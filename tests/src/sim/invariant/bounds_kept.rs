@@ -19,10 +19,14 @@ impl Invariant for BoundsKept {
         let peers_max = setup.config.peers_max;
         // The outbox always takes one record, however large.
         let outbox_bytes = if sizes.outbox_records > 1 { sizes.outbox_bytes } else { 0 };
+        // So do the messages to single nodes.
+        let message_bytes = if sizes.messages > 1 { sizes.message_bytes } else { 0 };
         let held = [
             ("entries", sizes.entries, setup.capacity),
             ("graves", sizes.graves, setup.graves_max),
             ("bytes in the outbox", outbox_bytes, setup.outbox_bytes_max),
+            ("messages", sizes.messages, setup.config.control_max),
+            ("bytes of messages", message_bytes, setup.config.control_bytes_max),
             ("nodes known", sizes.peers, peers_max),
             ("streams", sizes.streams, EPOCHS_MAX * (peers_max + 1) + 1),
         ];

@@ -99,6 +99,10 @@ pub struct Sizes<'a> {
     pub outbox_records: usize,
     /// Their bytes.
     pub outbox_bytes: usize,
+    /// Messages to single nodes waiting to leave.
+    pub messages: usize,
+    /// Their bytes.
+    pub message_bytes: usize,
     /// Streams that it reports, its own included.
     pub streams: usize,
     /// Nodes that it knows.

@@ -208,6 +208,8 @@ fn each_bound_has_to_be_kept() {
         graves: 6,
         outbox_records: 2,
         outbox_bytes: 700,
+        messages: 2,
+        message_bytes: 900,
         streams: 3,
         peers: 2,
         setup: &setup,
@@ -219,6 +221,8 @@ fn each_bound_has_to_be_kept() {
         Sizes { entries: 9, ..within() },
         Sizes { graves: 7, ..within() },
         Sizes { outbox_bytes: 701, ..within() },
+        Sizes { messages: 129, ..within() },
+        Sizes { message_bytes: (16 << 20) + 1, ..within() },
         Sizes { streams: 10_000, ..within() },
         Sizes { peers: 257, ..within() },
     ];

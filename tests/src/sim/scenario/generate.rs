@@ -126,6 +126,7 @@ fn plans(rng: &mut Rng, weather: &Weather, is_calm: bool) -> Vec<NodePlan> {
     }
     if small(rng, 2) {
         plan.control_max = pick(rng, &[4, 12]);
+        plan.control_bytes_max = pick(rng, &[1_500, plan.control_bytes_max]);
         plan.pull_frames_max = pick(rng, &[2, 4]);
     }
     if small(rng, 2) {

@@ -68,6 +68,8 @@ pub struct NodePlan {
     pub scrub_samples: usize,
     /// Messages to single nodes that may wait.
     pub control_max: usize,
+    /// Their bytes.
+    pub control_bytes_max: usize,
     /// Frames that answer one pull.
     pub pull_frames_max: usize,
     /// Frames that may wait for the node.
@@ -96,6 +98,7 @@ impl Default for NodePlan {
             sync_bytes_per_s: config.sync_bytes_per_s,
             scrub_samples: config.scrub_samples,
             control_max: config.control_max,
+            control_bytes_max: config.control_bytes_max,
             pull_frames_max: config.pull_frames_max,
             inbox_frames_max: setup.inbox_frames_max,
             retire_ms: config.retire_ms,
@@ -126,6 +129,7 @@ impl NodePlan {
                 config.sync_bytes_per_s = self.sync_bytes_per_s;
                 config.scrub_samples = self.scrub_samples;
                 config.control_max = self.control_max;
+                config.control_bytes_max = self.control_bytes_max;
                 config.pull_frames_max = self.pull_frames_max;
                 config.retire_ms = self.retire_ms;
             });
@@ -171,6 +175,7 @@ impl fmt::Display for Scenario {
                 ("sync_rate", node.sync_bytes_per_s as usize, usual.sync_bytes_per_s as usize),
                 ("scrub", node.scrub_samples, usual.scrub_samples),
                 ("control", node.control_max, usual.control_max),
+                ("control_bytes", node.control_bytes_max, usual.control_bytes_max),
                 ("pull", node.pull_frames_max, usual.pull_frames_max),
                 ("inbox", node.inbox_frames_max, usual.inbox_frames_max),
                 ("retire_ms", node.retire_ms as usize, usual.retire_ms as usize),
