@@ -41,7 +41,7 @@
 //! | [`Records`](message::Message::Records) | everyone, or one node | writes in batches; the answer to a pull |
 //! | [`Beat`](message::Message::Beat) | everyone | at a steady pace; at once when a new peer is heard or a receipt is waited for |
 //! | [`Pull`](message::Message::Pull), [`Gone`](message::Message::Gone) | one node | a gap in a stream; the ring starts later than asked |
-//! | [`SyncReq`](message::Message::SyncReq), [`SyncPage`](message::Message::SyncPage) | one node | state transfer, asked for page by page |
+//! | [`SyncReq`](message::Message::SyncReq), [`SyncPage`](message::Message::SyncPage) | one node | state transfer, asked for some pages at a time |
 //! | [`Probe`](message::Message::Probe) | one node | the scrub: stamps to be compared |
 //! | [`State`](message::Message::State) | one node | what a comparison found newer; the hottest records ahead of a full sync |
 //! | [`Fetch`](message::Message::Fetch), [`Fetched`](message::Message::Fetched) | one node | a read of the nearest region |
@@ -60,7 +60,7 @@
 //! | streams | 4 lives of a node | the oldest life goes |
 //! | ranges ahead of a watermark | 8 a stream | the newest is dropped, and asked for again |
 //! | messages to single nodes | 128, and 16 MiB unless it is one | the oldest goes, and is asked for again |
-//! | sync | 1 at a time, a page, 64 MiB a second | the next page waits |
+//! | sync | 1 at a time, 8 pages a question, 64 MiB a second | the next page waits |
 //! | scrub | 512 stamps each 250 ms, one frame an answer | the rest is found by the next pass |
 //! | frame | 1,024 records or 128 KiB, at least one record; 8 MiB | the next frame takes the rest; a longer one is refused |
 //!

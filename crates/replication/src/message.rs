@@ -5,7 +5,7 @@
 //! | [`Message::Records`] | everyone, or one node | writes in batches; the answer to a pull |
 //! | [`Message::Beat`] | everyone | at a steady pace; at once when a new peer is heard or a receipt is waited for |
 //! | [`Message::Pull`], [`Message::Gone`] | one node | a gap in a stream; the ring starts later than asked |
-//! | [`Message::SyncReq`], [`Message::SyncPage`] | one node | state transfer, pulled page by page |
+//! | [`Message::SyncReq`], [`Message::SyncPage`] | one node | state transfer, asked for some pages at a time |
 //! | [`Message::Probe`] | one node | the scrub: stamps to be compared |
 //! | [`Message::State`] | one node | what a comparison found newer; the hottest records ahead of a full sync |
 //! | [`Message::Fetch`], [`Message::Fetched`] | one node | a read of the nearest region |
@@ -108,22 +108,14 @@ pub enum Message {
 impl Message {
     /// About how many bytes it takes in memory until it has left: its lists, and the keys and values that it keeps alive.
     pub(crate) fn bytes(&self) -> usize {
-        let records = |records: &[Record]| records.iter().map(crate::wire::record_bytes_max).sum::<usize>();
-        let graves = |graves: &[Grave]| size_of_val(graves);
-        let names = |names: &[(Bytes, Stamp)]| {
-            names.iter().map(|(name, stamp)| name.len() + size_of_val(stamp)).sum::<usize>()
-        };
         let lists = match self {
-            Self::Records { records: list, .. } | Self::Fetched { records: list, .. } => records(list),
+            Self::Records { records, .. } | Self::Fetched { records, .. } => records_bytes(records),
             Self::Beat(beat) => size_of_val(&*beat.streams) + size_of_val(&*beat.echoes),
             Self::Pull { .. } | Self::Gone { .. } => 0,
             Self::SyncReq(request) => size_of_val(&*request.needed) + size_of_val(&*request.since),
-            Self::SyncPage(page) => {
-                let listed = size_of_val(&*page.streams) + size_of_val(&*page.keep);
-                listed + records(&page.records) + graves(&page.graves) + names(&page.cleared)
-            }
-            Self::Probe { samples, cleared } => size_of_val(&**samples) + names(cleared),
-            Self::State { records: list, graves: dead, .. } => records(list) + graves(dead),
+            Self::SyncPage(page) => page.bytes(),
+            Self::Probe { samples, cleared } => size_of_val(&**samples) + cleared_bytes(cleared),
+            Self::State { records, graves, .. } => records_bytes(records) + size_of_val(&**graves),
             Self::Fetch { keys, .. } => keys.iter().map(Bytes::len).sum(),
         };
         size_of::<Self>() + lists
@@ -203,6 +195,9 @@ pub struct SyncReq {
     /// About how many bytes of the most recently used records to send as [`Message::State`] ahead of the page; 0 for
     /// none.
     pub preview_bytes: u32,
+    /// How many pages to send at most, one after the other; 0 counts as 1. So a transfer over a long way need not wait
+    /// for a round trip after each page.
+    pub pages: u8,
 }
 
 /// Everything known for the keys of a range of positions.
@@ -216,6 +211,8 @@ pub struct SyncPage {
     pub hi: Option<u64>,
     /// Whether it lists all that is live in the range, rather than what is newer than `since`.
     pub full: bool,
+    /// Whether the next page was sent as well, for the same question.
+    pub more: bool,
     /// The sender's watermarks when it made the page.
     pub streams: Vec<StreamReport>,
     /// The live records sent.
@@ -228,6 +225,22 @@ pub struct SyncPage {
     pub floor: Bar,
     /// The clear barriers: namespace and stamp.
     pub cleared: Vec<(Bytes, Stamp)>,
+}
+
+impl SyncPage {
+    /// About how many bytes it takes in memory until it has left.
+    pub(crate) fn bytes(&self) -> usize {
+        let listed = size_of_val(&*self.streams) + size_of_val(&*self.keep) + size_of_val(&*self.graves);
+        size_of::<Self>() + listed + records_bytes(&self.records) + cleared_bytes(&self.cleared)
+    }
+}
+
+fn records_bytes(records: &[Record]) -> usize {
+    records.iter().map(crate::wire::record_bytes_max).sum()
+}
+
+fn cleared_bytes(cleared: &[(Bytes, Stamp)]) -> usize {
+    cleared.iter().map(|(namespace, stamp)| namespace.len() + size_of_val(stamp)).sum()
 }
 
 /// The memory of a key that is gone.

@@ -1,23 +1,31 @@
 //! State transfer: how a starting node gets everything, and a gap that no ring covers is closed.
 //!
-//! The requester pulls page by page: rate, resumption and restart are its own, and the responder keeps no memory of it.
+//! The requester pulls some pages at a time: rate, resumption and restart are its own, and the responder keeps no memory
+//! of it. A page that is lost makes those after it useless; then the requester asks anew from where it stands.
 //! Pages go by position, live records and graves side by side, so that a key cannot move behind the cursor. A *full*
 //! page lists all that is live in its range; what the requester holds there below the peer's floor, and the peer does
 //! not list, the peer may have seen removed and forgotten, so the requester forgets it too. A page is full if the
 //! requester gave nothing to compare with, or if the responder has forgotten something that the requester may lack.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::{Now, Outgoing, Replica, Store};
+use super::{Now, Outgoing, Replica, Store, StorePage};
 use crate::{
     message::{Bar, Grave, Message, StreamReport, SyncPage, SyncReq},
     node::{Origin, Stream},
     record::{Op, Record},
     stamp::{Hlc, Stamp},
+    wire,
 };
 
 /// How far a transfer may be ahead of its rate, in milliseconds of it.
 const SYNC_BURST_MS: u64 = 100;
+
+/// The most pages that one question is answered with, so that a long way costs a round trip for each of that many.
+const PAGES_MAX: usize = 8;
+
+/// The most pages of the store that are read for one question, joined or not: some milliseconds of work.
+const READS_MAX: usize = 32;
 
 /// A transfer under way, on the side that asked for it.
 #[derive(Debug)]
@@ -29,7 +37,8 @@ pub(super) struct Job {
     needed: Vec<Stream>,
     since: Vec<(Stream, Hlc)>,
     position: u64,
-    /// What the peer had when it made the first page: what the transfer is good for.
+    /// What the peer had when it made the page that it made first: what the transfer is good for. Pages may come out of
+    /// the order in which they were made, where one of an earlier question comes late.
     promised: Option<Vec<StreamReport>>,
     /// The peer's floor, where a page was full.
     floor: Option<Bar>,
@@ -133,6 +142,11 @@ impl<S: Store> Replica<S> {
         // A preview is asked for once: what of it is lost comes with the pages.
         let is_first = job.position == 0 && job.tries == 1;
         let preview_bytes = u32::try_from(self.config.preview_bytes).unwrap_or(u32::MAX);
+        let burst_bytes = match self.config.sync_bytes_per_s {
+            0 => u64::MAX,
+            rate => rate * SYNC_BURST_MS / 1_000,
+        };
+        let pages = (burst_bytes / self.config.page_bytes.max(1) as u64).clamp(1, PAGES_MAX as u64);
         let request = SyncReq {
             id: job.id,
             position: job.position,
@@ -140,6 +154,7 @@ impl<S: Store> Replica<S> {
             since: job.since.clone(),
             budget_bytes: u32::try_from(self.config.page_bytes).unwrap_or(u32::MAX),
             preview_bytes: if is_first { preview_bytes } else { 0 },
+            pages: pages as u8,
         };
         let peer = job.peer;
         self.send(peer, Outgoing::Message(Message::SyncReq(request)));
@@ -170,9 +185,75 @@ impl<S: Store> Replica<S> {
         if !self.ready {
             return;
         }
-        let budget = (request.budget_bytes as usize).clamp(1, self.config.page_bytes);
-        let page = self.store.page(request.position, budget, now.mono_ms);
+        if request.position == 0 && request.since.is_empty() && request.preview_bytes > 0 {
+            self.send_preview(now, asker, request.preview_bytes as usize);
+        }
         let since = Since::new(&request.since, self.lives());
+        let pages = usize::from(request.pages).clamp(1, PAGES_MAX);
+        let mut reads = 0;
+        let mut page = self.next_page(now, request, &since, request.position, &mut reads);
+        for _ in 1..pages {
+            let Some(position) = page.hi.filter(|_| reads < READS_MAX) else { break };
+            let next = self.next_page(now, request, &since, position, &mut reads);
+            // What is ahead of its turn leaves half of the room to others, and must not push out the page before it.
+            let room = self.config.control_room();
+            let bytes = self.control.bytes() + page.bytes() + next.bytes();
+            page.more = 2 * (self.control.len() + 2) <= room.items && 2 * bytes <= room.bytes;
+            if !page.more {
+                break;
+            }
+            self.send_page(asker, std::mem::replace(&mut page, next));
+        }
+        self.send_page(asker, page);
+    }
+
+    fn send_page(&mut self, asker: Origin, page: SyncPage) {
+        self.counters.pages_sent += 1;
+        self.send(asker, Outgoing::Message(Message::SyncPage(page)));
+    }
+
+    /// The page from a position on. One that leaves out what the requester has goes on until it is full, so that a
+    /// transfer takes as many pages as it has news, not as many as there are entries.
+    fn next_page(
+        &self,
+        now: Now,
+        request: &SyncReq,
+        since: &Since,
+        position: u64,
+        reads: &mut usize,
+    ) -> SyncPage {
+        let budget = (request.budget_bytes as usize).clamp(1, self.config.page_bytes);
+        let mut page = self.read_page(now, request, since, position, budget);
+        *reads += 1;
+        while let Some(next) = page.hi.filter(|_| !page.full && *reads < READS_MAX) {
+            let taken = page.records.iter().map(wire::record_bytes_max).sum::<usize>()
+                + page.graves.len() * StorePage::GRAVE_BYTES;
+            if taken >= budget {
+                break;
+            }
+            let further = self.read_page(now, request, since, next, budget - taken);
+            *reads += 1;
+            if further.full {
+                // Its floor is of its own range alone.
+                break;
+            }
+            page.hi = further.hi;
+            page.records.extend(further.records);
+            page.graves.extend(further.graves);
+            page.floor = page.floor.max(further.floor);
+        }
+        page
+    }
+
+    fn read_page(
+        &self,
+        now: Now,
+        request: &SyncReq,
+        since: &Since,
+        position: u64,
+        budget: usize,
+    ) -> SyncPage {
+        let page = self.store.page(position, budget, now.mono_ms);
         let forgot = |stream: &Stream| since.at(*stream).is_none_or(|hlc| page.floor.stamp.hlc > hlc);
         let has_forgotten = self.config.rules.full_past_floor && request.needed.iter().any(forgot);
         let full = request.since.is_empty() || has_forgotten;
@@ -187,23 +268,19 @@ impl<S: Store> Replica<S> {
             });
             graves.retain(|grave| since.may_lack(grave.bar.stamp));
         }
-        if request.position == 0 && request.since.is_empty() && request.preview_bytes > 0 {
-            self.send_preview(now, asker, request.preview_bytes as usize);
-        }
-        self.counters.pages_sent += 1;
-        let page = SyncPage {
+        SyncPage {
             id: request.id,
-            lo: request.position,
+            lo: position,
             hi: page.hi,
             full,
+            more: false,
             streams: self.reports(now),
             records,
             graves,
             keep,
             floor: page.floor,
             cleared: self.store.cleared(),
-        };
-        self.send(asker, Outgoing::Message(Message::SyncPage(page)));
+        }
     }
 
     /// The lives that this node knows, and up to which clock each may reach: that of the last record here, or without
@@ -241,17 +318,21 @@ impl<S: Store> Replica<S> {
         let Some(job) = &mut self.job else { return };
         job.tries = 0;
         job.bytes += bytes as u64;
-        let promised = job.promised.get_or_insert(page.streams);
+        let promised = match job.promised.take() {
+            None => page.streams,
+            Some(promised) => lower(promised, &page.streams),
+        };
         match page.hi {
             Some(hi) => {
+                job.promised = Some(promised);
                 job.position = hi;
-                job.is_asked = false;
-                self.ask_page_in_time(now);
+                job.asked_ms = now.mono_ms;
+                if !page.more {
+                    job.is_asked = false;
+                    self.ask_page_in_time(now);
+                }
             }
-            None => {
-                let promised = std::mem::take(promised);
-                self.finish_sync(now, &promised);
-            }
+            None => self.finish_sync(now, &promised),
         }
     }
 
@@ -315,6 +396,23 @@ fn newest_hlc(page: &SyncPage) -> Hlc {
     records.chain(graves).chain(cleared).max().unwrap_or_default().max(page.floor.stamp.hlc)
 }
 
+/// What both reports of one node say that it has.
+fn lower(one: Vec<StreamReport>, other: &[StreamReport]) -> Vec<StreamReport> {
+    let other: HashMap<Stream, &StreamReport> = other.iter().map(|report| (report.stream, report)).collect();
+    let both = one.into_iter().filter_map(|one| {
+        let other = other.get(&one.stream)?;
+        Some(StreamReport {
+            watermark: one.watermark.min(other.watermark),
+            watermark_hlc: one.watermark_hlc.min(other.watermark_hlc),
+            generation: one.generation.min(other.generation),
+            last_hlc: one.last_hlc.max(other.last_hlc),
+            max: one.max.max(other.max),
+            ..one
+        })
+    });
+    both.collect()
+}
+
 /// What a requester has: per stream, the clock at its watermark. Judged with the lives that the two know.
 struct Since {
     streams: Vec<(Stream, Hlc)>,
@@ -357,47 +455,4 @@ impl Since {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stream(epoch: u64) -> Stream {
-        Stream { origin: Origin(7), epoch }
-    }
-
-    fn stamp(hlc: u64) -> Stamp {
-        Stamp { hlc: Hlc(hlc), origin: Origin(7) }
-    }
-
-    #[test]
-    fn a_stamp_may_be_of_each_life_that_reaches_over_it() {
-        let lives = vec![(stream(100), Hlc(210)), (stream(200), Hlc(400))];
-        let since = Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(220))], lives);
-        let lacks = |hlc| since.may_lack(stamp(hlc));
-        assert!(lacks(50), "before every known life");
-        assert!(!lacks(150));
-        assert!(lacks(151));
-        assert!(lacks(205), "the second life has it, but it may be of the first");
-        assert!(!lacks(215), "beyond what the first life left");
-        assert!(lacks(221));
-        assert!(lacks(401), "beyond what has a number here");
-        assert!(since.may_lack(Stamp { hlc: Hlc(150), origin: Origin(8) }), "an unknown origin");
-    }
-
-    /// A node claimed a whole life of another without a record that the page had left out: its stamp, lifted by what
-    /// others had written, lay above the epoch of its origin's next life, which the node had.
-    #[test]
-    fn a_life_that_the_requester_never_heard_of_is_lacked() {
-        let lives = vec![(stream(100), Hlc(350)), (stream(200), Hlc(400))];
-        let since = Since::new(&[(stream(200), Hlc(400))], lives);
-        assert!(since.may_lack(stamp(300)));
-        assert!(!since.may_lack(stamp(360)));
-    }
-
-    #[test]
-    fn a_life_that_the_responder_never_heard_of_may_reach_over_everything() {
-        let since =
-            Since::new(&[(stream(100), Hlc(150)), (stream(200), Hlc(400))], vec![(stream(200), Hlc(400))]);
-        assert!(since.may_lack(stamp(300)));
-        assert!(!since.may_lack(stamp(120)));
-    }
-}
+mod tests;

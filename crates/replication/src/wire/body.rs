@@ -31,6 +31,7 @@ const KIND_FETCHED: u8 = 10;
 const READY: u8 = 0x01;
 const FULL: u8 = 0x01;
 const HI: u8 = 0x02;
+const MORE: u8 = 0x04;
 
 // The least bytes of each list's item.
 const STREAM_BYTES: usize = 16;
@@ -344,6 +345,7 @@ fn write_sync_req(buf: &mut BytesMut, req: &SyncReq) {
     });
     buf.put_u32_le(req.budget_bytes);
     buf.put_u32_le(req.preview_bytes);
+    buf.put_u8(req.pages);
 }
 
 fn read_sync_req(r: &mut Reader<'_>) -> Result<SyncReq, DecodeError> {
@@ -355,8 +357,9 @@ fn read_sync_req(r: &mut Reader<'_>) -> Result<SyncReq, DecodeError> {
             Ok((read_stream(r)?, Hlc(r.u64("a clock since")?)))
         })?,
         budget_bytes: r.u32("the budget")?,
-        // The first version of this frame ended here.
+        // Earlier versions of this frame ended here, or one field later.
         preview_bytes: if r.is_at_end() { 0 } else { r.u32("the preview")? },
+        pages: if r.is_at_end() { 0 } else { r.u8("the number of pages")? },
     })
 }
 
@@ -373,7 +376,8 @@ fn write_sync_page(buf: &mut BytesMut, page: &SyncPage) {
     origins.write(buf);
     buf.put_u64_le(page.id);
     buf.put_u64_le(page.lo);
-    buf.put_u8(if page.full { FULL } else { 0 } | if page.hi.is_some() { HI } else { 0 });
+    let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+    buf.put_u8(flag(page.full, FULL) | flag(page.hi.is_some(), HI) | flag(page.more, MORE));
     if let Some(hi) = page.hi {
         buf.put_u64_le(hi);
     }
@@ -411,6 +415,7 @@ fn read_sync_page(r: &mut Reader<'_>) -> Result<SyncPage, DecodeError> {
         lo,
         hi: if flags & HI != 0 { Some(r.u64("the range's end")?) } else { None },
         full: flags & FULL != 0,
+        more: flags & MORE != 0,
         streams: read_reports(r)?,
         floor: read_bar(r, &origins)?,
         records: record::read_all(r, Source::Table(&origins))?,

@@ -107,6 +107,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
         lo: 1 << 60,
         hi: Some(1 << 61),
         full: true,
+        more: true,
         streams: vec![report],
         records: several.clone(),
         graves: graves.clone(),
@@ -121,6 +122,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
         since: vec![(stream, Hlc::from_ms(MS))],
         budget_bytes: 65_536,
         preview_bytes: 1 << 20,
+        pages: 8,
     };
     let keys = vec![Bytes::from_static(b"greeting"), Bytes::from_static(b"gone")];
     [

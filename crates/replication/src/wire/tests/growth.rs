@@ -14,14 +14,16 @@ fn fields_added_to_the_end_of_a_body_are_skipped() {
     }
 }
 
-/// The first version of a request had no preview.
+/// The first version of a request had no preview, and the second no number of pages.
 #[test]
-fn a_request_without_a_preview_asks_for_none() {
-    let request = SyncReq { id: 9, budget_bytes: 65_536, preview_bytes: 7, ..SyncReq::default() };
+fn a_request_of_an_earlier_version_asks_for_less() {
+    let request = SyncReq { id: 9, budget_bytes: 65_536, preview_bytes: 7, pages: 8, ..SyncReq::default() };
     let bytes = encode(&frame(Message::SyncReq(request.clone())));
     let body = body_of(&bytes);
-    let read = decode(framed(bytes[3], &body[..body.len() - 4])).unwrap();
-    assert_eq!(read.message, Message::SyncReq(SyncReq { preview_bytes: 0, ..request }));
+    let cut = |bytes_less| decode(framed(bytes[3], &body[..body.len() - bytes_less])).unwrap().message;
+    let second = SyncReq { pages: 0, ..request };
+    assert_eq!(cut(1), Message::SyncReq(second.clone()));
+    assert_eq!(cut(5), Message::SyncReq(SyncReq { preview_bytes: 0, ..second }));
 }
 
 #[test]

@@ -103,19 +103,20 @@ fn beat() -> impl Strategy<Value = Message> {
 
 fn sync_req() -> impl Strategy<Value = Message> {
     let since = vec((stream(), hlc()), 0..5);
-    (any::<u64>(), any::<u64>(), vec(stream(), 0..5), since, any::<[u32; 2]>()).prop_map(
-        |(id, position, needed, since, [budget_bytes, preview_bytes])| {
-            Message::SyncReq(SyncReq { id, position, needed, since, budget_bytes, preview_bytes })
+    (any::<u64>(), any::<u64>(), vec(stream(), 0..5), since, any::<([u32; 2], u8)>()).prop_map(
+        |(id, position, needed, since, ([budget_bytes, preview_bytes], pages))| {
+            Message::SyncReq(SyncReq { id, position, needed, since, budget_bytes, preview_bytes, pages })
         },
     )
 }
 
 fn sync_page() -> impl Strategy<Value = Message> {
-    let range = (any::<u64>(), any::<u64>(), option::of(any::<u64>()), any::<bool>());
+    let range = (any::<u64>(), any::<u64>(), option::of(any::<u64>()), any::<[bool; 2]>());
     let lists = (vec(report(), 0..4), vec(record(), 0..12), vec(grave(), 0..12), vec(any::<u64>(), 0..12));
     (range, lists, bar(), vec((bytes(20), any_stamp()), 0..4)).prop_map(
-        |((id, lo, hi, full), (streams, records, graves, keep), floor, cleared)| {
-            Message::SyncPage(SyncPage { id, lo, hi, full, streams, records, graves, keep, floor, cleared })
+        |((id, lo, hi, [full, more]), (streams, records, graves, keep), floor, cleared)| {
+            let page = SyncPage { id, lo, hi, full, more, streams, records, graves, keep, floor, cleared };
+            Message::SyncPage(page)
         },
     )
 }
