@@ -9,10 +9,11 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    Cache, Cause, Clock, ConfigError, Sidecar,
-    clock::{Time, millis},
+    Cache, Cause, Clock, ConfigError, Policy, Sidecar,
+    capacity::{self, Capacity},
+    clock::{Jitter, Time, millis},
     inner::{Inner, Listener, Padded, Weigher},
-    shard::{Shard, Share, Store, WEIGHT_MAX},
+    shard::{Rules, Shard, Store, WEIGHT_MAX},
     ticker,
 };
 
@@ -35,6 +36,10 @@ pub struct Builder<K, V, S = RandomState, X = ()> {
     weight_capacity: Option<u64>,
     weigher: Option<Weigher<K, V>>,
     default_ttl: Option<Duration>,
+    time_to_idle: Option<Duration>,
+    ttl_jitter: f64,
+    policy: Policy,
+    remote_depth: f64,
     shards: Option<usize>,
     clock: Clock,
     hasher: S,
@@ -49,6 +54,10 @@ impl<K, V> Builder<K, V> {
             weight_capacity: None,
             weigher: None,
             default_ttl: None,
+            time_to_idle: None,
+            ttl_jitter: 0.0,
+            policy: Policy::Lru,
+            remote_depth: 0.0,
             shards: None,
             clock: Clock::coarse(),
             hasher: RandomState::new(),
@@ -90,6 +99,71 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         self
     }
 
+    /// For how long an entry may go unused before it expires, whatever is left of its lifetime; at least one tick of the clock.
+    /// Default: as long as it lives.
+    ///
+    /// A read (`get`, `read`) and a write from here put the end off; a look (`peek`, `contains`, a scan) and a write from another region
+    /// do not. An entry that was idle for too long is [`Expired`](Cause::Expired), as one whose lifetime ended; the lifetime that
+    /// is shown as left says nothing of it. Costs 16 bytes for each entry.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cache_core::{Cache, ManualClock};
+    ///
+    /// let clock = ManualClock::new();
+    /// let minute = Duration::from_secs(60);
+    /// let cache = Cache::builder().capacity(10).time_to_idle(2 * minute).clock(clock.clone()).build()?;
+    /// (cache.insert("used", 1), cache.insert("idle", 2));
+    /// clock.advance(minute);
+    /// cache.get("used");
+    /// clock.advance(minute);
+    /// assert!(cache.contains("used") && !cache.contains("idle"));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn time_to_idle(mut self, idle: Duration) -> Self {
+        self.time_to_idle = Some(idle);
+        self
+    }
+
+    /// The fraction of a lifetime that chance may take off it, from 0.0 to 1.0. Default: 0.0, none.
+    ///
+    /// With it, entries that were written together do not expire together, and are not all loaded anew at once. Lifetimes are only
+    /// ever shortened, and not below one tick of the clock. Applies to every local write that sets a lifetime, not to those that came from another region.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let hour = Duration::from_secs(3600);
+    /// let cache = cache_core::Cache::builder().capacity(10).default_ttl(hour).ttl_jitter(0.1).build()?;
+    /// cache.insert("k", 1);
+    /// let left = cache.read("k", |_, left| left).flatten();
+    /// assert!(left >= Some(hour * 9 / 10 - Duration::from_secs(1)) && left <= Some(hour));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn ttl_jitter(mut self, fraction: f64) -> Self {
+        self.ttl_jitter = fraction;
+        self
+    }
+
+    /// How the cache chooses what to evict. Default: [`Policy::Lru`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Where a new entry enters the order when it came from another region
+    /// ([`insert_remote`](Cache::insert_remote), [`Verdict::ReplaceRemote`](crate::Verdict::ReplaceRemote)), as the fraction of
+    /// the list that stands above it: from 0.0, the hot end, as any insert (the default), to 1.0, the cold end.
+    ///
+    /// So writes of other regions, however many, push out at most what stands below that depth. An entry that is read here moves up
+    /// to the hot end when its turn comes. (Databases call this midpoint insertion.) With [`Policy::TinyLfu`], any depth above 0.0
+    /// means that such an entry passes by the window and starts on probation, where it can push out neither what is
+    /// new here nor what was used here before.
+    pub fn remote_depth(mut self, fraction: f64) -> Self {
+        self.remote_depth = fraction;
+        self
+    }
+
     /// The number of shards: a power of two, at most 1024 and at most the capacity.
     ///
     /// Default: as many as give each shard at least 512 entries (by weight: 4 Mi units), up to 64; from there on, as many as keep a
@@ -125,6 +199,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
             weight_capacity: self.weight_capacity,
             weigher: self.weigher,
             default_ttl: self.default_ttl,
+            time_to_idle: self.time_to_idle,
+            ttl_jitter: self.ttl_jitter,
+            policy: self.policy,
+            remote_depth: self.remote_depth,
             shards: self.shards,
             clock: self.clock,
             sidecar: self.sidecar,
@@ -141,6 +219,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
             weight_capacity: self.weight_capacity,
             weigher: self.weigher,
             default_ttl: self.default_ttl,
+            time_to_idle: self.time_to_idle,
+            ttl_jitter: self.ttl_jitter,
+            policy: self.policy,
+            remote_depth: self.remote_depth,
             shards: self.shards,
             clock: self.clock,
             listener: self.listener,
@@ -168,11 +250,21 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     {
         self.check_bounds()?;
         let time = self.clock.manual().map_or_else(Time::coarse, Time::manual);
-        let default_ttl_ms = self.checked_ttl(&time)?;
+        let default_ttl_ms = checked_span("default_ttl", self.default_ttl, &time)?;
+        let idle_ms = checked_span("time_to_idle", self.time_to_idle, &time)?;
+        check_fraction("ttl_jitter", self.ttl_jitter)?;
+        check_fraction("remote_depth", self.remote_depth)?;
         let count = self.checked_shards()?;
+        let rules = Rules {
+            policy: self.policy,
+            remote_depth: self.remote_depth,
+            is_weighed: self.weigher.is_some(),
+            idle_ms,
+        };
         let shards = (0..count)
             .map(|index| {
-                let store = Store::new(self.share(index, count));
+                let share = capacity::share(self.capacity, self.weight_capacity, index, count);
+                let store = Store::new(share, rules);
                 Padded(Mutex::new(Shard { store, sidecar: (self.sidecar)() }))
             })
             .collect();
@@ -182,8 +274,8 @@ impl<K, V, S, X> Builder<K, V, S, X> {
             hasher: self.hasher,
             time,
             default_ttl_ms,
-            capacity: self.capacity,
-            weight_capacity: self.weight_capacity,
+            ttl_jitter: Jitter::new(self.ttl_jitter),
+            capacity: Capacity::new(self.capacity, self.weight_capacity),
             weigher: self.weigher,
             listener: self.listener,
             sweep_panics: AtomicU64::new(0),
@@ -209,17 +301,6 @@ impl<K, V, S, X> Builder<K, V, S, X> {
             return Err(ConfigError::new("weight_capacity", "it needs a weigher; set one, or use capacity"));
         }
         Ok(())
-    }
-
-    fn checked_ttl(&self, time: &Time) -> Result<Option<u64>, ConfigError> {
-        let Some(ttl) = self.default_ttl else { return Ok(None) };
-        let tick_ms = time.tick_ms();
-        if millis(ttl) < tick_ms {
-            let reason =
-                format!("{ttl:?} is shorter than the clock's tick; it must be at least {tick_ms} ms");
-            return Err(ConfigError::new("default_ttl", reason));
-        }
-        Ok(Some(millis(ttl)))
     }
 
     fn checked_shards(&self) -> Result<usize, ConfigError> {
@@ -258,20 +339,28 @@ impl<K, V, S, X> Builder<K, V, S, X> {
             (None, None) => 1,
         }
     }
+}
 
-    /// The share of one shard: the first ones take what does not divide evenly.
-    fn share(&self, index: usize, count: usize) -> Share {
-        let weight = self.weight_capacity.map_or(u64::MAX, |weight| {
-            let (count, index) = (count as u64, index as u64);
-            weight / count + u64::from(index < weight % count)
-        });
-        let entries = self
-            .capacity
-            .map_or(usize::MAX, |entries| entries / count + usize::from(index < entries % count));
-        // Each entry weighs at least 1, so more entries than weight cannot be; and slots are numbered by 32 bits.
-        let entries = entries.min(usize::try_from(weight).unwrap_or(usize::MAX)).min(u32::MAX as usize - 1);
-        Share { entries, weight }
+/// A span of time in milliseconds, which the clock must be able to tell from none.
+fn checked_span(
+    field: &'static str,
+    span: Option<Duration>,
+    time: &Time,
+) -> Result<Option<u64>, ConfigError> {
+    let Some(span) = span else { return Ok(None) };
+    let tick_ms = time.tick_ms();
+    if millis(span) < tick_ms {
+        let reason = format!("{span:?} is shorter than the clock's tick; it must be at least {tick_ms} ms");
+        return Err(ConfigError::new(field, reason));
     }
+    Ok(Some(millis(span)))
+}
+
+fn check_fraction(field: &'static str, fraction: f64) -> Result<(), ConfigError> {
+    if (0.0..=1.0).contains(&fraction) {
+        return Ok(());
+    }
+    Err(ConfigError::new(field, format!("{fraction} is no fraction; it must be from 0.0 to 1.0")))
 }
 
 #[cfg(test)]

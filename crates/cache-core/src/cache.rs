@@ -13,7 +13,7 @@ use crate::{
     clock::left,
     departed::Departed,
     inner::Inner,
-    shard::{Budget, New, Shard},
+    shard::{Budget, Change, New, Origin, Shard, Store},
 };
 
 /// A sharded TTL LRU cache in memory. Cloning makes another handle on the same cache; when the last is dropped, so is the cache
@@ -63,13 +63,13 @@ impl<K, V, S, X> Cache<K, V, S, X> {
     /// The most entries, if they are bounded.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
-        self.inner.capacity
+        self.inner.capacity.entries()
     }
 
     /// The most weight, if it is bounded.
     #[must_use]
     pub fn weight_capacity(&self) -> Option<u64> {
-        self.inner.weight_capacity
+        self.inner.capacity.weight()
     }
 
     /// The number of shards, a power of two.
@@ -129,7 +129,7 @@ where
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        self.access(key, |value, _, _| value.clone())
+        self.access(key, |store, slot, _| store.entry(slot).value.clone())
     }
 
     /// Reads the value in place, under the shard's lock, with the lifetime it has left (`None`: for ever). Otherwise as [`get`](Self::get).
@@ -147,11 +147,11 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.access(key, |value, deadline, now| f(value, left(deadline, now)))
+        self.access(key, |store, slot, now| f(&store.entry(slot).value, left(store.deadline(slot), now)))
     }
 
     #[inline]
-    fn access<Q, R>(&self, key: &Q, f: impl FnOnce(&V, u64, u64) -> R) -> Option<R>
+    fn access<Q, R>(&self, key: &Q, f: impl FnOnce(&Store<K, V>, u32, u64) -> R) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -164,16 +164,13 @@ where
             store.counts.misses += 1;
             return None;
         };
-        let entry = store.entry_mut(slot);
-        if entry.deadline <= now {
+        if !store.is_live(slot, now) {
             drop(shard);
             self.miss_expired(hash, key);
             return None;
         }
-        entry.marked = true;
-        let answer = f(&entry.value, entry.deadline, now);
-        store.counts.hits += 1;
-        Some(answer)
+        store.hit(slot, now);
+        Some(f(store, slot, now))
     }
 
     /// A read met an expired entry: reclaim it, if nobody did or replaced it in between.
@@ -221,8 +218,8 @@ where
         let hash = self.inner.hasher.hash_one(key);
         let now = self.inner.time.now();
         let shard = self.inner.lock(hash);
-        let entry = shard.store.entry(shard.store.find(hash, key)?);
-        (entry.deadline > now).then(|| f(&entry.value))
+        let slot = shard.store.find(hash, key)?;
+        shard.store.is_live(slot, now).then(|| f(&shard.store.entry(slot).value))
     }
 
     /// Puts a value under a key for the default lifetime, and returns the live value that it replaced.
@@ -234,6 +231,43 @@ where
 
     /// [`insert`](Self::insert) with a lifetime of its own.
     pub fn insert_with_expiry(&self, key: K, value: V, expiry: Expiry) -> Option<V> {
+        self.write(key, value, expiry, Origin::Local)
+    }
+
+    /// [`insert`](Self::insert) for this long: [`Expiry::After`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert_with_ttl("k", 1, Duration::from_secs(60));
+    /// assert!(cache.read("k", |_, left| left).flatten() <= Some(Duration::from_secs(60)));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) -> Option<V> {
+        self.write(key, value, Expiry::After(ttl), Origin::Local)
+    }
+
+    /// Puts a value under a key for a write that came from another region, and returns the live value that it replaced.
+    ///
+    /// A new entry stands at the [remote depth](crate::Builder::remote_depth), if that is set, so that it does not push out what is
+    /// used here. A new value in the place of a live one is not a use of it: its place in the order does not change, and it may not be idle for longer.
+    /// The lifetime was decided where it was written, so no [jitter](crate::Builder::ttl_jitter) is applied to it.
+    ///
+    /// ```
+    /// use cache_core::{Cache, Expiry};
+    ///
+    /// let cache = Cache::builder().capacity(4).remote_depth(0.5).build()?;
+    /// (0..4).for_each(|n| { cache.insert(n, "here"); });
+    /// (4..100).for_each(|n| { cache.insert_remote(n, "there", Expiry::Default); });
+    /// assert!(cache.contains(&3) && cache.contains(&2), "only the colder half of the list was for the taking");
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn insert_remote(&self, key: K, value: V, expiry: Expiry) -> Option<V> {
+        self.write(key, value, expiry, Origin::Remote)
+    }
+
+    #[inline]
+    fn write(&self, key: K, value: V, expiry: Expiry, origin: Origin) -> Option<V> {
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(&key);
         let weight = inner.weigh(&key, &value);
@@ -244,13 +278,14 @@ where
             let Shard { store, sidecar } = &mut *guard;
             match store.live(hash, &key, now, sidecar, &mut departed) {
                 Some(slot) => {
-                    let deadline = inner.deadline(expiry, now, Some(store.entry(slot).deadline));
-                    let write = (value, weight, deadline);
-                    (key, store.replace(slot, write, now, sidecar, &mut departed))
+                    let deadline = inner.deadline(expiry, now, Some(store.deadline(slot)), (hash, origin));
+                    let change = Change { weight, deadline, origin, now };
+                    (key, store.replace(slot, value, change, sidecar, &mut departed))
                 }
                 None => {
-                    let deadline = inner.deadline(expiry, now, None);
-                    store.insert(New { hash, key, value, weight, deadline }, now, sidecar, &mut departed);
+                    let deadline = inner.deadline(expiry, now, None, (hash, origin));
+                    let new = New { hash, key, value, weight, deadline, origin };
+                    store.insert(new, now, sidecar, &mut departed);
                     drop(guard);
                     inner.settle(&mut departed);
                     return None;
@@ -302,8 +337,8 @@ where
             let Shard { store, sidecar } = &mut *guard;
             let slot = store.live(hash, key, now, sidecar, &mut departed);
             if let Some(slot) = slot {
-                let deadline = inner.deadline(expiry, now, Some(store.entry(slot).deadline));
-                store.touch(slot, deadline);
+                let present = Some(store.deadline(slot));
+                store.touch(slot, inner.deadline(expiry, now, present, (hash, Origin::Local)), now);
             }
             slot.is_some()
         };
@@ -354,32 +389,36 @@ where
             let mut guard = inner.lock(hash);
             let Shard { store, sidecar } = &mut *guard;
             let slot = store.live(hash, key, now, sidecar, &mut departed);
-            let present = slot.map(|slot| store.entry_mut(slot));
-            let left = present.as_ref().and_then(|entry| left(entry.deadline, now));
-            let shown = Slot { value: present.map(|entry| &mut entry.value), left, position: hash };
+            let present = slot.map(|slot| store.deadline(slot));
+            let shown = Slot {
+                left: present.and_then(|deadline| left(deadline, now)),
+                value: slot.map(|slot| &mut store.entry_mut(slot).value),
+                position: hash,
+            };
             let (verdict, answer) = f(shown, sidecar);
+            let origin = verdict.origin();
+            let deadline = |expiry| inner.deadline(expiry, now, present, (hash, origin));
             match (verdict, slot) {
-                (Verdict::Keep, _) | (Verdict::Remove | Verdict::Update(_), None) => {}
-                (Verdict::Update(expiry), Some(slot)) => {
+                (Verdict::Keep, _)
+                | (Verdict::Remove | Verdict::Update(_) | Verdict::UpdateRemote(_), None) => {}
+                (Verdict::Update(expiry) | Verdict::UpdateRemote(expiry), Some(slot)) => {
                     let entry = store.entry(slot);
                     let weight = inner.weigh(&entry.key, &entry.value);
-                    let deadline = inner.deadline(expiry, now, Some(entry.deadline));
-                    store.update(slot, (weight, deadline), now, sidecar, &mut departed);
+                    let change = Change { weight, deadline: deadline(expiry), origin, now };
+                    store.update(slot, change, sidecar, &mut departed);
                 }
                 (Verdict::Remove, Some(slot)) => removed = Some(store.remove(slot)),
-                (Verdict::Replace(value, expiry), Some(slot)) => {
-                    let entry = store.entry(slot);
-                    let weight = inner.weigh(&entry.key, &value);
-                    let deadline = inner.deadline(expiry, now, Some(entry.deadline));
-                    let write = (value, weight, deadline);
-                    replaced = Some(store.replace(slot, write, now, sidecar, &mut departed));
+                (Verdict::Replace(value, expiry) | Verdict::ReplaceRemote(value, expiry), Some(slot)) => {
+                    let weight = inner.weigh(&store.entry(slot).key, &value);
+                    let change = Change { weight, deadline: deadline(expiry), origin, now };
+                    replaced = Some(store.replace(slot, value, change, sidecar, &mut departed));
                 }
-                (Verdict::Replace(value, expiry), None) => {
+                (Verdict::Replace(value, expiry) | Verdict::ReplaceRemote(value, expiry), None) => {
                     if let Some(own) = own.take() {
                         let key = own(key);
                         let weight = inner.weigh(&key, &value);
-                        let deadline = inner.deadline(expiry, now, None);
-                        store.insert(New { hash, key, value, weight, deadline }, now, sidecar, &mut departed);
+                        let new = New { hash, key, value, weight, deadline: deadline(expiry), origin };
+                        store.insert(new, now, sidecar, &mut departed);
                     }
                 }
             }
@@ -427,10 +466,9 @@ where
                 for (slot, (hash, key)) in found.iter_mut().zip(together) {
                     *slot = shard.store.find(*hash, *key);
                 }
-                for entry in found.into_iter().flatten().map(|slot| shard.store.entry(slot)) {
-                    if entry.deadline > now {
-                        f(&entry.value);
-                    }
+                let live = found.into_iter().flatten().filter(|slot| shard.store.is_live(*slot, now));
+                for slot in live {
+                    f(&shard.store.entry(slot).value);
                 }
             }
         }
@@ -480,8 +518,8 @@ impl<K, V, S, X> fmt::Debug for Cache<K, V, S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
             .field("len", &self.len())
-            .field("capacity", &self.inner.capacity)
-            .field("weight_capacity", &self.inner.weight_capacity)
+            .field("capacity", &self.inner.capacity.entries())
+            .field("weight_capacity", &self.inner.capacity.weight())
             .field("shards", &self.shards())
             .finish_non_exhaustive()
     }

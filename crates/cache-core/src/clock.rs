@@ -14,7 +14,9 @@ use std::{
 };
 
 /// The deadline of an entry that never expires.
-pub(crate) const NEVER: u64 = u64::MAX;
+///
+/// Deadlines have 56 bits, for which the time lasts two million years.
+pub(crate) const NEVER: u64 = u64::MAX >> 8;
 
 /// How long an entry lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -146,6 +148,39 @@ impl Time {
     }
 }
 
+/// By how much lifetimes are shortened, so that what was written together does not expire together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Jitter {
+    /// The most that is taken off, in parts of 2³²; 0 takes nothing.
+    most: u64,
+}
+
+impl Jitter {
+    /// A fraction from 0 to 1.
+    pub(crate) fn new(fraction: f64) -> Self {
+        Jitter { most: (fraction * 2_f64.powi(32)) as u64 }
+    }
+
+    /// Takes something off a lifetime: another part for each key and time, but never so much that less than a tick is left of it.
+    #[inline]
+    pub(crate) fn shorten(self, lifetime_ms: u64, position: u64, now: u64, tick_ms: u64) -> u64 {
+        if self.most == 0 || lifetime_ms <= tick_ms {
+            return lifetime_ms;
+        }
+        self.shorten_some(lifetime_ms, position, now).max(tick_ms)
+    }
+
+    fn shorten_some(self, lifetime_ms: u64, position: u64, now: u64) -> u64 {
+        // A keyed hash is random enough for this, and needs no generator's state. The finish is that of splitmix64.
+        let mut mixed = position ^ now.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let part = ((mixed >> 32) * self.most) >> 32;
+        let off = (u128::from(lifetime_ms) * u128::from(part)) >> 32;
+        lifetime_ms - off as u64
+    }
+}
+
 /// Whole milliseconds, at most `u64::MAX`.
 #[inline]
 pub(crate) fn millis(duration: Duration) -> u64 {
@@ -169,6 +204,21 @@ mod tests {
         assert_eq!(time.now(), 1_010);
         assert_eq!(time.deadline(time.now(), 29), 1_030);
         assert_eq!(time.deadline(time.now(), 9), 1_010, "a lifetime under a tick is over at once");
+    }
+
+    #[test]
+    fn jitter_shortens_evenly_up_to_its_fraction_and_never_lengthens() {
+        let jitter = Jitter::new(0.25);
+        let lifetimes: Vec<u64> =
+            (0..10_000).map(|n: u64| jitter.shorten(100_000, n << 32, n / 100, 10)).collect();
+        assert!(lifetimes.iter().all(|lifetime| (75_000..=100_000).contains(lifetime)));
+        let mean = lifetimes.iter().sum::<u64>() / 10_000;
+        assert!((87_000..88_000).contains(&mean), "{mean}");
+        let distinct = lifetimes.iter().collect::<std::collections::HashSet<_>>().len();
+        assert!(distinct > 8_000, "{distinct} of 10,000 differ");
+        assert_eq!(Jitter::new(0.0).shorten(u64::MAX, 7, 7, 10), u64::MAX);
+        assert!((0..1_000).all(|n| (10..=50).contains(&Jitter::new(1.0).shorten(50, n << 40, 3, 10))));
+        assert_eq!(Jitter::new(1.0).shorten(9, 1, 1, 10), 9, "what is under a tick is over at once anyway");
     }
 
     #[test]

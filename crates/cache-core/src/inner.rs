@@ -9,9 +9,10 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     Cause, Expiry, Sidecar, Stats,
-    clock::{NEVER, Time},
+    capacity::Capacity,
+    clock::{Jitter, NEVER, Time},
     departed::Departed,
-    shard::{Budget, Gathering, Page, Shard},
+    shard::{Budget, Gathering, Origin, Page, Shard},
 };
 
 pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
@@ -30,8 +31,8 @@ pub(crate) struct Inner<K, V, S, X> {
     pub(crate) hasher: S,
     pub(crate) time: Time,
     pub(crate) default_ttl_ms: Option<u64>,
-    pub(crate) capacity: Option<usize>,
-    pub(crate) weight_capacity: Option<u64>,
+    pub(crate) ttl_jitter: Jitter,
+    pub(crate) capacity: Capacity,
     pub(crate) weigher: Option<Weigher<K, V>>,
     pub(crate) listener: Option<Listener<K, V>>,
     pub(crate) sweep_panics: AtomicU64,
@@ -68,8 +69,15 @@ impl<K, V, S, X> Inner<K, V, S, X> {
         self.weigher.as_ref().map_or(1, |weigh| weigh(key, value).max(1))
     }
 
+    /// The end of a lifetime that begins now, with the jitter of a local write.
     #[inline]
-    pub(crate) fn deadline(&self, expiry: Expiry, now: u64, present: Option<u64>) -> u64 {
+    pub(crate) fn deadline(
+        &self,
+        expiry: Expiry,
+        now: u64,
+        present: Option<u64>,
+        (position, origin): (u64, Origin),
+    ) -> u64 {
         let lifetime_ms = match (expiry, present) {
             (Expiry::Never, _) => return NEVER,
             (Expiry::Keep, Some(deadline)) => return deadline,
@@ -78,6 +86,10 @@ impl<K, V, S, X> Inner<K, V, S, X> {
                 Some(ttl) => ttl,
             },
             (Expiry::After(ttl), _) => crate::clock::millis(ttl),
+        };
+        let lifetime_ms = match origin {
+            Origin::Local => self.ttl_jitter.shorten(lifetime_ms, position, now, self.time.tick_ms()),
+            Origin::Remote => lifetime_ms,
         };
         self.time.deadline(now, lifetime_ms)
     }

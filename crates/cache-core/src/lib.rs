@@ -33,11 +33,13 @@
 
 mod builder;
 mod cache;
+mod capacity;
 mod clock;
 mod departed;
 mod error;
 mod inner;
 mod place;
+mod policy;
 mod scan;
 mod shard;
 mod sidecar;
@@ -50,6 +52,7 @@ pub use cache::Cache;
 pub use clock::{Clock, Expiry, ManualClock};
 pub use error::ConfigError;
 pub use place::Place;
+pub use policy::Policy;
 pub use scan::{HOTTEST_VISITS_MAX, ScanItem, ScanPage};
 pub use shard::SECOND_CHANCES_MAX;
 pub use sidecar::{Cause, Sidecar};

@@ -30,7 +30,7 @@ impl<'a, K, V> Place<'a, K, V> {
         let (first, rest) = (slots.next(), slots.collect());
         let mut place = Place { position, now, store, departed, first, rest };
         for slot in place.take() {
-            if place.store.entry(slot).deadline > now {
+            if place.store.is_live(slot, now) {
                 place.push(slot);
             } else {
                 place.store.give_up(slot, Cause::Expired, sidecar, place.departed);

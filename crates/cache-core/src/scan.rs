@@ -212,6 +212,6 @@ impl<K, V> Store<K, V> {
     /// An entry as a scan shows it.
     pub(crate) fn item(&self, position: u64, slot: u32, now: u64) -> ScanItem<'_, K, V> {
         let entry = self.entry(slot);
-        ScanItem { position, key: &entry.key, value: &entry.value, left: left(entry.deadline, now) }
+        ScanItem { position, key: &entry.key, value: &entry.value, left: left(self.deadline(slot), now) }
     }
 }

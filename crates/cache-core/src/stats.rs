@@ -17,10 +17,13 @@ pub struct Stats {
     pub replacements: u64,
     /// Upserts that changed a value in its place.
     pub updates: u64,
-    /// Entries given up to make room, with those in [`refusals`](Self::refusals).
+    /// Entries given up to make room, with those in [`refusals`](Self::refusals) and [`rejections`](Self::rejections).
     pub evictions: u64,
     /// Of the evictions, the entries that were never kept because they are heavier than their shard's share.
     pub refusals: u64,
+    /// Of the evictions, the new entries that [`Policy::TinyLfu`](crate::Policy::TinyLfu) gave up because they were asked for less
+    /// often than what would have had to go for them. (What is neither here nor a refusal went for want of capacity.)
+    pub rejections: u64,
     /// Entries reclaimed because their lifetime ended, by whoever met them first.
     pub expirations: u64,
     /// Entries taken out by `remove` or by an upsert's verdict.
@@ -55,6 +58,7 @@ impl Stats {
         self.updates += other.updates;
         self.evictions += other.evictions;
         self.refusals += other.refusals;
+        self.rejections += other.rejections;
         self.expirations += other.expirations;
         self.removals += other.removals;
         self.cleared += other.cleared;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Expiry;
+use crate::{Expiry, shard::Origin};
 
 /// What an [`upsert`](crate::Cache::upsert) found under its key.
 #[derive(Debug)]
@@ -28,6 +28,21 @@ pub enum Verdict<V> {
     /// can take over the new one's content, an equally long buffer for instance. Nobody sees the value that it was: the listener
     /// is not told. On a vacant key this does nothing.
     Update(Expiry),
+    /// [`Replace`](Self::Replace) for a write that came from another region. A new entry stands at the
+    /// [remote depth](crate::Builder::remote_depth); a new value in the place of a live one is not a use. The lifetime was decided
+    /// where it was written, so no [jitter](crate::Builder::ttl_jitter) is applied to it.
+    ReplaceRemote(V, Expiry),
+    /// [`Update`](Self::Update) for a write that came from another region: not a use, and without jitter.
+    UpdateRemote(Expiry),
     /// Take the entry out. On a vacant key this does nothing.
     Remove,
+}
+
+impl<V> Verdict<V> {
+    pub(crate) fn origin(&self) -> Origin {
+        match self {
+            Verdict::ReplaceRemote(..) | Verdict::UpdateRemote(_) => Origin::Remote,
+            Verdict::Keep | Verdict::Replace(..) | Verdict::Update(_) | Verdict::Remove => Origin::Local,
+        }
+    }
 }

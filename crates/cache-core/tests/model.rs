@@ -22,10 +22,11 @@ enum Op {
     Peek(u8),
     Contains(u8),
     Insert(u8, u64, Expiry),
+    InsertRemote(u8, u64, Expiry),
     Remove(u8),
     Touch(u8, Expiry),
     Upsert(u8, Verdict<u64>),
-    Update(u8, u64, Expiry),
+    Update(u8, u64, Expiry, bool),
     Advance(u64),
     Sweep,
     Clear,
@@ -51,6 +52,7 @@ fn verdict() -> impl Strategy<Value = Verdict<u64>> {
         1 => Just(Verdict::Keep),
         1 => Just(Verdict::Remove),
         4 => (0u64..12, expiry()).prop_map(|(weight, expiry)| Verdict::Replace(weight, expiry)),
+        2 => (0u64..12, expiry()).prop_map(|(weight, expiry)| Verdict::ReplaceRemote(weight, expiry)),
     ]
 }
 
@@ -62,10 +64,11 @@ fn op(keys: u8) -> impl Strategy<Value = Op> {
         1 => key.clone().prop_map(Op::Peek),
         1 => key.clone().prop_map(Op::Contains),
         8 => (key.clone(), 0u64..12, expiry()).prop_map(|(k, w, e)| Op::Insert(k, w, e)),
+        3 => (key.clone(), 0u64..12, expiry()).prop_map(|(k, w, e)| Op::InsertRemote(k, w, e)),
         2 => key.clone().prop_map(Op::Remove),
         2 => (key.clone(), expiry()).prop_map(|(k, e)| Op::Touch(k, e)),
         4 => (key.clone(), verdict()).prop_map(|(k, v)| Op::Upsert(k, v)),
-        3 => (key, 0u64..12, expiry()).prop_map(|(k, w, e)| Op::Update(k, w, e)),
+        3 => (key, 0u64..12, expiry(), any::<bool>()).prop_map(|(k, w, e, local)| Op::Update(k, w, e, local)),
         4 => (1u64..15).prop_map(Op::Advance),
         1 => Just(Op::Sweep),
         1 => Just(Op::Clear),
@@ -150,14 +153,22 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
         Op::Contains(key) => assert_eq!(cache.contains(&key), model.peek(key).is_some()),
         Op::Insert(key, weight, expiry) => {
             let value = Value { id, weight };
-            assert_eq!(cache.insert_with_expiry(key, value, expiry), model.insert(key, value, expiry));
+            assert_eq!(cache.insert_with_expiry(key, value, expiry), model.insert(key, value, expiry, true));
+        }
+        Op::InsertRemote(key, weight, expiry) => {
+            let value = Value { id, weight };
+            assert_eq!(cache.insert_remote(key, value, expiry), model.insert(key, value, expiry, false));
         }
         Op::Remove(key) => assert_eq!(cache.remove(&key), model.remove(key)),
         Op::Touch(key, expiry) => assert_eq!(cache.touch(&key, expiry), model.touch(key, expiry)),
         Op::Upsert(key, verdict) => {
             let verdict = match verdict {
                 Verdict::Replace(weight, expiry) => Verdict::Replace(Value { id, weight }, expiry),
+                Verdict::ReplaceRemote(weight, expiry) => {
+                    Verdict::ReplaceRemote(Value { id, weight }, expiry)
+                }
                 Verdict::Update(expiry) => Verdict::Update(expiry),
+                Verdict::UpdateRemote(expiry) => Verdict::UpdateRemote(expiry),
                 Verdict::Remove => Verdict::Remove,
                 Verdict::Keep => Verdict::Keep,
             };
@@ -174,14 +185,18 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
             let left = model.left(key);
             assert_eq!(seen, (model.upsert(key, &verdict), left));
         }
-        Op::Update(key, weight, expiry) => {
+        Op::Update(key, weight, expiry, is_local) => {
             let value = Value { id, weight };
             let was = cache.upsert(
                 &key,
                 |_| unreachable!("nothing is inserted"),
-                |slot, _| (Verdict::Update(expiry), slot.value.map(|held| mem::replace(held, value))),
+                |slot, _| {
+                    let verdict =
+                        if is_local { Verdict::Update(expiry) } else { Verdict::UpdateRemote(expiry) };
+                    (verdict, slot.value.map(|held| mem::replace(held, value)))
+                },
             );
-            assert_eq!(was, model.update(key, value, expiry));
+            assert_eq!(was, model.update(key, value, expiry, is_local));
         }
         Op::LookAhead(first, count) => {
             let keys: Vec<u8> = (first..first.saturating_add(count)).collect();

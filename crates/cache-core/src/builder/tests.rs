@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::{capacity::share, shard::Share};
 
 fn builder() -> Builder<u32, u32> {
     Builder::new()
@@ -22,6 +23,11 @@ fn each_wrong_field_is_named() {
     assert_eq!(field(builder().weight_capacity(10)), "weight_capacity");
     assert_eq!(field(builder().capacity(10).default_ttl(Duration::ZERO)), "default_ttl");
     assert_eq!(field(builder().capacity(10).default_ttl(Duration::from_millis(9))), "default_ttl");
+    assert_eq!(field(builder().capacity(10).time_to_idle(Duration::from_millis(9))), "time_to_idle");
+    for wrong in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+        assert_eq!(field(builder().capacity(10).ttl_jitter(wrong)), "ttl_jitter");
+        assert_eq!(field(builder().capacity(10).remote_depth(wrong)), "remote_depth");
+    }
     assert_eq!(field(builder().capacity(10).shards(0)), "shards");
     assert_eq!(field(builder().capacity(10).shards(6)), "shards");
     assert_eq!(field(builder().capacity(1 << 20).shards(2048)), "shards");
@@ -34,8 +40,8 @@ fn shares_add_up_to_the_capacity_exactly() {
     for (capacity, weight, shards) in
         [(1, 1, 1), (10, 17, 8), (1_000_003, 999_999_999_999, 64), (5000, 4099, 1024)]
     {
-        let builder = builder().capacity(capacity).weight_capacity(weight).shards(shards);
-        let shares: Vec<Share> = (0..shards).map(|index| builder.share(index, shards)).collect();
+        let of = |index| share(Some(capacity), Some(weight), index, shards);
+        let shares: Vec<Share> = (0..shards).map(of).collect();
         assert_eq!(shares.iter().map(|s| s.weight).sum::<u64>(), weight);
         assert_eq!(shares.iter().map(|s| s.entries as u64).sum::<u64>(), weight.min(capacity as u64));
         assert!(shares.iter().all(|share| share.entries >= 1));

@@ -7,9 +7,12 @@
 //! whole.
 
 mod entry;
+mod policy;
 mod recency;
 mod run;
+mod shrink;
 mod sweep;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -17,14 +20,16 @@ use std::{borrow::Borrow, mem};
 
 use hashbrown::HashTable;
 
-use crate::{Cause, Sidecar, Stats, departed::Departed};
+use crate::{Cause, Policy, Sidecar, Stats, clock::NEVER, departed::Departed};
 
-use entry::Entry;
+use entry::{Entry, Word};
+use policy::{Order, Segment, Victim};
 use recency::Recency;
 use run::Run;
 use sweep::Due;
+use table::table_hash;
 
-pub(crate) use entry::{New, WEIGHT_MAX};
+pub(crate) use entry::{New, Origin, WEIGHT_MAX};
 pub(crate) use run::{Gathering, Page};
 pub(crate) use sweep::Budget;
 
@@ -45,12 +50,29 @@ pub(crate) struct Share {
     pub(crate) weight: u64,
 }
 
+/// How a shard behaves, apart from how much it holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) policy: Policy,
+    /// 0 for none.
+    pub(crate) remote_depth: f64,
+    /// Entries have weights of their own.
+    pub(crate) is_weighed: bool,
+    pub(crate) idle_ms: Option<u64>,
+}
+
 pub(crate) struct Store<K, V> {
     table: HashTable<u32>,
     slab: Vec<Option<Entry<K, V>>>,
+    /// A use is more than a mark: there are frequencies to count, or deadlines to put off.
+    notes_uses: bool,
     pub(crate) counts: Stats,
-    recency: Recency,
+    order: Order,
     free: Vec<u32>,
+    /// The weights of the slots, where entries have weights of their own.
+    weights: Option<Vec<u32>>,
+    /// Where entries expire when idle, what is known beside of when each does.
+    lifetimes: Option<Lifetimes>,
     weight: u64,
     share: Share,
     due: Due,
@@ -58,8 +80,23 @@ pub(crate) struct Store<K, V> {
     run: Option<Box<Run>>,
 }
 
+/// What a store with a time-to-idle knows beside.
+struct Lifetimes {
+    idle_ms: u64,
+    /// By slot. The deadline that an entry itself bears is the sooner of the two.
+    ends: Vec<Ends>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Ends {
+    /// The end of its lifetime, however much it is used.
+    lifetime: u64,
+    /// Until when it may be idle.
+    idle: u64,
+}
+
 impl<K, V> Store<K, V> {
-    pub(crate) fn new(share: Share) -> Self {
+    pub(crate) fn new(share: Share, rules: Rules) -> Self {
         debug_assert!(
             share.entries >= 1 && share.entries < u32::MAX as usize,
             "the builder checked the share"
@@ -67,9 +104,12 @@ impl<K, V> Store<K, V> {
         Store {
             table: HashTable::new(),
             slab: Vec::new(),
+            notes_uses: rules.policy == Policy::TinyLfu || rules.idle_ms.is_some(),
             counts: Stats::default(),
-            recency: Recency::new(),
+            order: Order::new(rules.policy, rules.remote_depth),
             free: Vec::new(),
+            weights: rules.is_weighed.then(Vec::new),
+            lifetimes: rules.idle_ms.map(|idle_ms| Lifetimes { idle_ms, ends: Vec::new() }),
             weight: 0,
             share,
             due: Due::new(),
@@ -77,12 +117,14 @@ impl<K, V> Store<K, V> {
         }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
+    #[inline]
     pub(crate) fn weight(&self) -> u64 {
-        self.weight
+        if self.weights.is_some() { self.weight } else { self.len() as u64 }
     }
 
     /// The slot of a key, whether its entry is live or not.
@@ -99,6 +141,7 @@ impl<K, V> Store<K, V> {
     }
 
     /// The slot of a key's live entry; an expired one is given up on the way.
+    #[inline]
     pub(crate) fn live<Q>(
         &mut self,
         hash: u64,
@@ -112,11 +155,25 @@ impl<K, V> Store<K, V> {
         Q: Eq + ?Sized,
     {
         let slot = self.find(hash, key)?;
-        if self.entry(slot).deadline > now {
+        if self.is_live(slot, now) {
             return Some(slot);
         }
         self.give_up(slot, Cause::Expired, sidecar, out);
         None
+    }
+
+    #[inline]
+    pub(crate) fn is_live(&self, slot: u32, now: u64) -> bool {
+        self.entry(slot).word.deadline() > now
+    }
+
+    /// When an entry's lifetime ends, however much it is used.
+    #[inline]
+    pub(crate) fn deadline(&self, slot: u32) -> u64 {
+        match &self.lifetimes {
+            None => self.entry(slot).word.deadline(),
+            Some(lifetimes) => lifetimes.ends[slot as usize].lifetime,
+        }
     }
 
     /// The slots of the entries at a position, live or not: nearly always at most one.
@@ -127,17 +184,39 @@ impl<K, V> Store<K, V> {
 
     #[inline]
     pub(crate) fn entry(&self, slot: u32) -> &Entry<K, V> {
-        self.slab[slot as usize].as_ref().expect("a slot in the table or the order is occupied")
+        self.slab[slot as usize].as_ref().expect("a slot in the table is occupied")
     }
 
     #[inline]
     pub(crate) fn entry_mut(&mut self, slot: u32) -> &mut Entry<K, V> {
-        self.slab[slot as usize].as_mut().expect("a slot in the table or the order is occupied")
+        self.slab[slot as usize].as_mut().expect("a slot in the table is occupied")
+    }
+
+    /// Takes note of a read of a live entry.
+    #[inline]
+    pub(crate) fn hit(&mut self, slot: u32, now: u64) {
+        self.counts.hits += 1;
+        self.entry_mut(slot).word.mark();
+        if self.notes_uses {
+            self.note_use(slot, now);
+        }
+    }
+
+    fn note_use(&mut self, slot: u32, now: u64) {
+        self.count_use(self.entry(slot).hash);
+        if let Some(lifetimes) = &mut self.lifetimes {
+            let idle = lifetimes.idle_end(now);
+            let ends = &mut lifetimes.ends[slot as usize];
+            ends.idle = idle;
+            let deadline = ends.lifetime.min(idle);
+            self.entry_mut(slot).word.set_deadline(deadline);
+        }
     }
 
     /// Puts a key in that is not there, after making room for it.
     ///
     /// An entry heavier than the share is told as evicted and not kept; nothing else leaves for its sake.
+    #[inline]
     pub(crate) fn insert(
         &mut self,
         new: New<K, V>,
@@ -146,47 +225,66 @@ impl<K, V> Store<K, V> {
         out: &mut Departed<K, V>,
     ) {
         let Some(weight) = self.admissible(new.weight) else {
-            sidecar.victim(new.hash, &new.key, &new.value, Cause::Evicted);
-            self.counts.inserts += 1;
-            self.counts.evictions += 1;
-            self.counts.refusals += 1;
-            out.push(new.key, new.value, Cause::Evicted);
-            return;
+            return self.refuse(new, sidecar, out);
         };
         // The last victim's slot is reused together with its node in the order, which saves the order a removal and an insertion.
         let mut spare = None;
-        while self.len() >= self.share.entries || self.weight + u64::from(weight) > self.share.weight {
-            if let Some(slot) = spare.take() {
-                self.release(slot);
+        while self.has_no_room(weight) {
+            if let Some((slot, segment)) = spare.take() {
+                self.release(slot, segment);
             }
-            let (slot, cause) = self.victim(None, now).expect("a shard over its share is not empty");
-            self.detach_victim(slot, cause, sidecar, out);
-            spare = Some(slot);
+            let victim =
+                self.victim(Some(new.origin), None, now).expect("a shard over its share is not empty");
+            self.detach_victim(victim, sidecar, out);
+            spare = Some((victim.slot, victim.segment));
         }
-        let slot = match spare {
-            Some(slot) => {
-                self.recency.promote(slot);
-                slot
-            }
-            None => {
-                let slot = self.vacant_slot();
-                self.recency.push(slot);
-                slot
-            }
-        };
-        self.due.note(new.deadline);
-        if self.run.as_mut().is_some_and(|run| !run.note(new.hash, slot)) {
+        let (slot, segment) = self.place(spare, new.origin);
+        let New { hash, key, value, deadline, .. } = new;
+        let deadline = self.begin_lifetime(slot, deadline, now);
+        self.note_moved(hash, slot, deadline);
+        if let Some(weights) = &mut self.weights {
+            weights[slot as usize] = weight;
+            self.weight += u64::from(weight);
+        }
+        self.counts.inserts += 1;
+        self.slab[slot as usize] = Some(Entry { key, value, hash, word: Word::new(deadline, segment) });
+        self.index(hash, slot);
+        if self.notes_uses {
+            self.count_use(hash);
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, new: New<K, V>, sidecar: &mut impl Sidecar<K, V>, out: &mut Departed<K, V>) {
+        sidecar.victim(new.hash, &new.key, &new.value, Cause::Evicted);
+        self.counts.inserts += 1;
+        self.counts.evictions += 1;
+        self.counts.refusals += 1;
+        out.push(new.key, new.value, Cause::Evicted);
+    }
+
+    #[inline]
+    fn has_no_room(&self, weight: u32) -> bool {
+        self.len() >= self.share.entries
+            || (self.weights.is_some() && self.weight + u64::from(weight) > self.share.weight)
+    }
+
+    /// What an entry's word says when its lifetime ends then and it is used now.
+    #[inline]
+    fn begin_lifetime(&mut self, slot: u32, deadline: u64, now: u64) -> u64 {
+        let Some(lifetimes) = &mut self.lifetimes else { return deadline };
+        let idle = lifetimes.idle_end(now);
+        lifetimes.ends[slot as usize] = Ends { lifetime: deadline, idle };
+        deadline.min(idle)
+    }
+
+    /// An entry has come to a slot.
+    #[inline]
+    fn note_moved(&mut self, hash: u64, slot: u32, deadline: u64) {
+        self.due.note(deadline);
+        if self.run.as_mut().is_some_and(|run| !run.note(hash, slot)) {
             self.run = None;
         }
-        self.weight += u64::from(weight);
-        self.counts.inserts += 1;
-        let New { hash, key, value, deadline, .. } = new;
-        self.slab[slot as usize] = Some(Entry { key, value, hash, deadline, weight, marked: false });
-        let rehash = |slot: &u32| {
-            let entry = self.slab[*slot as usize].as_ref();
-            table_hash(entry.expect("a slot in the table is occupied").hash)
-        };
-        self.table.insert_unique(table_hash(hash), slot, rehash);
     }
 
     /// Puts a new value into a live entry, after making room for it, and returns the old one.
@@ -195,12 +293,12 @@ impl<K, V> Store<K, V> {
     pub(crate) fn replace(
         &mut self,
         slot: u32,
-        (value, weight, deadline): (V, u64, u64),
-        now: u64,
+        value: V,
+        change: Change,
         sidecar: &mut impl Sidecar<K, V>,
         out: &mut Departed<K, V>,
     ) -> V {
-        let Some(weight) = self.admissible(weight) else {
+        let Some(weight) = self.admissible(change.weight) else {
             let entry = self.entry(slot);
             sidecar.victim(entry.hash, &entry.key, &value, Cause::Evicted);
             let entry = self.take(slot);
@@ -210,7 +308,7 @@ impl<K, V> Store<K, V> {
             out.push(entry.key, value, Cause::Evicted);
             return entry.value;
         };
-        self.reweigh(slot, (weight, deadline), now, sidecar, out);
+        self.change(slot, weight, change, sidecar, out);
         self.counts.replacements += 1;
         mem::replace(&mut self.entry_mut(slot).value, value)
     }
@@ -221,55 +319,80 @@ impl<K, V> Store<K, V> {
     pub(crate) fn update(
         &mut self,
         slot: u32,
-        (weight, deadline): (u64, u64),
-        now: u64,
+        change: Change,
         sidecar: &mut impl Sidecar<K, V>,
         out: &mut Departed<K, V>,
     ) {
         self.counts.updates += 1;
-        let Some(weight) = self.admissible(weight) else {
+        let Some(weight) = self.admissible(change.weight) else {
             self.give_up(slot, Cause::Evicted, sidecar, out);
             self.counts.refusals += 1;
             return;
         };
-        self.reweigh(slot, (weight, deadline), now, sidecar, out);
+        self.change(slot, weight, change, sidecar, out);
     }
 
-    /// Gives a live entry another weight, after making room for it, and another deadline, and counts that as a use.
-    fn reweigh(
+    /// Gives a live entry another weight, after making room for it, and another deadline, and counts that as a use if it came from here.
+    fn change(
         &mut self,
         slot: u32,
-        (weight, deadline): (u32, u64),
-        now: u64,
+        weight: u32,
+        change: Change,
         sidecar: &mut impl Sidecar<K, V>,
         out: &mut Departed<K, V>,
     ) {
         // The entry's own weight is going, so room is needed beside the others only, and the entry itself is never the victim.
-        while self.weight - u64::from(self.entry(slot).weight) + u64::from(weight) > self.share.weight {
-            let (victim, cause) = self.victim(Some(slot), now).expect("alone, an entry fits into the share");
-            self.give_up(victim, cause, sidecar, out);
+        while let Some(weights) = &self.weights
+            && self.weight - u64::from(weights[slot as usize]) + u64::from(weight) > self.share.weight
+        {
+            let victim =
+                self.victim(None, Some(slot), change.now).expect("alone, an entry fits into the share");
+            self.detach_victim(victim, sidecar, out);
+            self.release(victim.slot, victim.segment);
         }
-        self.due.note(deadline);
-        let entry = self.entry_mut(slot);
-        let old_weight = mem::replace(&mut entry.weight, weight);
-        entry.deadline = deadline;
-        entry.marked = true;
-        self.weight = self.weight - u64::from(old_weight) + u64::from(weight);
+        if let Some(weights) = &mut self.weights {
+            let old = mem::replace(&mut weights[slot as usize], weight);
+            self.weight = self.weight - u64::from(old) + u64::from(weight);
+        }
+        match change.origin {
+            Origin::Local => self.touch(slot, change.deadline, change.now),
+            Origin::Remote => self.set_lifetime(slot, change.deadline),
+        }
     }
 
     /// The slots of the live entries among the `visits` hottest, the hottest first: those with a mark, which were used since they
     /// came there, and those without.
     pub(crate) fn hottest(&self, visits: usize, now: u64) -> (Vec<u32>, Vec<u32>) {
-        let live = self.recency.hottest().take(visits).filter(|slot| self.entry(*slot).deadline > now);
-        live.partition(|slot| self.entry(*slot).marked)
+        let word = |slot: &u32| self.slab[*slot as usize].as_ref().map(|entry| entry.word);
+        let is_live = |slot: &u32| word(slot).is_some_and(|word| word.deadline() > now);
+        let live = self.order.hottest().take(visits).filter(is_live);
+        live.partition(|slot| word(slot).is_some_and(Word::is_marked))
     }
 
-    /// Sets a live entry's deadline and counts that as a use.
-    pub(crate) fn touch(&mut self, slot: u32, deadline: u64) {
+    /// Sets the end of a live entry's lifetime and counts that as a use.
+    pub(crate) fn touch(&mut self, slot: u32, deadline: u64, now: u64) {
+        let deadline = self.begin_lifetime(slot, deadline, now);
         self.due.note(deadline);
         let entry = self.entry_mut(slot);
-        entry.deadline = deadline;
-        entry.marked = true;
+        entry.word.set_deadline(deadline);
+        entry.word.mark();
+        if self.notes_uses {
+            self.count_use(self.entry(slot).hash);
+        }
+    }
+
+    /// Sets the end of a live entry's lifetime, which is no use: what was left of the time that it may be idle stays.
+    fn set_lifetime(&mut self, slot: u32, deadline: u64) {
+        let deadline = match &mut self.lifetimes {
+            None => deadline,
+            Some(lifetimes) => {
+                let ends = &mut lifetimes.ends[slot as usize];
+                ends.lifetime = deadline;
+                deadline.min(ends.idle)
+            }
+        };
+        self.due.note(deadline);
+        self.entry_mut(slot).word.set_deadline(deadline);
     }
 
     /// Takes an entry out because a caller asked for it.
@@ -292,39 +415,17 @@ impl<K, V> Store<K, V> {
             slab: mem::take(&mut self.slab),
             _table: mem::take(&mut self.table),
             _free: mem::take(&mut self.free),
-            _recency: mem::replace(&mut self.recency, Recency::new()),
+            _weights: self.weights.as_mut().map(mem::take),
+            _lifetimes: self.lifetimes.as_mut().map(|lifetimes| mem::take(&mut lifetimes.ends)),
+            _order: self.order.take(),
             _run: self.run.take(),
         }
     }
 
     /// An entry's weight as it is stored, if the shard may keep the entry at all.
+    #[inline]
     fn admissible(&self, weight: u64) -> Option<u32> {
         if weight > self.share.weight { None } else { u32::try_from(weight).ok() }
-    }
-
-    /// The entry to give up next, and why: the coldest one that expired or has no second chance left. Never `keep`.
-    fn victim(&mut self, keep: Option<u32>, now: u64) -> Option<(u32, Cause)> {
-        let mut chances = SECOND_CHANCES_MAX;
-        loop {
-            let slot = self.recency.coldest()?;
-            if keep == Some(slot) {
-                if self.len() == 1 {
-                    return None;
-                }
-                self.recency.promote(slot);
-                continue;
-            }
-            let entry = self.entry_mut(slot);
-            if entry.deadline <= now {
-                return Some((slot, Cause::Expired));
-            }
-            if !entry.marked || chances == 0 {
-                return Some((slot, Cause::Evicted));
-            }
-            entry.marked = false;
-            chances -= 1;
-            self.recency.promote(slot);
-        }
     }
 
     pub(crate) fn give_up(
@@ -334,61 +435,86 @@ impl<K, V> Store<K, V> {
         sidecar: &mut impl Sidecar<K, V>,
         out: &mut Departed<K, V>,
     ) {
-        self.detach_victim(slot, cause, sidecar, out);
-        self.release(slot);
+        let segment = self.entry(slot).word.segment();
+        self.detach_victim(Victim { slot, segment, cause, is_rejected: false }, sidecar, out);
+        self.release(slot, segment);
     }
 
     /// Tells the sidecar, then takes the entry out of table and slab. Its slot is still in the order.
-    fn detach_victim(
-        &mut self,
-        slot: u32,
-        cause: Cause,
-        sidecar: &mut impl Sidecar<K, V>,
-        out: &mut Departed<K, V>,
-    ) {
-        let entry = self.entry(slot);
-        sidecar.victim(entry.hash, &entry.key, &entry.value, cause);
-        match cause {
+    #[inline]
+    fn detach_victim(&mut self, victim: Victim, sidecar: &mut impl Sidecar<K, V>, out: &mut Departed<K, V>) {
+        let entry = self.entry(victim.slot);
+        sidecar.victim(entry.hash, &entry.key, &entry.value, victim.cause);
+        match victim.cause {
             Cause::Expired => self.counts.expirations += 1,
             _ => self.counts.evictions += 1,
         }
-        let entry = self.detach(slot);
-        out.push(entry.key, entry.value, cause);
+        self.counts.rejections += u64::from(victim.is_rejected);
+        let entry = self.detach(victim.slot);
+        out.push(entry.key, entry.value, victim.cause);
     }
 
     fn take(&mut self, slot: u32) -> Entry<K, V> {
         let entry = self.detach(slot);
-        self.release(slot);
+        self.release(slot, entry.word.segment());
         entry
     }
 
+    #[inline]
     fn detach(&mut self, slot: u32) -> Entry<K, V> {
-        let entry = self.slab[slot as usize].take().expect("a slot in the table or the order is occupied");
-        if let Ok(bucket) = self.table.find_entry(table_hash(entry.hash), |&other| other == slot) {
-            bucket.remove();
+        let entry = self.slab[slot as usize].take().expect("a slot in the table is occupied");
+        self.unindex(entry.hash, slot);
+        if let Some(weights) = &self.weights {
+            self.weight -= u64::from(weights[slot as usize]);
         }
-        self.weight -= u64::from(entry.weight);
         entry
     }
 
-    fn release(&mut self, slot: u32) {
-        self.recency.remove(slot);
-        self.free.push(slot);
-    }
-
+    /// A slot that is not in the order.
     fn vacant_slot(&mut self) -> u32 {
         if let Some(slot) = self.free.pop() {
             return slot;
         }
         if self.slab.len() == self.slab.capacity() {
             // Doubling, but never past what the share can fill.
-            let more = self.slab.len().max(4).min(self.share.entries - self.slab.len());
+            let more = self.slab.len().max(4).min(self.share.entries.saturating_sub(self.slab.len())).max(1);
             self.slab.reserve_exact(more);
+            let slots = self.slab.capacity();
+            if let Some(weights) = &mut self.weights {
+                weights.reserve_exact(slots - weights.len());
+            }
+            if let Some(lifetimes) = &mut self.lifetimes {
+                lifetimes.ends.reserve_exact(slots - lifetimes.ends.len());
+            }
+            self.order.fit(slots);
         }
         let slot = u32::try_from(self.slab.len()).expect("a share has fewer entries than u32 has numbers");
         self.slab.push(None);
+        if let Some(weights) = &mut self.weights {
+            weights.push(0);
+        }
+        if let Some(lifetimes) = &mut self.lifetimes {
+            lifetimes.ends.push(Ends::default());
+        }
         slot
     }
+}
+
+impl Lifetimes {
+    /// Until when an entry that is used now may be idle.
+    #[inline]
+    fn idle_end(&self, now: u64) -> u64 {
+        now.saturating_add(self.idle_ms).min(NEVER - 1)
+    }
+}
+
+/// What a write changes of an entry beside its value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change {
+    pub(crate) weight: u64,
+    pub(crate) deadline: u64,
+    pub(crate) origin: Origin,
+    pub(crate) now: u64,
 }
 
 /// What `clear` took out: the live entries, and the allocations around them, to be dropped after unlocking.
@@ -396,7 +522,9 @@ pub(crate) struct Cleared<K, V> {
     slab: Vec<Option<Entry<K, V>>>,
     _table: HashTable<u32>,
     _free: Vec<u32>,
-    _recency: Recency,
+    _weights: Option<Vec<u32>>,
+    _lifetimes: Option<Vec<Ends>>,
+    _order: Vec<Recency>,
     _run: Option<Box<Run>>,
 }
 
@@ -404,13 +532,4 @@ impl<K, V> Cleared<K, V> {
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&K, &V)> {
         self.slab.iter().flatten().map(|entry| (&entry.key, &entry.value))
     }
-}
-
-/// The hash as the table inside a shard takes it.
-///
-/// The top bits chose the shard, so they are equal here, and the table reads its tags from the top and its buckets from the bottom:
-/// exchanging the halves gives both of them bits that still differ.
-#[inline]
-fn table_hash(hash: u64) -> u64 {
-    hash.rotate_left(32)
 }

@@ -14,11 +14,16 @@ impl Recency {
         Recency { order: LruCache::unbounded_with_hasher(BuildHasherDefault::default()) }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Adds a slot that is not in the order, at the hot end.
     pub(crate) fn push(&mut self, slot: u32) {
         self.order.push(slot, ());
     }
 
+    #[inline]
     pub(crate) fn coldest(&self) -> Option<u32> {
         self.order.peek_lru().map(|(slot, ())| *slot)
     }
@@ -29,8 +34,14 @@ impl Recency {
     }
 
     /// Moves a slot to the hot end.
+    #[inline]
     pub(crate) fn promote(&mut self, slot: u32) {
         self.order.promote(&slot);
+    }
+
+    /// Moves a slot to the cold end.
+    pub(crate) fn demote(&mut self, slot: u32) {
+        self.order.demote(&slot);
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
@@ -38,7 +49,8 @@ impl Recency {
     }
 }
 
-/// Slot numbers are dense and ours, so one multiplication spreads them well enough, and nobody can aim collisions at it.
+/// Slot numbers are dense and ours: each is its own bucket, so no two ever collide and nobody can aim at it. What comes into use
+/// together has neighbouring numbers, and then lies together here too.
 #[derive(Default)]
 pub(crate) struct SlotHasher(u64);
 
@@ -51,13 +63,14 @@ impl Hasher for SlotHasher {
 
     #[inline]
     fn write_u32(&mut self, slot: u32) {
-        // 2^64 divided by the golden ratio, the customary odd constant: neighbours land far apart, also in the top bits.
-        self.0 = u64::from(slot).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        /// The table tells neighbours apart by a hash's top seven bits before it looks at the keys.
+        const TAG: u64 = 0x7F << 57;
+        // 2^64 divided by the golden ratio, the customary odd constant: neighbours get different tags.
+        self.0 = u64::from(slot) | (u64::from(slot).wrapping_mul(0x9E37_79B9_7F4A_7C15) & TAG);
     }
 
     #[inline]
     fn finish(&self) -> u64 {
-        // Low bits of a product depend on low bits of the factor only, and the table reads its buckets there: bring the middle down.
-        self.0 ^ (self.0 >> 32)
+        self.0
     }
 }

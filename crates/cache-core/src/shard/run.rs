@@ -139,7 +139,7 @@ impl<K, V> Store<K, V> {
                 break;
             }
             last = Some(at);
-            if entry.deadline > now {
+            if entry.word.deadline() > now {
                 picked.push((at, slot));
             } else {
                 over.push(slot);

@@ -89,7 +89,7 @@ impl<K, V> Store<K, V> {
             // Moved on before the sidecar is called: if that panics, the walk does not meet the same entry for ever.
             self.due.cursor += 1;
             let Some(entry) = &self.slab[slot] else { continue };
-            let deadline = entry.deadline;
+            let deadline = entry.word.deadline();
             if deadline <= now {
                 self.give_up(slot as u32, Cause::Expired, sidecar, out);
                 reclaims += 1;

@@ -17,6 +17,12 @@ impl Sidecar<u64, u64> for Told {
     }
 }
 
+const WEIGHED: Rules = Rules { policy: Policy::Lru, remote_depth: 0.0, is_weighed: true, idle_ms: None };
+
+fn change(weight: u64) -> Change {
+    Change { weight, deadline: NEVER, origin: Origin::Local, now: 0 }
+}
+
 struct Fixture {
     store: Store<u64, u64>,
     told: Told,
@@ -27,7 +33,11 @@ struct Fixture {
 
 impl Fixture {
     fn new(entries: usize, weight: u64) -> Self {
-        let store = Store::new(Share { entries, weight });
+        Self::with(entries, weight, WEIGHED)
+    }
+
+    fn with(entries: usize, weight: u64, rules: Rules) -> Self {
+        let store = Store::new(Share { entries, weight }, rules);
         Fixture { store, told: Told::default(), out: Departed::new(), now: 0 }
     }
 
@@ -37,7 +47,8 @@ impl Fixture {
     }
 
     fn insert(&mut self, key: u64, weight: u64, deadline: u64) {
-        let new = New { hash: Self::hash(key), key, value: key * 10, weight, deadline };
+        let new =
+            New { hash: Self::hash(key), key, value: key * 10, weight, deadline, origin: Origin::Local };
         self.store.insert(new, 0, &mut self.told, &mut self.out);
     }
 
@@ -47,7 +58,7 @@ impl Fixture {
 
     fn use_it(&mut self, key: u64) {
         let slot = self.slot(key).expect("the key is there");
-        self.store.entry_mut(slot).marked = true;
+        self.store.entry_mut(slot).word.mark();
     }
 
     fn remove(&mut self, key: u64) {
@@ -112,7 +123,8 @@ fn an_expired_entry_at_the_cold_end_goes_as_expired_even_if_used() {
     f.insert(1, 1, 50);
     f.insert(2, 1, NEVER);
     f.use_it(1);
-    let new = New { hash: Fixture::hash(3), key: 3, value: 0, weight: 1, deadline: NEVER };
+    let new =
+        New { hash: Fixture::hash(3), key: 3, value: 0, weight: 1, deadline: NEVER, origin: Origin::Local };
     f.store.insert(new, 50, &mut f.told, &mut f.out);
     assert_eq!(f.told.victims, [(1, Cause::Expired)]);
 }
@@ -138,7 +150,7 @@ fn an_entry_heavier_than_the_share_is_refused_alone() {
     assert_eq!(f.told.victims, [(2, Cause::Evicted)]);
     assert_eq!((f.store.len(), f.store.counts.refusals), (1, 1));
     let slot = f.slot(1).expect("1 stayed");
-    let old = f.store.replace(slot, (77, 11, NEVER), 0, &mut f.told, &mut f.out);
+    let old = f.store.replace(slot, 77, change(11), &mut f.told, &mut f.out);
     assert_eq!((old, f.slot(1), f.store.weight()), (10, None, 0), "the old value may not survive the write");
     assert_eq!(f.out.drain().last(), Some((1, 77, Cause::Evicted)));
 }
@@ -158,7 +170,7 @@ fn a_replacement_that_grows_never_evicts_itself() {
     (1..=5).for_each(|key| f.insert(key, 2, NEVER));
     (2..=5).for_each(|key| f.use_it(key));
     let slot = f.slot(1).expect("1 is there");
-    let old = f.store.replace(slot, (0, 10, NEVER), 0, &mut f.told, &mut f.out);
+    let old = f.store.replace(slot, 0, change(10), &mut f.told, &mut f.out);
     assert_eq!((old, f.store.weight(), f.store.len()), (10, 10, 1));
     let mut gone = f.evicted();
     gone.sort_unstable();
@@ -212,7 +224,8 @@ fn a_page_takes_the_smallest_positions_in_order_and_tells_of_more() {
 fn a_page_never_splits_equal_positions() {
     let mut f = Fixture::new(1000, u64::MAX);
     for key in 0..90 {
-        let new = New { hash: (key % 3) << 40, key, value: 0, weight: 1, deadline: NEVER };
+        let new =
+            New { hash: (key % 3) << 40, key, value: 0, weight: 1, deadline: NEVER, origin: Origin::Local };
         f.store.insert(new, 0, &mut f.told, &mut f.out);
     }
     let page = f.page(0, 2);
@@ -394,7 +407,7 @@ fn a_deadline_set_behind_the_cursor_is_not_forgotten() {
     (0..10_000).for_each(|key| f.insert(key, 1, if key == 9_999 { 100 } else { NEVER }));
     assert!(!f.sweep(100), "the first step ends inside the slab");
     let slot = f.slot(0).expect("0 is there");
-    f.store.touch(slot, 120);
+    f.store.touch(slot, 120, 0);
     while !f.sweep(110) {}
     assert_eq!(f.out.len(), 1);
     assert!(f.store.is_due(120));

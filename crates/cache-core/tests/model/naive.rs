@@ -72,9 +72,9 @@ impl Model {
         held.deadline.map(|deadline| deadline - self.now)
     }
 
-    pub(crate) fn insert(&mut self, key: u8, value: Value, expiry: Expiry) -> Option<Value> {
+    pub(crate) fn insert(&mut self, key: u8, value: Value, expiry: Expiry, is_local: bool) -> Option<Value> {
         let at = self.live_at(key);
-        self.write(key, at, value, expiry)
+        self.write(key, at, value, expiry, is_local)
     }
 
     pub(crate) fn remove(&mut self, key: u8) -> Option<Value> {
@@ -100,11 +100,14 @@ impl Model {
                 self.remove(key);
             }
             Verdict::Replace(value, expiry) => {
-                self.write(key, at, *value, *expiry);
+                self.write(key, at, *value, *expiry, true);
             }
-            Verdict::Update(expiry) => {
+            Verdict::ReplaceRemote(value, expiry) => {
+                self.write(key, at, *value, *expiry, false);
+            }
+            Verdict::Update(expiry) | Verdict::UpdateRemote(expiry) => {
                 if let Some(value) = seen {
-                    self.update(key, value, *expiry);
+                    self.update(key, value, *expiry, matches!(verdict, Verdict::Update(_)));
                 }
             }
         }
@@ -112,11 +115,11 @@ impl Model {
     }
 
     /// As a replacement, but nobody hears of the value that it was; a vacant key stays vacant.
-    pub(crate) fn update(&mut self, key: u8, value: Value, expiry: Expiry) -> Option<Value> {
+    pub(crate) fn update(&mut self, key: u8, value: Value, expiry: Expiry, is_local: bool) -> Option<Value> {
         let at = self.live_at(key)?;
         let was = self.order[at].value;
         let heard = self.events.len();
-        self.write(key, Some(at), value, expiry);
+        self.write(key, Some(at), value, expiry, is_local);
         let replaced = self.events.remove(heard);
         assert_eq!(replaced, (key, was, Cause::Replaced));
         Some(was)
@@ -161,7 +164,15 @@ impl Model {
         hottest.into_iter().map(|held| held.value).collect()
     }
 
-    fn write(&mut self, key: u8, at: Option<usize>, value: Value, expiry: Expiry) -> Option<Value> {
+    /// A local write of a present key is a use; one from another region is not.
+    fn write(
+        &mut self,
+        key: u8,
+        at: Option<usize>,
+        value: Value,
+        expiry: Expiry,
+        is_local: bool,
+    ) -> Option<Value> {
         let deadline = self.deadline(expiry, at.map(|at| self.order[at].deadline));
         let weight = value.weight.max(1);
         if weight > self.weight {
@@ -180,7 +191,7 @@ impl Model {
                 self.evict_one(Some(key));
             }
             let held = self.order.iter_mut().find(|held| held.key == key).expect("it is kept");
-            *held = Held { key, value, deadline, marked: true };
+            *held = Held { key, value, deadline, marked: held.marked || is_local };
             return Some(old);
         }
         while self.order.len() >= self.entries || self.weight() + weight > self.weight {

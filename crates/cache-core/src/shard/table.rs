@@ -1,0 +1,97 @@
+//! Hashes to slots.
+//!
+//! The table grows with the entries, but not because of what removals leave behind: hashbrown marks the place of a removed entry
+//! where a search may have to go on behind it, and when such marks fill a table that is more than half full, it doubles. A full
+//! shard would so come to twice the memory it needs. Here a table with enough marks is made anew in its size instead.
+
+use hashbrown::HashTable;
+
+use super::{Store, entry::Entry};
+
+impl<K, V> Store<K, V> {
+    /// Enters a slot, whose entry is in the slab already.
+    #[inline]
+    pub(super) fn index(&mut self, hash: u64, slot: u32) {
+        if self.table.capacity() == self.table.len() {
+            self.refresh_table();
+        }
+        let slab = &self.slab;
+        self.table.insert_unique(table_hash(hash), slot, |slot| hash_at(slab, *slot));
+    }
+
+    #[inline]
+    pub(super) fn unindex(&mut self, hash: u64, slot: u32) {
+        if let Ok(bucket) = self.table.find_entry(table_hash(hash), |&other| other == slot) {
+            bucket.remove();
+        }
+    }
+
+    /// Makes a table without room anew in its size, if it would have room but for the marks of what was removed.
+    ///
+    /// Where that would gain less than a sixteenth of the table it is left to grow: it would soon be full again.
+    #[cold]
+    fn refresh_table(&mut self) {
+        // How many a table takes when it has no marks: seven eighths of its buckets.
+        let room = self.table.num_buckets() / 8 * 7;
+        if self.len() + room / 16 >= room {
+            return;
+        }
+        let mut table = HashTable::with_capacity(room);
+        for slot in self.table.iter() {
+            table.insert_unique(hash_at(&self.slab, *slot), *slot, |slot| hash_at(&self.slab, *slot));
+        }
+        self.table = table;
+    }
+
+    /// Moves an entry to a vacant slot.
+    pub(super) fn relocate(&mut self, from: u32, to: u32) {
+        let Some(entry) = self.slab[from as usize].take() else { return };
+        let (hash, deadline) = (entry.hash, entry.word.deadline());
+        self.slab[to as usize] = Some(entry);
+        if let Some(slot) = self.table.find_mut(table_hash(hash), |slot| *slot == from) {
+            *slot = to;
+        }
+        self.swap_beside(from, to);
+        self.note_moved(hash, to, deadline);
+    }
+
+    /// Exchanges the slots of two entries.
+    pub(super) fn exchange(&mut self, one: u32, other: u32) {
+        let known = |slot: u32| (self.entry(slot).hash, self.entry(slot).word.deadline());
+        let ((hash, deadline), (other_hash, other_deadline)) = (known(one), known(other));
+        let slots = [one, other];
+        let hashes = [table_hash(hash), table_hash(other_hash)];
+        if let [Some(at), Some(other_at)] =
+            self.table.get_disjoint_mut(hashes, |index, slot| *slot == slots[index])
+        {
+            std::mem::swap(at, other_at);
+        }
+        self.slab.swap(one as usize, other as usize);
+        self.swap_beside(one, other);
+        self.note_moved(hash, other, deadline);
+        self.note_moved(other_hash, one, other_deadline);
+    }
+
+    fn swap_beside(&mut self, one: u32, other: u32) {
+        if let Some(weights) = &mut self.weights {
+            weights.swap(one as usize, other as usize);
+        }
+        if let Some(lifetimes) = &mut self.lifetimes {
+            lifetimes.ends.swap(one as usize, other as usize);
+        }
+    }
+}
+
+fn hash_at<K, V>(slab: &[Option<Entry<K, V>>], slot: u32) -> u64 {
+    let entry = slab[slot as usize].as_ref();
+    table_hash(entry.expect("a slot in the table is occupied").hash)
+}
+
+/// The hash as the table inside a shard takes it.
+///
+/// The top bits chose the shard, so they are equal here, and the table reads its tags from the top and its buckets from the bottom:
+/// exchanging the halves gives both of them bits that still differ.
+#[inline]
+pub(super) fn table_hash(hash: u64) -> u64 {
+    hash.rotate_left(32)
+}
