@@ -470,6 +470,20 @@ impl<K, V> Store<K, V> {
         entry
     }
 
+    /// New slots beside those in use: about as many again, but no more than the slab has memory for.
+    fn vacant_slots(&mut self) -> std::ops::Range<u32> {
+        /// Bounds what one insert does for those that follow.
+        const TOGETHER_MAX: usize = 512;
+        if !self.free.is_empty() {
+            return 0..0;
+        }
+        let count = self.slab.len().min(TOGETHER_MAX).min(self.slab.capacity() - self.slab.len());
+        let count = count.min(self.share.entries.saturating_sub(self.slab.len()));
+        let first = self.slab.len() as u32;
+        (0..count).for_each(|_| self.push_slot());
+        first..self.slab.len() as u32
+    }
+
     /// A slot that is not in the order.
     fn vacant_slot(&mut self) -> u32 {
         if let Some(slot) = self.free.pop() {
@@ -489,6 +503,11 @@ impl<K, V> Store<K, V> {
             self.order.fit(slots);
         }
         let slot = u32::try_from(self.slab.len()).expect("a share has fewer entries than u32 has numbers");
+        self.push_slot();
+        slot
+    }
+
+    fn push_slot(&mut self) {
         self.slab.push(None);
         if let Some(weights) = &mut self.weights {
             weights.push(0);
@@ -496,7 +515,6 @@ impl<K, V> Store<K, V> {
         if let Some(lifetimes) = &mut self.lifetimes {
             lifetimes.ends.push(Ends::default());
         }
-        slot
     }
 }
 

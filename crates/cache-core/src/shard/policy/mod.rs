@@ -275,11 +275,24 @@ impl<K, V> Store<K, V> {
     }
 
     fn place_single(&mut self) -> u32 {
-        // What removals left vacant stands at the cold end.
-        let vacant = self.order.vacant(self.len());
-        let slot = vacant.unwrap_or_else(|| self.vacant_slot());
+        if let Some(slot) = self.order.vacant(self.len()) {
+            if let Order::Single(list) = &mut self.order {
+                list.promote(slot);
+            }
+            return slot;
+        }
+        let slot = self.vacant_slot();
+        // The nodes that an order allocates together lie together, and slots of neighbouring numbers are used one after the other:
+        // so a shard that is not filled alone fetches half the memory or less.
+        let more = if self.weights.is_none() { self.vacant_slots() } else { 0..0 };
         if let Order::Single(list) = &mut self.order {
-            if vacant.is_some() { list.promote(slot) } else { list.push(slot) }
+            list.push(slot);
+            for vacant in more.clone() {
+                list.push(vacant);
+            }
+            for vacant in more.rev() {
+                list.demote(vacant);
+            }
         }
         slot
     }
