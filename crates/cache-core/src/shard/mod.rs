@@ -196,7 +196,11 @@ impl<K, V> Store<K, V> {
     #[inline]
     pub(crate) fn hit(&mut self, slot: u32, now: u64) {
         self.counts.hits += 1;
-        self.entry_mut(slot).word.mark();
+        let word = &mut self.entry_mut(slot).word;
+        // Most hits are on marked entries, and what is only read need not be written back.
+        if !word.is_marked() {
+            word.mark();
+        }
         if self.notes_uses {
             self.note_use(slot, now);
         }
@@ -247,8 +251,8 @@ impl<K, V> Store<K, V> {
             self.weight += u64::from(weight);
         }
         self.counts.inserts += 1;
-        self.slab[slot as usize] = Some(Entry { key, value, hash, word: Word::new(deadline, segment) });
         self.index(hash, slot);
+        self.slab[slot as usize] = Some(Entry { key, value, hash, word: Word::new(deadline, segment) });
         if self.notes_uses {
             self.count_use(hash);
         }

@@ -4,12 +4,10 @@
 //! where a search may have to go on behind it, and when such marks fill a table that is more than half full, it doubles. A full
 //! shard would so come to twice the memory it needs. Here a table with enough marks is made anew in its size instead.
 
-use hashbrown::HashTable;
-
 use super::{Store, entry::Entry};
 
 impl<K, V> Store<K, V> {
-    /// Enters a slot, whose entry is in the slab already.
+    /// Enters a slot whose entry is not in the slab yet.
     #[inline]
     pub(super) fn index(&mut self, hash: u64, slot: u32) {
         if self.table.capacity() == self.table.len() {
@@ -36,11 +34,13 @@ impl<K, V> Store<K, V> {
         if self.len() + room / 16 >= room {
             return;
         }
-        let mut table = HashTable::with_capacity(room);
-        for slot in self.table.iter() {
-            table.insert_unique(hash_at(&self.slab, *slot), *slot, |slot| hash_at(&self.slab, *slot));
+        self.table.clear();
+        for (slot, entry) in self.slab.iter().enumerate() {
+            if let Some(entry) = entry {
+                self.table
+                    .insert_unique(table_hash(entry.hash), slot as u32, |slot| hash_at(&self.slab, *slot));
+            }
         }
-        self.table = table;
     }
 
     /// Moves an entry to a vacant slot.
