@@ -156,9 +156,20 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// the list that stands above it: from 0.0, the hot end, as any insert (the default), to 1.0, the cold end.
     ///
     /// So writes of other regions, however many, push out at most what stands below that depth. An entry that is read here moves up
-    /// to the hot end when its turn comes. (Databases call this midpoint insertion.) With [`Policy::TinyLfu`], any depth above 0.0
-    /// means that such an entry passes by the window and starts on probation, where it can push out neither what is
-    /// new here nor what was used here before.
+    /// to the hot end when its turn comes. (Databases call this midpoint insertion.)
+    ///
+    /// With [`Policy::TinyLfu`], any depth above 0.0 means that such an entry starts at the cold end of the window, unless somebody here
+    /// has asked for it lately. There it is the next to go unless it is read soon, and can push out nothing that was used here.
+    ///
+    /// ```
+    /// use cache_core::{Cache, Expiry};
+    ///
+    /// let cache = Cache::builder().capacity(10).remote_depth(0.7).build()?;
+    /// (0..10).for_each(|n| { cache.insert(n, "here"); });
+    /// (10..1_000).for_each(|n| { cache.insert_remote(n, "there", Expiry::Default); });
+    /// assert_eq!((0..10).filter(|n| cache.contains(n)).count(), 7);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn remote_depth(mut self, fraction: f64) -> Self {
         self.remote_depth = fraction;
         self

@@ -151,3 +151,6 @@ fn too_small(field: &'static str, asked: u64, shards: usize) -> ConfigError {
     let reason = format!("{asked} cannot be divided among {shards} shards; it must be at least {shards}");
     ConfigError::new(field, reason)
 }
+
+#[cfg(test)]
+mod tests;

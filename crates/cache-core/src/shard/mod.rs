@@ -242,8 +242,8 @@ impl<K, V> Store<K, V> {
             self.detach_victim(victim, sidecar, out);
             spare = Some((victim.slot, victim.segment));
         }
-        let (slot, segment) = self.place(spare, new.origin);
-        let New { hash, key, value, deadline, .. } = new;
+        let (slot, segment) = self.place(spare, (new.hash, new.origin));
+        let New { hash, key, value, deadline, origin, .. } = new;
         let deadline = self.begin_lifetime(slot, deadline, now);
         self.note_moved(hash, slot, deadline);
         if let Some(weights) = &mut self.weights {
@@ -253,7 +253,7 @@ impl<K, V> Store<K, V> {
         self.counts.inserts += 1;
         self.index(hash, slot);
         self.slab[slot as usize] = Some(Entry { key, value, hash, word: Word::new(deadline, segment) });
-        if self.notes_uses {
+        if self.notes_uses && origin == Origin::Local {
             self.count_use(hash);
         }
     }

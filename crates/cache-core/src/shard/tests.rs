@@ -424,3 +424,80 @@ fn a_shard_that_the_sweep_emptied_gives_its_memory_back() {
     f.insert(1, 1, 300);
     assert!(f.slot(1).is_some() && f.store.is_due(300));
 }
+
+#[test]
+fn a_reduction_goes_in_bounded_steps_that_nobody_can_hold_up() {
+    for is_weighed in [true, false] {
+        let mut f = Fixture::with(10_000, u64::MAX, Rules { is_weighed, ..WEIGHED });
+        (0..8_000).for_each(|key| f.insert(key, 1, NEVER));
+        (0..1_000).for_each(|key| f.remove(key));
+        let target = Share { entries: 500, weight: u64::MAX };
+        let (mut steps, mut fresh) = (0, 10_000);
+        loop {
+            let before = f.out.len();
+            let is_reached = f.store.resize_step(target, 0, &mut f.told, &mut f.out);
+            assert!(f.out.len() - before <= shrink::STEP_SLOTS);
+            steps += 1;
+            if is_reached {
+                break;
+            }
+            let held = f.store.len();
+            (0..100).for_each(|_| {
+                fresh += 1;
+                f.insert(fresh, 1, NEVER);
+            });
+            assert!(f.store.len() <= held.max(f.store.share.entries), "what comes meanwhile pays for itself");
+        }
+        assert_eq!((f.store.len(), f.store.share), (500, target));
+        assert!(steps <= 8_000 / shrink::STEP_SLOTS + 2, "{steps} steps");
+        (0..1_000).for_each(|key| f.insert(key, 1, NEVER));
+        assert_eq!(f.store.len(), 500);
+        assert!(f.store.resize_step(Share { entries: 900, ..target }, 0, &mut f.told, &mut f.out));
+        (2_000..4_000).for_each(|key| f.insert(key, 1, NEVER));
+        assert_eq!(f.store.len(), 900);
+    }
+}
+
+#[test]
+fn an_entry_that_is_idle_for_too_long_expires_and_a_use_puts_that_off() {
+    let mut f = Fixture::with(100, u64::MAX, Rules { idle_ms: Some(50), ..WEIGHED });
+    (1..=4).for_each(|key| f.insert(key, 1, if key == 4 { 70 } else { NEVER }));
+    let slots = [1, 2, 3, 4].map(|key| f.slot(key).expect("it is there"));
+    f.store.hit(slots[0], 40);
+    f.store.hit(slots[3], 40);
+    let change = |origin| Change { weight: 1, deadline: 1_000, origin, now: 40 };
+    f.store.replace(slots[1], 0, change(Origin::Remote), &mut f.told, &mut f.out);
+    f.store.replace(slots[2], 0, change(Origin::Local), &mut f.told, &mut f.out);
+    let live = |f: &Fixture, now| slots.map(|slot| f.store.is_live(slot, now));
+    assert_eq!(live(&f, 49), [true; 4]);
+    assert_eq!(live(&f, 50), [true, false, true, true], "a write of another region is no use");
+    assert_eq!(live(&f, 70), [true, false, true, false], "no use prolongs a lifetime");
+    assert_eq!(live(&f, 90), [false; 4]);
+    assert_eq!(slots.map(|slot| f.store.deadline(slot)), [NEVER, 1_000, 1_000, 70], "lifetimes stay");
+    assert!(f.store.is_due(50));
+    while !f.sweep(60) {}
+    assert_eq!(f.told.victims, [(2, Cause::Expired)]);
+    while !f.sweep(90) {}
+    assert_eq!((f.told.victims.len(), f.store.len(), f.store.counts.expirations), (4, 0, 4));
+}
+
+/// A cache of 1 M entries in 64 shards, all of which expire at once: each step's work is bounded, and the steps are few enough that a
+/// round of the ticker's, 32 ticks of 10 ms, meets them all with its budgets.
+#[test]
+fn all_that_expires_at_once_is_reclaimed_in_few_bounded_steps() {
+    let share = 1_000_000 / 64;
+    let mut f = Fixture::with(share, u64::MAX, Rules { is_weighed: false, ..WEIGHED });
+    (0..share as u64).for_each(|key| f.insert(key, 1, 1_000));
+    let mut steps = 0;
+    loop {
+        let before = f.out.len();
+        let mut budget = Budget::unlimited();
+        let finished = f.store.sweep_step(1_000, &mut budget, &mut f.told, &mut f.out).finished;
+        assert!(f.out.len() - before <= sweep::STEP_RECLAIMS && usize::MAX - budget.visits <= STEP_VISITS);
+        steps += 1;
+        if finished {
+            break;
+        }
+    }
+    assert_eq!((f.store.len(), steps), (0, share.div_ceil(sweep::STEP_RECLAIMS)));
+}

@@ -177,11 +177,10 @@ impl Segmented {
 
     /// Where a new entry enters.
     fn entrance(&self, origin: Origin) -> Segment {
-        let is_below = match &self.rule {
-            Rule::Midpoint(_) => true,
-            Rule::TinyLfu(tiny_lfu) => tiny_lfu.remote_below(),
-        };
-        if is_below && origin == Origin::Remote { Segment::Second } else { Segment::First }
+        match (&self.rule, origin) {
+            (Rule::Midpoint(_), Origin::Remote) => Segment::Second,
+            _ => Segment::First,
+        }
     }
 }
 
@@ -263,7 +262,11 @@ impl<K, V> Store<K, V> {
 
     /// Finds the slot for a new entry, in its place in the order: the last victim's if there was one.
     #[inline]
-    pub(super) fn place(&mut self, spare: Option<(u32, Segment)>, origin: Origin) -> (u32, Segment) {
+    pub(super) fn place(
+        &mut self,
+        spare: Option<(u32, Segment)>,
+        (hash, origin): (u64, Origin),
+    ) -> (u32, Segment) {
         if let Order::Single(list) = &mut self.order {
             if let Some((slot, _)) = spare {
                 list.promote(slot);
@@ -271,7 +274,11 @@ impl<K, V> Store<K, V> {
             }
             return (self.place_single(), Segment::First);
         }
-        self.place_segmented(spare, origin)
+        let (slot, segment) = self.place_segmented(spare, origin);
+        if origin == Origin::Remote && self.is_unwanted(hash) {
+            self.segmented().list(segment).demote(slot);
+        }
+        (slot, segment)
     }
 
     fn place_single(&mut self) -> u32 {

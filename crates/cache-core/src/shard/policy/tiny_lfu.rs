@@ -2,8 +2,8 @@
 //!
 //! A new entry enters the window. What falls out of the window is weighed against the next victim of the main part by how often
 //! each was used lately, and the lesser of the two goes. In the main part an entry is on *probation* first, and *protected* once it was
-//! used there. Remote writes, with a remote depth set, enter on probation: they pass no window, and push out neither what is new here nor
-//! what is protected.
+//! used there. Remote writes, with a remote depth set, enter at the window's cold end unless somebody here has asked for them lately: so
+//! they are the next to be weighed, and too light, and push out neither what is new here nor what is in the main part.
 //!
 //! How large the window should be depends on the work: 1 % keeps what is popular, a large one what is recent. So it is changed in
 //! steps, onwards while the hit ratio rises and back when it falls (Einziger, Eytan, Friedman and Manes, *Adaptive Software Cache
@@ -22,7 +22,7 @@ const PROTECTED: f64 = 0.8;
 const READS_PER_ENTRY: u64 = 10;
 const STEP: f64 = 0.0625;
 /// Each step is a little smaller than the last, until the hit ratio changes by so much: then the work has changed.
-const STEP_DECAY: f64 = 0.98;
+const STEP_DECAY: f64 = 0.95;
 const RESTART: f64 = 0.05;
 
 pub(crate) struct TinyLfu {
@@ -47,10 +47,6 @@ impl TinyLfu {
             hits: 0,
             misses: 0,
         }
-    }
-
-    pub(super) fn remote_below(&self) -> bool {
-        self.remote_below
     }
 
     pub(super) fn target(&self, segment: Segment, len: usize) -> usize {
@@ -86,9 +82,15 @@ impl<K, V> Store<K, V> {
         let len = self.len();
         let order = self.segmented();
         let Rule::TinyLfu(_) = order.rule else { return None };
-        let is_to_window = entering.is_some_and(|origin| order.entrance(origin) == Segment::First);
-        let is_over = is_to_window && order.is_full(Segment::First, len);
+        let is_over = entering.is_some() && order.is_full(Segment::First, len);
         order.coldest(Segment::First).filter(|slot| is_over && keep != Some(*slot))
+    }
+
+    /// Whether an entry of another region belongs at the cold end: nobody here has asked for it lately.
+    pub(super) fn is_unwanted(&self, hash: u64) -> bool {
+        let Order::Segmented(segmented) = &self.order else { return false };
+        let Rule::TinyLfu(tiny_lfu) = &segmented.rule else { return false };
+        tiny_lfu.remote_below && tiny_lfu.sketch.frequency(hash) == 0
     }
 
     /// Whether a candidate was used more often than the one that would go for it.
