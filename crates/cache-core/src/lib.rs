@@ -19,10 +19,14 @@
 //! though that use had just happened; otherwise it is evicted. One search gives at most [`SECOND_CHANCES_MAX`] second chances and
 //! then evicts the entry at the cold end, marked or not, so that an insert's time does not depend on how hot the whole shard is.
 //!
+//! That is [`Policy::Lru`]. With a [remote depth](Builder::remote_depth) the list has two parts, and writes of other regions enter between
+//! them. [`Policy::TinyLfu`] weighs new entries against what would have to go for them, by how often each was asked for.
+//!
 //! # Invariants
 //!
 //! * Whenever no operation is inside a shard, it holds at most its share of the entries and of the weight. Room is made before an
-//!   entry is placed. Shares add up to exactly the capacity, so [`Cache::len`] and [`Cache::weight`] never exceed it.
+//!   entry is placed. Shares add up to exactly the capacity, so [`Cache::len`] and [`Cache::weight`] never exceed it, also while
+//!   [`Cache::resize`] changes it.
 //! * An expired entry is never returned.
 //! * Each entry that the cache itself gave up (evicted, expired, too heavy) is told to its shard's [`Sidecar`] exactly once, under
 //!   the lock under which it went.
