@@ -15,6 +15,9 @@ use crate::{
 /// How many entries of a shard [`Cache::hottest`] looks at.
 pub const HOTTEST_VISITS_MAX: usize = 2_048;
 
+/// How many entries [`Cache::retain`] judges under one lock.
+const RETAIN_PAGE: usize = 256;
+
 /// One page of [`Cache::scan`](crate::Cache::scan), valid while its shard is locked.
 ///
 /// It covers the positions from [`lo`](Self::lo) up to, but not including, [`next`](Self::next): every live entry of that range is
@@ -121,19 +124,20 @@ where
     /// Returns where to go on.
     ///
     /// The sidecar is not told of these, since it is at hand; the listener hears of each entry as [`Removed`](Cause::Removed), after the
-    /// lock. The closure must be short and must not call back into the cache: that would deadlock.
+    /// lock. The closure must be short and must not call back into the cache: that would deadlock. If it panics, nothing of the page
+    /// was taken out.
     ///
     /// ```
     /// let cache = cache_core::Cache::builder().capacity(100).build()?;
     /// (0..50).for_each(|n| { cache.insert(n, ()); });
     /// let mut at = Some(0);
     /// while let Some(position) = at {
-    ///     at = cache.retain(position, 8, |item, ()| item.key % 2 == 0);
+    ///     at = cache.retain_page(position, 8, |item, ()| item.key % 2 == 0);
     /// }
     /// assert_eq!(cache.len(), 25);
     /// # Ok::<(), cache_core::ConfigError>(())
     /// ```
-    pub fn retain(
+    pub fn retain_page(
         &self,
         position: u64,
         limit: usize,
@@ -143,15 +147,45 @@ where
         let mut departed = Departed::new();
         let (page, mut guard) = self.inner().page(position, limit, now, &mut departed);
         let Shard { store, sidecar } = &mut *guard;
-        for &(at, slot) in &page.picked {
-            if !keep(store.item(at, slot, now), sidecar) {
-                let (key, value) = store.remove(slot);
-                departed.push(key, value, Cause::Removed);
-            }
+        let mut gone = page.picked;
+        gone.retain(|&(at, slot)| !keep(store.item(at, slot, now), sidecar));
+        for (_, slot) in gone {
+            let (key, value) = store.remove(slot);
+            departed.push(key, value, Cause::Removed);
         }
         drop(guard);
         self.inner().settle(&mut departed);
         page.next
+    }
+
+    /// Takes out every live entry that the closure does not keep, and returns how many those were.
+    ///
+    /// Works through the cache in pages of 256, each decided and cleaned under one lock: an entry that is there all the time is judged
+    /// exactly once, whatever is written meanwhile, and no value can change between the judgement and the removal. What is put in
+    /// while it runs may be judged or not. The listener hears of each entry as [`Removed`](Cause::Removed), after the lock; the
+    /// sidecars are not told, so whoever has one takes [`retain_page`](Self::retain_page). Counts neither as reads nor as uses.
+    ///
+    /// The closure must be short and must not call back into the cache: that would deadlock. If it panics, nothing of that page
+    /// was taken out.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(100).build()?;
+    /// (0..50).for_each(|n| { cache.insert(n, n * 10); });
+    /// assert_eq!(cache.retain(|key, value| key % 2 == 0 && *value < 400), 30);
+    /// assert_eq!(cache.len(), 20);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
+    pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) -> usize {
+        let mut removed = 0;
+        let mut next = Some(0);
+        while let Some(position) = next {
+            next = self.retain_page(position, RETAIN_PAGE, |item, _| {
+                let stays = keep(item.key, item.value);
+                removed += usize::from(!stays);
+                stays
+            });
+        }
+        removed
     }
 
     /// The most recently used entries, the hottest first, as the closure shows them; it may leave some out.
@@ -196,7 +230,7 @@ where
 }
 
 /// The first of each list, then the second of each, and so on.
-fn in_turns<R>(lists: Vec<Vec<R>>) -> Vec<R> {
+pub(crate) fn in_turns<R>(lists: Vec<Vec<R>>) -> Vec<R> {
     let mut turns = Vec::with_capacity(lists.iter().map(Vec::len).sum());
     let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
     loop {

@@ -7,7 +7,7 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Reads (`get`, `read`) that found a live entry. `peek`, `contains`, `touch`, `upsert` and `scan` count no reads.
+    /// Reads (`get`, `read`) that found a live entry. `peek`, `contains`, `touch`, `update`, `upsert`, `iter` and `scan` count no reads.
     pub hits: u64,
     /// Reads that found none.
     pub misses: u64,
@@ -15,7 +15,7 @@ pub struct Stats {
     pub inserts: u64,
     /// Writes that put a new value in place of a live one.
     pub replacements: u64,
-    /// Upserts that changed a value in its place.
+    /// Updates, and upserts by [`Verdict::Update`](crate::Verdict::Update), that changed a value in its place.
     pub updates: u64,
     /// Entries given up to make room, with those in [`refusals`](Self::refusals) and [`rejections`](Self::rejections).
     pub evictions: u64,
@@ -26,7 +26,7 @@ pub struct Stats {
     pub rejections: u64,
     /// Entries reclaimed because their lifetime ended, by whoever met them first.
     pub expirations: u64,
-    /// Entries taken out by `remove` or by an upsert's verdict.
+    /// Entries taken out by `remove`, by `retain` and its like, or by an upsert's verdict.
     pub removals: u64,
     /// Entries taken out by `clear`.
     pub cleared: u64,

@@ -170,7 +170,7 @@ fn a_scan_tells_the_sidecar_of_the_expired_before_it_shows_a_page_without_them()
     // Where a page is cleaned, likewise.
     cache.insert_with_expiry(3, 30, short);
     clock.advance(Duration::from_millis(1));
-    cache.retain(0, 10, |item, victims| {
+    cache.retain_page(0, 10, |item, victims| {
         assert_eq!((*item.key, victims.0.len()), (2, 2));
         true
     });

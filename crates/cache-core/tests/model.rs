@@ -26,13 +26,18 @@ enum Op {
     Remove(u8),
     Touch(u8, Expiry),
     Upsert(u8, Verdict<u64>),
-    Update(u8, u64, Expiry, bool),
+    Change(u8, u64, Expiry, bool),
+    Update(u8, u64),
+    UpdateWithExpiry(u8, u64, Expiry),
+    InsertWithTtl(u8, u64, u64),
     Advance(u64),
     Sweep,
     Clear,
     Scan(usize),
     Page(u8, usize),
-    Retain(u8, usize),
+    RetainPage(u8, usize),
+    Retain(u8),
+    Iter(usize),
     At(u8, bool),
     Hottest(usize),
     LookAhead(u8, u8),
@@ -68,13 +73,18 @@ fn op(keys: u8) -> impl Strategy<Value = Op> {
         2 => key.clone().prop_map(Op::Remove),
         2 => (key.clone(), expiry()).prop_map(|(k, e)| Op::Touch(k, e)),
         4 => (key.clone(), verdict()).prop_map(|(k, v)| Op::Upsert(k, v)),
-        3 => (key, 0u64..12, expiry(), any::<bool>()).prop_map(|(k, w, e, local)| Op::Update(k, w, e, local)),
+        2 => (key.clone(), 0u64..12, expiry(), any::<bool>()).prop_map(|(k, w, e, local)| Op::Change(k, w, e, local)),
+        2 => (key.clone(), 0u64..12).prop_map(|(k, w)| Op::Update(k, w)),
+        1 => (key.clone(), 0u64..12, expiry()).prop_map(|(k, w, e)| Op::UpdateWithExpiry(k, w, e)),
+        2 => (key, 0u64..12, 0u64..30).prop_map(|(k, w, ms)| Op::InsertWithTtl(k, w, ms)),
         4 => (1u64..15).prop_map(Op::Advance),
         1 => Just(Op::Sweep),
         1 => Just(Op::Clear),
         1 => (1usize..6).prop_map(Op::Scan),
         3 => (0..keys, 1usize..6).prop_map(|(key, limit)| Op::Page(key, limit)),
-        1 => (0..keys, 1usize..6).prop_map(|(key, limit)| Op::Retain(key, limit)),
+        1 => (0..keys, 1usize..6).prop_map(|(key, limit)| Op::RetainPage(key, limit)),
+        1 => (2u8..5).prop_map(Op::Retain),
+        1 => (0usize..70).prop_map(Op::Iter),
         2 => (0..keys, any::<bool>()).prop_map(|(key, keep)| Op::At(key, keep)),
         1 => (0usize..10).prop_map(Op::Hottest),
         1 => (0..keys, 0u8..40).prop_map(|(first, count)| Op::LookAhead(first, count)),
@@ -185,7 +195,22 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
             let left = model.left(key);
             assert_eq!(seen, (model.upsert(key, &verdict), left));
         }
-        Op::Update(key, weight, expiry, is_local) => {
+        Op::InsertWithTtl(key, weight, ms) => {
+            let (value, ttl) = (Value { id, weight }, Duration::from_millis(ms));
+            let was = cache.insert_with_ttl(key, value, ttl);
+            assert_eq!(was, model.insert(key, value, Expiry::After(ttl), true));
+        }
+        Op::Update(key, weight) => {
+            let value = Value { id, weight };
+            let was = cache.update(&key, |held| mem::replace(held, value));
+            assert_eq!(was, model.update(key, value, Expiry::Keep, true));
+        }
+        Op::UpdateWithExpiry(key, weight, expiry) => {
+            let value = Value { id, weight };
+            let was = cache.update_with_expiry(&key, expiry, |held| mem::replace(held, value));
+            assert_eq!(was, model.update(key, value, expiry, true));
+        }
+        Op::Change(key, weight, expiry, is_local) => {
             let value = Value { id, weight };
             let was = cache.upsert(
                 &key,
@@ -239,10 +264,35 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
             model.sweep_if(|key| is_within(cache, key, lo, next));
             return false;
         }
-        Op::Retain(key, limit) => {
+        Op::Iter(count) => {
+            let shown: Vec<(u8, Value)> = cache.iter().take(count).collect();
+            let expected: Vec<_> =
+                model.hottest().into_iter().map(|value| (model.key_of(value), value)).collect();
+            assert_eq!(shown.len(), count.min(expected.len()));
+            if cache.shards() == 1 {
+                assert_eq!(shown, expected[..shown.len()]);
+            } else {
+                assert!(shown.iter().all(|entry| expected.contains(entry)));
+                assert!(by_id(shown.iter().map(|(_, value)| *value)).windows(2).all(|ids| ids[0] < ids[1]));
+            }
+        }
+        Op::Retain(modulus) => {
+            let mut judged = Vec::new();
+            let removed = cache.retain(|key, value| {
+                judged.push(*value);
+                key % modulus != 0
+            });
+            let live = model.live();
+            assert_eq!(by_id(judged.into_iter()), by_id(live.iter().map(|(_, value, _)| *value)));
+            let gone = live.iter().filter(|(key, ..)| key % modulus == 0);
+            assert_eq!(removed, gone.map(|(key, ..)| model.remove(*key)).filter(Option::is_some).count());
+            model.sweep();
+            return false;
+        }
+        Op::RetainPage(key, limit) => {
             let lo = cache.position(&key);
             let mut gone = Vec::new();
-            let next = cache.retain(lo, limit, |item, _| {
+            let next = cache.retain_page(lo, limit, |item, _| {
                 gone.extend((item.key % 2 == 0).then_some(*item.key));
                 item.key % 2 == 1
             });

@@ -199,7 +199,7 @@ fn a_page_is_cleaned_under_one_lock() {
     });
     let (mut at, mut shown) = (Some(0), 0);
     while let Some(position) = at {
-        at = cache.retain(position, 64, |item, ()| {
+        at = cache.retain_page(position, 64, |item, ()| {
             shown += 1;
             item.key % 3 != 0
         });

@@ -69,7 +69,7 @@ impl NodeStore {
     }
 
     fn reclaim_page(&self, position: u64) -> Option<u64> {
-        self.cache.retain(position, PAGE_ENTRIES, |item, _| self.is_visible(item.key, item.value))
+        self.cache.retain_page(position, PAGE_ENTRIES, |item, _| self.is_visible(item.key, item.value))
     }
 }
 

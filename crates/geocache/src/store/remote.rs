@@ -104,7 +104,7 @@ impl Store for NodeStore {
         let within = |position: u64| hi.is_none_or(|hi| position < hi);
         let mut next = Some(lo);
         while let Some(position) = next.filter(|position| within(*position)) {
-            next = self.cache.retain(position, PAGE_ENTRIES, |item, shard| {
+            next = self.cache.retain_page(position, PAGE_ENTRIES, |item, shard| {
                 let stamp = item.value.stamp;
                 let stays = !within(item.position) || below.admits(stamp) || keep(item.position);
                 if !stays {
