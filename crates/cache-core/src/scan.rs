@@ -208,7 +208,7 @@ where
     pub fn hottest<R>(&self, count: usize, mut f: impl FnMut(ScanItem<'_, K, V>) -> Option<R>) -> Vec<R> {
         let even = count.div_ceil(self.shards());
         // Hashes do not fill the shards quite evenly.
-        let share = (even + even / 4 + 4).min(count).min(HOTTEST_VISITS_MAX);
+        let share = even.saturating_add(even / 4 + 4).min(count).min(HOTTEST_VISITS_MAX);
         let now = self.inner().time.now();
         let (mut used, mut unused) = (Vec::new(), Vec::new());
         for shard in &self.inner().shards {

@@ -207,3 +207,14 @@ fn a_page_is_cleaned_under_one_lock() {
     assert_eq!((shown, cache.len(), cache.stats().removals), (1_000, 666, 334));
     assert!(scan_keys(&cache, 64).iter().all(|(_, key)| key % 3 != 0));
 }
+
+/// With a count near the end of numbers the answer's share per shard overflowed.
+#[test]
+fn the_hottest_of_any_count_are_at_most_what_is_there() {
+    let cache = Cache::<u64, u64>::builder().capacity(100).build().expect("a right configuration");
+    (0..100).for_each(|key| {
+        cache.insert(key, 0);
+    });
+    let shown = |count| cache.hottest(count, |item| Some(*item.key)).len();
+    assert_eq!([0, 1, 99, 100, usize::MAX - 1, usize::MAX].map(shown), [0, 1, 99, 100, 100, 100]);
+}

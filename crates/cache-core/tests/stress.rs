@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -140,14 +141,51 @@ fn work(
                     },
                 );
             }
-            800..850 => drop(cache.remove(&key)),
-            850..900 => drop(cache.touch(&key, Expiry::Default)),
-            900..950 => drop(cache.peek(&key)),
-            950..980 => clock.advance(Duration::from_millis(1)),
-            980..990 => drop(cache.sweep()),
-            990..999 => cache.scan(key << 53, 10, |page, _| {
+            800..840 => drop(cache.remove(&key)),
+            840..870 => drop(cache.touch(&key, Expiry::Default)),
+            870..890 => drop(cache.peek(&key)),
+            890..910 => {
+                let was = cache.update(&key, |value| mem::replace(value, fresh()));
+                assert!(was.is_none_or(|was| was.0 == key));
+            }
+            910..930 => {
+                let expiry = Expiry::After(Duration::from_millis(random.next(300)));
+                cache.update_with_expiry(&key, expiry, |value| *value = fresh());
+            }
+            930..945 => drop(cache.insert_with_ttl(key, fresh(), Duration::from_millis(random.next(300)))),
+            945..950 => {
+                let left = cache.read(&key, |value, left| (value.0, left));
+                assert!(left.is_none_or(|(of, left)| of == key && left.is_some()), "each has a lifetime");
+            }
+            950..970 => clock.advance(Duration::from_millis(1)),
+            970..975 => drop(cache.sweep()),
+            975..982 => cache.scan(key << 53, 10, |page, _| {
                 assert!(page.items.iter().all(|item| item.value.0 == *item.key && item.position >= page.lo));
             }),
+            982..985 => {
+                cache.retain_page(key << 53, 10, |item, _| {
+                    assert_eq!(item.value.0, *item.key);
+                    item.value.1 % 3 != 0
+                });
+            }
+            985..988 => cache.at(cache.position(&key), |place, _| {
+                assert!(place.iter().all(|item| *item.key == key));
+                place.retain(|item| item.value.1 % 2 == 0);
+            }),
+            988..991 => {
+                assert!(!cache.hottest(10, |item| Some(item.value.0 == *item.key)).contains(&false));
+            }
+            991..994 => cache.look_ahead(&[key, key + 1, key + 2], |value| assert!(value.0 - key < 3)),
+            994..996 => assert!(cache.iter().take(100).all(|(key, value)| value.0 == key)),
+            996..998 => {
+                assert!(cache.len() <= CAPACITY && cache.weight() <= WEIGHT);
+                assert!(cache.is_empty() || cache.stats().inserts > 0);
+                let _ = cache.contains(&key);
+            }
+            998 => drop(cache.retain(|key, value| {
+                assert_eq!(value.0, *key);
+                value.1 % 16 != 0
+            })),
             _ => cache.clear(),
         }
     }
