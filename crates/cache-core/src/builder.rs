@@ -30,6 +30,20 @@ const SHARDS_USUAL: usize = 64;
 ///
 /// At least one of [`capacity`](Self::capacity) and [`weight_capacity`](Self::weight_capacity) must be set: there is no unbounded
 /// cache. Both are divided among the shards exactly: shares differ by at most one and add up to the capacity.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_core::Cache;
+///
+/// let cache: Cache<String, Vec<u8>> = Cache::builder()
+///     .capacity(100_000)
+///     .weight_capacity(64 << 20)
+///     .weigher(|key: &String, value: &Vec<u8>| (key.len() + value.len()) as u64)
+///     .default_ttl(Duration::from_secs(300))
+///     .build()?;
+/// assert_eq!(cache.capacity(), Some(100_000));
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 #[must_use = "a builder does nothing until `build()`"]
 pub struct Builder<K, V, S = RandomState, X = ()> {
     capacity: Option<usize>,
@@ -69,6 +83,13 @@ impl<K, V> Builder<K, V> {
 
 impl<K, V, S, X> Builder<K, V, S, X> {
     /// The most entries, at least 1. Default: bounded by weight alone.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(2).build()?;
+    /// (0..9).for_each(|n| { cache.insert(n, ()); });
+    /// assert_eq!(cache.len(), 2);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn capacity(mut self, entries: usize) -> Self {
         self.capacity = Some(entries);
         self
@@ -79,6 +100,14 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// **An entry heavier than its shard's share is not kept**: the write takes the old value's place and is evicted at once, which
     /// the sidecar and the listener hear of; no other entry leaves for its sake. The share is the capacity divided by
     /// [`shards`](Self::shards), and at most 2³²−1, so for large entries take few shards.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().weight_capacity(10).weigher(|_, v: &&str| v.len() as u64).build()?;
+    /// cache.insert(1, "fits");
+    /// cache.insert(2, "too long to be kept");
+    /// assert_eq!((cache.peek(&1), cache.peek(&2)), (Some("fits"), None));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn weight_capacity(mut self, weight: u64) -> Self {
         self.weight_capacity = Some(weight);
         self
@@ -88,12 +117,31 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     ///
     /// It is asked once per write, and what it said counts until the next write of that entry, so answers that change (or
     /// lie) cannot unbalance the books. Within `upsert` it runs under the shard's lock.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder()
+    ///     .weight_capacity(1 << 20)
+    ///     .weigher(|key: &String, value: &Vec<u8>| (key.len() + value.len()) as u64)
+    ///     .build()?;
+    /// cache.insert("k".to_owned(), vec![0; 99]);
+    /// assert_eq!(cache.weight(), 100);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self
     }
 
     /// The lifetime of entries written without one, at least one tick of the clock. Default: they never expire.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let cache = cache_core::Cache::builder().capacity(10).default_ttl(Duration::from_secs(60)).build()?;
+    /// cache.insert("k", 1);
+    /// assert!(cache.read("k", |_, left| left.is_some()).unwrap_or(false));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
         self.default_ttl = Some(ttl);
         self
@@ -146,6 +194,19 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     }
 
     /// How the cache chooses what to evict. Default: [`Policy::Lru`].
+    ///
+    /// ```
+    /// use cache_core::{Cache, Policy};
+    ///
+    /// let cache = Cache::builder().capacity(100).policy(Policy::TinyLfu).build()?;
+    /// for _ in 0..10 {
+    ///     (0..50).for_each(|n| { cache.get(&n).is_none().then(|| cache.insert(n, n)); });
+    /// }
+    /// // A scan of keys that nobody asks for again.
+    /// (1_000..10_000).for_each(|n| { cache.insert(n, n); });
+    /// assert!((0..50).filter(|n| cache.contains(n)).count() > 40);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
@@ -179,12 +240,30 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     ///
     /// Default: as many as give each shard at least 512 entries (by weight: 4 Mi units), up to 64; from there on, as many as keep a
     /// shard at 16,384 entries, up to 1024. So a small cache has a single shard, and evicts exactly in its order.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::<u32, u32>::builder().capacity(1_000).shards(8).build()?;
+    /// assert_eq!(cache.shards(), 8);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
     }
 
     /// Where the time comes from: [`Clock::coarse`] (the default) or a [`ManualClock`](crate::ManualClock).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cache_core::{Cache, ManualClock};
+    ///
+    /// let clock = ManualClock::new();
+    /// let cache = Cache::builder().capacity(10).clock(clock.clone()).build()?;
+    /// cache.insert_with_ttl("k", 1, Duration::from_secs(5));
+    /// clock.advance(Duration::from_secs(5));
+    /// assert_eq!(cache.get("k"), None);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self
@@ -195,6 +274,22 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// Called once per value, with the cause. It may call the cache. By the time it runs, others may have written the key again.
     /// For a replaced value, the key is the one that the write came with. If it panics, the panic reaches the caller whose
     /// operation it was (the operation is done all the same), and further events of that operation are not told.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use cache_core::{Cache, Cause};
+    ///
+    /// let (tell, told) = mpsc::channel();
+    /// let cache = Cache::builder()
+    ///     .capacity(1)
+    ///     .listener(move |key: &&str, _: &u32, cause| drop(tell.send((*key, cause))))
+    ///     .build()?;
+    /// cache.insert("a", 1);
+    /// cache.insert("b", 2);
+    /// cache.remove("b");
+    /// assert_eq!(told.try_iter().collect::<Vec<_>>(), [("a", Cause::Evicted), ("b", Cause::Removed)]);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn listener(mut self, listener: impl Fn(&K, &V, Cause) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
@@ -203,6 +298,17 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// What hashes the keys. Default: the standard library's keyed `RandomState`, safe against keys chosen by an adversary.
     ///
     /// All 64 bits matter: the top bits choose the shard and order the scan, the others address the shard's table.
+    ///
+    /// ```
+    /// use std::hash::{BuildHasherDefault, DefaultHasher};
+    ///
+    /// // The same positions in every process, which a scan that goes on elsewhere needs.
+    /// let hasher = BuildHasherDefault::<DefaultHasher>::default();
+    /// let cache = cache_core::Cache::<&str, u32>::builder().capacity(10).hasher(hasher.clone()).build()?;
+    /// let other = cache_core::Cache::<&str, u32>::builder().capacity(10).hasher(hasher).build()?;
+    /// assert_eq!(cache.position("k"), other.position("k"));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn hasher<T>(self, hasher: T) -> Builder<K, V, T, X> {
         Builder {
             hasher,
@@ -222,6 +328,25 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     }
 
     /// Makes each shard's [`Sidecar`]; called once per shard, in the order of positions. Default: `()`, which hears nothing.
+    ///
+    /// ```
+    /// use cache_core::{Cache, Cause, Sidecar};
+    ///
+    /// /// Counts what its shard gave up.
+    /// #[derive(Default)]
+    /// struct Lost(u64);
+    ///
+    /// impl Sidecar<u32, ()> for Lost {
+    ///     fn victim(&mut self, _: u64, _: &u32, _: &(), _: Cause) {
+    ///         self.0 += 1;
+    ///     }
+    /// }
+    ///
+    /// let cache = Cache::builder().capacity(16).shards(4).sidecar(Lost::default).build()?;
+    /// (0..100).for_each(|n| { cache.insert(n, ()); });
+    /// cache.with_sidecars(|lost| assert!(lost.0 > 0));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn sidecar<Y>(self, make: impl FnMut() -> Y + 'static) -> Builder<K, V, S, Y> {
         Builder {
             sidecar: Box::new(make),

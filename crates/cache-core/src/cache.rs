@@ -20,12 +20,29 @@ use crate::{
 /// (on the ticker's thread, if that is in the middle of a step).
 ///
 /// The [crate's documentation](crate) tells how it evicts and what runs under its locks.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_core::Cache;
+///
+/// let cache: Cache<String, u32> = Cache::builder().capacity(1_000).default_ttl(Duration::from_secs(60)).build()?;
+/// let other_handle = cache.clone();
+/// other_handle.insert("answer".to_owned(), 42);
+/// assert_eq!(cache.get("answer"), Some(42));
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 pub struct Cache<K, V, S = RandomState, X = ()> {
     inner: Arc<Inner<K, V, S, X>>,
 }
 
 impl<K, V> Cache<K, V> {
     /// Begins the configuration of a cache.
+    ///
+    /// ```
+    /// let cache: cache_core::Cache<u64, String> = cache_core::Cache::builder().capacity(1_000).build()?;
+    /// assert!(cache.is_empty());
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn builder() -> Builder<K, V> {
         Builder::new()
     }
@@ -43,48 +60,122 @@ impl<K, V, S, X> Cache<K, V, S, X> {
     /// How many entries are held, counting those that expired and were not reclaimed yet. Never more than the capacity.
     ///
     /// Takes each shard's lock in turn, so under concurrent writes it is not one instant's number.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(2).build()?;
+    /// (0..5).for_each(|n| { cache.insert(n, ()); });
+    /// assert_eq!(cache.len(), 2);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.inner.shards.iter().map(|shard| shard.0.lock().store.len()).sum()
     }
 
     /// Whether [`len`](Self::len) is 0.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(2).build()?;
+    /// cache.insert("k", 1);
+    /// assert!(!cache.is_empty());
+    /// cache.remove("k");
+    /// assert!(cache.is_empty());
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.inner.shards.iter().all(|shard| shard.0.lock().store.len() == 0)
     }
 
     /// The weight of what is held, as [`len`](Self::len) counts it. Without a weigher, the same number. Never more than the capacity.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().weight_capacity(100).weigher(|_, v: &Vec<u8>| v.len() as u64).build()?;
+    /// cache.insert("a", vec![0; 30]);
+    /// cache.insert("b", vec![0; 50]);
+    /// assert_eq!((cache.len(), cache.weight()), (2, 80));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn weight(&self) -> u64 {
         self.inner.shards.iter().fold(0, |sum, shard| shard.0.lock().store.weight().saturating_add(sum))
     }
 
     /// The most entries, if they are bounded.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::<u32, u32>::builder().capacity(100).build()?;
+    /// assert_eq!((cache.capacity(), cache.weight_capacity()), (Some(100), None));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         self.inner.capacity.entries()
     }
 
     /// The most weight, if it is bounded.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::<u32, u32>::builder().weight_capacity(4_096).weigher(|_, v| u64::from(*v)).build()?;
+    /// assert_eq!((cache.capacity(), cache.weight_capacity()), (None, Some(4_096)));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn weight_capacity(&self) -> Option<u64> {
         self.inner.capacity.weight()
     }
 
     /// The number of shards, a power of two.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::<u32, u32>::builder().capacity(100_000).build()?;
+    /// assert_eq!(cache.shards(), 64);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn shards(&self) -> usize {
         self.inner.shards.len()
     }
 
     /// What the cache did since it was built. Takes each shard's lock in turn.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", 1);
+    /// (cache.get("k"), cache.get("none"));
+    /// let stats = cache.stats();
+    /// assert_eq!((stats.inserts, stats.hits, stats.misses), (1, 1, 1));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner.stats()
     }
 
     /// Gives each shard's sidecar to the closure in turn, under that shard's lock, in the order of positions.
+    ///
+    /// The closure must not call back into the cache: that would deadlock.
+    ///
+    /// ```
+    /// use cache_core::{Cache, Cause, Sidecar};
+    ///
+    /// /// Counts what its shard gave up.
+    /// #[derive(Default)]
+    /// struct Lost(u64);
+    ///
+    /// impl Sidecar<u32, ()> for Lost {
+    ///     fn victim(&mut self, _: u64, _: &u32, _: &(), _: Cause) {
+    ///         self.0 += 1;
+    ///     }
+    /// }
+    ///
+    /// let cache = Cache::builder().capacity(16).shards(4).sidecar(Lost::default).build()?;
+    /// (0..100).for_each(|n| { cache.insert(n, ()); });
+    /// let mut lost = 0;
+    /// cache.with_sidecars(|shard| lost += shard.0);
+    /// assert_eq!(lost, cache.stats().evictions);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn with_sidecars(&self, mut f: impl FnMut(&mut X)) {
         for shard in &self.inner.shards {
             f(&mut shard.0.lock().sidecar);
@@ -92,6 +183,28 @@ impl<K, V, S, X> Cache<K, V, S, X> {
     }
 
     /// Gives the closure the sidecar of the shard that a position belongs to, under the shard's lock.
+    ///
+    /// The closure must not call back into the cache: that would deadlock.
+    ///
+    /// ```
+    /// use cache_core::{Cache, Cause, Sidecar};
+    ///
+    /// /// Counts what its shard gave up.
+    /// #[derive(Default)]
+    /// struct Lost(u64);
+    ///
+    /// impl Sidecar<u32, ()> for Lost {
+    ///     fn victim(&mut self, _: u64, _: &u32, _: &(), _: Cause) {
+    ///         self.0 += 1;
+    ///     }
+    /// }
+    ///
+    /// let cache = Cache::builder().capacity(16).shards(4).sidecar(Lost::default).build()?;
+    /// (0..100).for_each(|n| { cache.insert(n, ()); });
+    /// let lost_beside_7 = cache.with_sidecar_at(cache.position(&7), |shard| shard.0);
+    /// assert!(lost_beside_7 <= cache.stats().evictions);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn with_sidecar_at<R>(&self, position: u64, f: impl FnOnce(&mut X) -> R) -> R {
         f(&mut self.inner.lock(position).sidecar)
     }
@@ -100,6 +213,14 @@ impl<K, V, S, X> Cache<K, V, S, X> {
     ///
     /// The sidecars are not told: this is a caller's will, and whoever needs it there has [`with_sidecars`](Self::with_sidecars).
     /// The listener hears of each entry as [`Removed`](Cause::Removed), after the locks.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", 1);
+    /// cache.clear();
+    /// assert_eq!((cache.get("k"), cache.stats().cleared), (None, 1));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn clear(&self) {
         for shard in &self.inner.shards {
             let cleared = shard.0.lock().store.clear();
@@ -122,6 +243,14 @@ where
     ///
     /// One hash, one lock, one load of the clock, and nothing copied but what `V::clone` copies. The clone is made under the lock,
     /// so keep it cheap: put large values into an `Arc`.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k".to_owned(), 1);
+    /// // A borrowed form of the key will do.
+    /// assert_eq!((cache.get("k"), cache.get("none")), (Some(1), None));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
@@ -192,6 +321,13 @@ where
     }
 
     /// The value under a key, cloned, without counting a read or a use.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", 1);
+    /// assert_eq!((cache.peek("k"), cache.stats().hits), (Some(1), 0));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn peek<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -202,6 +338,13 @@ where
     }
 
     /// Whether a key has a live entry, without counting a read or a use.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", 1);
+    /// assert!(cache.contains("k") && !cache.contains("none"));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -225,6 +368,13 @@ where
     /// Puts a value under a key for the default lifetime, and returns the live value that it replaced.
     ///
     /// May evict others to make room. See [`Builder::weight_capacity`] for values that are too heavy to keep.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// assert_eq!(cache.insert("k", 1), None);
+    /// assert_eq!(cache.insert("k", 2), Some(1));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn insert(&self, key: K, value: V) -> Option<V> {
         self.insert_with_expiry(key, value, Expiry::Default)
     }
@@ -311,6 +461,13 @@ where
     }
 
     /// Takes an entry out and returns its value, if it was live.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", 1);
+    /// assert_eq!((cache.remove("k"), cache.remove("k")), (Some(1), None));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn remove<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -334,6 +491,20 @@ where
     }
 
     /// Gives a live entry another lifetime, beginning now, and counts as a use; `false` if there is none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cache_core::{Cache, Expiry, ManualClock};
+    ///
+    /// let clock = ManualClock::new();
+    /// let cache = Cache::builder().capacity(10).clock(clock.clone()).build()?;
+    /// cache.insert_with_ttl("session", 1, Duration::from_secs(30));
+    /// clock.advance(Duration::from_secs(29));
+    /// assert!(cache.touch("session", Expiry::After(Duration::from_secs(30))));
+    /// clock.advance(Duration::from_secs(29));
+    /// assert!(cache.contains("session"));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn touch<Q>(&self, key: &Q, expiry: Expiry) -> bool
     where
         K: Borrow<Q>,
@@ -519,6 +690,16 @@ where
     /// other out again. Counts neither as reads nor as uses.
     ///
     /// The closure must be short and must not call back into the cache: that would deadlock.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(100).build()?;
+    /// (0..50).for_each(|n| { cache.insert(n, vec![n; 10]); });
+    /// let keys = [7, 9, 1_000];
+    /// cache.look_ahead(&keys, |value| { std::hint::black_box(value[0]); });
+    /// let values: Vec<_> = keys.iter().filter_map(|key| cache.get(key)).collect();
+    /// assert_eq!(values.len(), 2);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn look_ahead<'a, Q>(&self, keys: impl IntoIterator<Item = &'a Q>, mut f: impl FnMut(&V))
     where
         K: Borrow<Q>,
@@ -550,6 +731,14 @@ where
     }
 
     /// The place of a key in the order of a [`scan`](Self::scan): its hash.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", 1);
+    /// let first = cache.scan(0, 1, |page, ()| page.items.first().map(|item| item.position));
+    /// assert_eq!(first, Some(cache.position("k")));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn position<Q>(&self, key: &Q) -> u64
     where
         K: Borrow<Q>,
@@ -562,6 +751,18 @@ where
     ///
     /// The ticker's thread does this by itself in the background; a cache on a [`ManualClock`](crate::ManualClock) has no thread
     /// and leaves it to this. It works in the same short steps, so other threads are not held up.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cache_core::{Cache, ManualClock};
+    ///
+    /// let clock = ManualClock::new();
+    /// let cache = Cache::builder().capacity(10).default_ttl(Duration::from_secs(1)).clock(clock.clone()).build()?;
+    /// cache.insert("k", 1);
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!((cache.len(), cache.sweep(), cache.len()), (1, 1, 0));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn sweep(&self) -> usize {
         let now = self.inner.time.now();
         let mut departed = Departed::new();

@@ -19,6 +19,19 @@ use std::{
 pub(crate) const NEVER: u64 = u64::MAX >> 8;
 
 /// How long an entry lives.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_core::{Cache, Expiry};
+///
+/// let cache = Cache::builder().capacity(10).default_ttl(Duration::from_secs(60)).build()?;
+/// cache.insert_with_expiry("a", 1, Expiry::After(Duration::from_secs(1)));
+/// cache.insert_with_expiry("a", 2, Expiry::Keep);
+/// cache.insert_with_expiry("b", 3, Expiry::Never);
+/// assert_eq!(cache.read("b", |_, left| left), Some(None));
+/// assert!(cache.read("a", |_, left| left).flatten().is_some_and(|left| left <= Duration::from_secs(1)));
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Expiry {
     /// As long as the cache's default says; forever if it has none.
@@ -33,6 +46,14 @@ pub enum Expiry {
 }
 
 /// Where a cache takes its time from.
+///
+/// ```
+/// use cache_core::{Cache, Clock, ManualClock};
+///
+/// let in_service = Cache::<u32, u32>::builder().capacity(10).clock(Clock::coarse()).build()?;
+/// let in_a_test = Cache::<u32, u32>::builder().capacity(10).clock(ManualClock::new()).build()?;
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     manual: Option<ManualClock>,
@@ -40,11 +61,22 @@ pub struct Clock {
 
 impl Clock {
     /// The step in which the coarse clock advances: 10 ms.
+    ///
+    /// ```
+    /// assert_eq!(cache_core::Clock::TICK.as_millis(), 10);
+    /// ```
     pub const TICK: Duration = Duration::from_millis(10);
 
     /// A monotonic clock in steps of [`TICK`](Self::TICK), advanced by a thread that also reclaims expired entries: the default.
     ///
     /// Each cache built with it has a thread of its own, which ends with the cache.
+    ///
+    /// ```
+    /// use cache_core::{Cache, Clock};
+    ///
+    /// let cache = Cache::<u32, u32>::builder().capacity(10).clock(Clock::coarse()).build()?;
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn coarse() -> Self {
         Clock { manual: None }
@@ -84,12 +116,25 @@ pub struct ManualClock {
 
 impl ManualClock {
     /// A clock at zero.
+    ///
+    /// ```
+    /// let clock = cache_core::ManualClock::new();
+    /// assert!(clock.now().is_zero());
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Moves the time forward, rounding down to a millisecond. It stops short of the end of time rather than wrapping.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let clock = cache_core::ManualClock::new();
+    /// clock.clone().advance(Duration::from_micros(2_900));
+    /// assert_eq!(clock.now(), Duration::from_millis(2));
+    /// ```
     pub fn advance(&self, by: Duration) {
         let by = millis(by);
         let forward = |now: u64| Some(now.saturating_add(by).min(NEVER - 1));
@@ -98,6 +143,14 @@ impl ManualClock {
     }
 
     /// The time since the clock's beginning.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let clock = cache_core::ManualClock::new();
+    /// clock.advance(Duration::from_secs(3));
+    /// assert_eq!(clock.now(), Duration::from_secs(3));
+    /// ```
     #[must_use]
     pub fn now(&self) -> Duration {
         Duration::from_millis(self.now_ms.load(Ordering::Relaxed))

@@ -6,6 +6,12 @@ use std::{borrow::Cow, io};
 ///
 /// The next move is the same for every field: change it. The one exception is `clock`, when the operating system
 /// refused the ticker's thread; that cause is the error's source.
+///
+/// ```
+/// let error = cache_core::Cache::<u32, u32>::builder().capacity(0).build().unwrap_err();
+/// assert_eq!(error.field, "capacity");
+/// assert_eq!(error.to_string(), "capacity: 0 would keep nothing; it must be at least 1");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{field}: {reason}")]
 #[non_exhaustive]

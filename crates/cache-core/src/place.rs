@@ -7,6 +7,14 @@ use crate::{Cause, ScanItem, Sidecar, departed::Departed, shard::Store};
 /// What [`Cache::at`](crate::Cache::at) found at a position, valid while its shard is locked.
 ///
 /// A position is a hash, so this is nearly always nothing or one entry; but two keys may share a hash, and then both are here.
+///
+/// ```
+/// let cache = cache_core::Cache::builder().capacity(10).build()?;
+/// cache.insert("k", 1);
+/// let found = cache.at(cache.position("k"), |place, ()| place.iter().map(|item| *item.value).collect::<Vec<_>>());
+/// assert_eq!(found, [1]);
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 pub struct Place<'a, K, V> {
     position: u64,
     now: u64,
@@ -40,18 +48,40 @@ impl<'a, K, V> Place<'a, K, V> {
     }
 
     /// Whether no live entry is there.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::<&str, u32>::builder().capacity(10).build()?;
+    /// assert!(cache.at(cache.position("none"), |place, ()| place.is_vacant()));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn is_vacant(&self) -> bool {
         self.first.is_none()
     }
 
     /// The live entries.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", 1);
+    /// let of_k = cache.at(cache.position("k"), |place, ()| place.iter().any(|item| *item.key == "k"));
+    /// assert!(of_k);
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = ScanItem<'_, K, V>> {
         self.first.iter().chain(&self.rest).map(|slot| self.store.item(self.position, *slot, self.now))
     }
 
     /// Takes out the entries that the closure does not keep. The sidecar is not told, since it is at hand; the listener hears of
     /// each as [`Removed`](Cause::Removed), after the lock.
+    ///
+    /// ```
+    /// let cache = cache_core::Cache::builder().capacity(10).build()?;
+    /// cache.insert("k", 1);
+    /// cache.at(cache.position("k"), |place, ()| place.retain(|item| *item.value > 1));
+    /// assert!(!cache.contains("k"));
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     pub fn retain(&mut self, mut keep: impl FnMut(ScanItem<'_, K, V>) -> bool) {
         for slot in self.take() {
             if keep(self.store.item(self.position, slot, self.now)) {

@@ -13,6 +13,15 @@ use crate::{
 };
 
 /// How many entries of a shard [`Cache::hottest`] looks at.
+///
+/// ```
+/// use cache_core::{Cache, HOTTEST_VISITS_MAX};
+///
+/// let cache = Cache::builder().capacity(10_000).shards(1).build()?;
+/// (0..10_000).for_each(|n| { cache.insert(n, ()); });
+/// assert_eq!(cache.hottest(10_000, |item| Some(*item.key)).len(), HOTTEST_VISITS_MAX);
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 pub const HOTTEST_VISITS_MAX: usize = 2_048;
 
 /// How many entries [`Cache::retain`] judges under one lock.
@@ -22,6 +31,15 @@ const RETAIN_PAGE: usize = 256;
 ///
 /// It covers the positions from [`lo`](Self::lo) up to, but not including, [`next`](Self::next): every live entry of that range is
 /// in [`items`](Self::items), so an absent position is known to be absent. A page may be empty while `next` is still `Some`.
+///
+/// ```
+/// let cache = cache_core::Cache::builder().capacity(10).build()?;
+/// cache.insert("k", 1);
+/// cache.scan(0, 8, |page, ()| {
+///     assert_eq!((page.lo, page.items.len(), page.next), (0, 1, None));
+/// });
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ScanPage<'a, K, V> {
@@ -34,6 +52,16 @@ pub struct ScanPage<'a, K, V> {
 }
 
 /// An entry as a scan shows it.
+///
+/// ```
+/// let cache = cache_core::Cache::builder().capacity(10).build()?;
+/// cache.insert("k", 1);
+/// cache.scan(0, 8, |page, ()| {
+///     let item = &page.items[0];
+///     assert_eq!((*item.key, *item.value, item.left), ("k", 1, None));
+/// });
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ScanItem<'a, K, V> {

@@ -46,6 +46,19 @@ impl<K, V> Sidecar<K, V> for () {
 }
 
 /// Why a value left the cache.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use cache_core::{Cache, Cause};
+///
+/// let (tell, told) = mpsc::channel();
+/// let cache = Cache::builder().capacity(10).listener(move |_: &&str, _: &u32, cause| drop(tell.send(cause))).build()?;
+/// cache.insert("k", 1);
+/// cache.insert("k", 2);
+/// cache.clear();
+/// assert_eq!(told.try_iter().collect::<Vec<_>>(), [Cause::Replaced, Cause::Removed]);
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {

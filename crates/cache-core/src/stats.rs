@@ -4,6 +4,16 @@
 ///
 /// Each shard is read in turn, so under concurrent use the counters are not one instant's. At rest
 /// `inserts = len + evictions + expirations + removals + cleared`.
+///
+/// ```
+/// let cache = cache_core::Cache::builder().capacity(2).build()?;
+/// (0..5).for_each(|n| { cache.insert(n, ()); });
+/// cache.remove(&4);
+/// let stats = cache.stats();
+/// assert_eq!((stats.inserts, stats.evictions, stats.removals), (5, 3, 1));
+/// assert_eq!(stats.inserts, cache.len() as u64 + stats.evictions + stats.removals);
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

@@ -5,6 +5,25 @@ use std::time::Duration;
 use crate::{Expiry, shard::Origin};
 
 /// What an [`upsert`](crate::Cache::upsert) found under its key.
+///
+/// ```
+/// use cache_core::{Cache, Expiry, Verdict};
+///
+/// let cache = Cache::builder().capacity(10).build()?;
+/// cache.insert(7, vec![1]);
+/// let was = cache.upsert(&7, |key| *key, |slot, ()| {
+///     assert_eq!(slot.left, None);
+///     match slot.value {
+///         Some(list) => {
+///             list.push(2);
+///             (Verdict::Update(Expiry::Keep), true)
+///         }
+///         None => (Verdict::Replace(vec![2], Expiry::Default), false),
+///     }
+/// });
+/// assert_eq!((was, cache.get(&7)), (true, Some(vec![1, 2])));
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Slot<'a, V> {
@@ -18,6 +37,23 @@ pub struct Slot<'a, V> {
 }
 
 /// What an [`upsert`](crate::Cache::upsert) does with what it found.
+///
+/// ```
+/// use cache_core::{Cache, Expiry, Verdict};
+///
+/// /// Writes a version unless a newer one is there.
+/// fn offer(cache: &Cache<String, u64>, key: &str, version: u64) -> bool {
+///     cache.upsert(key, str::to_owned, |slot, ()| match slot.value {
+///         Some(held) if *held >= version => (Verdict::Keep, false),
+///         _ => (Verdict::Replace(version, Expiry::Default), true),
+///     })
+/// }
+///
+/// let cache = Cache::builder().capacity(10).build()?;
+/// assert!(offer(&cache, "k", 2) && !offer(&cache, "k", 1));
+/// assert_eq!(cache.get("k"), Some(2));
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict<V> {
     /// Leave everything as it is. Not a use: the entry's place in the eviction order does not change.

@@ -34,6 +34,21 @@ pub(crate) use run::{Gathering, Page};
 pub(crate) use sweep::Budget;
 
 /// How many second chances one search for a victim gives before it evicts the coldest entry all the same.
+///
+/// ```
+/// use cache_core::{Cache, SECOND_CHANCES_MAX};
+///
+/// let entries = SECOND_CHANCES_MAX as u64 + 1;
+/// let cache = Cache::builder().capacity(entries as usize).build()?;
+/// for n in 0..entries {
+///     cache.insert(n, ());
+///     cache.get(&n);
+/// }
+/// // All of them were used. The first ones have their second chance, and then the search is over.
+/// cache.insert(1_000, ());
+/// assert!(cache.contains(&0) && !cache.contains(&(entries - 1)));
+/// # Ok::<(), cache_core::ConfigError>(())
+/// ```
 pub const SECOND_CHANCES_MAX: usize = 64;
 
 /// A shard and its companion, as they sit under one lock.
