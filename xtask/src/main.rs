@@ -13,6 +13,7 @@ mod fixtures;
 mod fuzz;
 mod integration;
 mod layers;
+mod miri;
 mod prerequisites;
 mod sim;
 mod step;
@@ -62,7 +63,9 @@ enum Command {
     Sim(Sim),
     /// The fuzz targets, on a nightly compiler and cargo-fuzz
     Fuzz(Fuzz),
-    /// What takes too long for every change: 20,000 seeds, every rule switched off once, the fuzz targets
+    /// The unit tests of cache-core under Miri, on a nightly compiler
+    Miri,
+    /// What takes too long for every change: 20,000 seeds, every rule switched off once, Miri, the fuzz targets
     Nightly,
     /// Print and check which crate may depend on which
     Layers,
@@ -97,6 +100,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { name, arguments } => bench::run(&workspace, name.as_deref(), &arguments),
         Command::Sim(sim) => sim::run(&sim),
         Command::Fuzz(fuzz) => fuzz::run(&workspace, &fuzz),
+        Command::Miri => miri::run(),
         Command::Nightly => ci::nightly(&workspace),
         Command::Layers => layers::print_and_check(&workspace),
         Command::Fixtures => fixtures::run(&workspace),

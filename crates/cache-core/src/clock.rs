@@ -260,6 +260,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "so many lifetimes take Miri many minutes")]
     fn jitter_shortens_evenly_up_to_its_fraction_and_never_lengthens() {
         let jitter = Jitter::new(0.25);
         let lifetimes: Vec<u64> =

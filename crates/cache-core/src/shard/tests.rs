@@ -300,6 +300,7 @@ fn a_page_whose_sidecar_panics_leaves_the_shard_whole() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn a_run_that_too_much_was_put_into_is_given_up() {
     let mut f = Fixture::new(100_000, u64::MAX);
     (0..100).for_each(|key| f.insert(key * 1_000, 1, NEVER));
@@ -312,6 +313,7 @@ fn a_run_that_too_much_was_put_into_is_given_up() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn a_scan_of_a_large_shard_walks_it_once_for_each_run() {
     let entries = 3 * run::GATHER_VISITS as u64;
     let mut f = Fixture::new(usize::MAX >> 40, u64::MAX);
@@ -336,6 +338,7 @@ fn a_scan_of_a_large_shard_walks_it_once_for_each_run() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn what_is_put_in_while_a_run_is_gathered_is_in_it() {
     let mut f = Fixture::new(usize::MAX >> 40, u64::MAX);
     let entries = 2 * run::GATHER_VISITS as u64 - 10;
@@ -354,6 +357,7 @@ fn what_is_put_in_while_a_run_is_gathered_is_in_it() {
 
 /// Two scans of one shard, each of whose steps undoes the other's, both come to an end.
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn two_scans_of_a_large_shard_do_not_hold_each_other_up() {
     let mut f = Fixture::new(usize::MAX >> 40, u64::MAX);
     let entries = 5 * run::GATHER_VISITS as u64;
@@ -379,6 +383,7 @@ fn a_run_that_nobody_reads_on_is_dropped_by_the_sweep() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn a_sweep_step_is_bounded_and_the_walk_reaches_everything() {
     let mut f = Fixture::new(100_000, u64::MAX);
     (0..10_000).for_each(|key| f.insert(key, 1, if key % 2 == 0 { 100 } else { 200 }));
@@ -402,6 +407,7 @@ fn a_sweep_step_is_bounded_and_the_walk_reaches_everything() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn a_deadline_set_behind_the_cursor_is_not_forgotten() {
     let mut f = Fixture::new(100_000, u64::MAX);
     (0..10_000).for_each(|key| f.insert(key, 1, if key == 9_999 { 100 } else { NEVER }));
@@ -418,7 +424,7 @@ fn a_deadline_set_behind_the_cursor_is_not_forgotten() {
 #[test]
 fn a_shard_that_the_sweep_emptied_gives_its_memory_back() {
     let mut f = Fixture::new(1000, u64::MAX);
-    (0..1000).for_each(|key| f.insert(key, 1, 100));
+    (0..100).for_each(|key| f.insert(key, 1, 100));
     while !f.sweep(100) {}
     assert_eq!((f.store.len(), f.store.slab.capacity(), f.store.table.capacity()), (0, 0, 0));
     f.insert(1, 1, 300);

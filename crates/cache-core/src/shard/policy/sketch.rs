@@ -126,6 +126,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "so many uses take Miri many minutes")]
     fn what_was_popular_once_is_forgotten_in_bounded_steps() {
         let mut sketch = Sketch::new();
         sketch.fit(10_000);
