@@ -103,7 +103,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::Cache;
+    use crate::{Cache, ManualClock};
+
+    /// No step takes out more. A number of its own, so that a change of the documented bound is noticed here.
+    const STEP_RECLAIMS: usize = 256;
 
     #[test]
     fn the_thread_ends_with_the_last_handle() {
@@ -113,6 +116,42 @@ mod tests {
         wait("the thread is at work", || time.now() > 0);
         drop(cache);
         wait("the thread has let go of the clock", || time.holders() == 1);
+    }
+
+    /// A quarter of a million entries whose time ends at once, by a clock that stood still until then because no tick came.
+    #[test]
+    #[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
+    fn what_expires_all_at_once_is_reclaimed_in_ticks_of_bounded_work_however_late_they_come() {
+        const ENTRIES: usize = 250_000;
+        let cache = Cache::builder()
+            .capacity(2 * ENTRIES)
+            .default_ttl(Duration::from_millis(5))
+            .clock(ManualClock::new())
+            .build()
+            .expect("a right configuration");
+        // As the thread does it, but here each tick can be looked at.
+        let (weak, time) = (Arc::downgrade(cache.inner()), cache.inner().time.clone());
+        let mut round = Round { index: 0, slots_seen: 0, slots: 0 };
+        let began = Instant::now();
+        for key in 0..ENTRIES {
+            cache.insert(key, ());
+        }
+        assert_eq!((cache.len(), time.now()), (ENTRIES, 0), "nothing is over while the clock stands");
+        wait("the lifetime has passed", || began.elapsed() > Duration::from_millis(20));
+        let (mut ticks, mut left) = (0, ENTRIES);
+        while left > 0 {
+            round.tick(&weak, &time, began);
+            assert!(time.now() >= 20 && cache.get(&0).is_none(), "from the first tick on none is returned");
+            let reclaimed = left - cache.len();
+            // Everything that is met is over here, so the bound of what is looked at is one of what is reclaimed, too. The
+            // budget is asked between steps, and one entry is the read's.
+            let visits = (round.slots / ROUND_TICKS).clamp(VISITS_MIN, VISITS_MAX);
+            assert!(reclaimed <= visits.min(RECLAIMS_MAX) + STEP_RECLAIMS + 1, "{reclaimed} in a tick");
+            (ticks, left) = (ticks + 1, cache.len());
+            assert!(ticks <= 4 * ROUND_TICKS, "{left} are left after {ticks} ticks");
+        }
+        assert_eq!(cache.stats().expirations, ENTRIES as u64);
+        assert_eq!(cache.weight(), 0);
     }
 
     fn wait(what: &str, condition: impl Fn() -> bool) {
