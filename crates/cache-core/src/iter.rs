@@ -51,7 +51,7 @@ where
     /// A snapshot of the live entries, cloned, the hottest first, in the order that [`hottest`](Self::hottest) describes.
     ///
     /// The loop's body runs without a lock, so it may take its time and may call the cache. The order is taken at once, each shard's
-    /// under its lock, which costs some 10 ns an entry; the entries are cloned when they come near, up to 512 under short locks.
+    /// under its lock, which costs some tens of nanoseconds an entry; the entries are cloned when they come near, up to 512 under short locks.
     /// Therefore, while others write:
     ///
     /// * a key is shown at most once, and one that was there when the snapshot was made and stays is shown exactly once;
