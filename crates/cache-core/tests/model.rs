@@ -12,7 +12,7 @@ use std::{
 };
 
 use cache_core::{Cache, Cause, Expiry, ManualClock, Sidecar, Verdict};
-use model::naive::{Model, Value};
+use model::naive::{Model, Shape, Value};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ enum Op {
     At(u8, bool),
     Hottest(usize),
     LookAhead(u8, u8),
+    Resize(usize),
+    ResizeWeight(u64),
 }
 
 fn expiry() -> impl Strategy<Value = Expiry> {
@@ -88,6 +90,8 @@ fn op(keys: u8) -> impl Strategy<Value = Op> {
         2 => (0..keys, any::<bool>()).prop_map(|(key, keep)| Op::At(key, keep)),
         1 => (0usize..10).prop_map(Op::Hottest),
         1 => (0..keys, 0u8..40).prop_map(|(first, count)| Op::LookAhead(first, count)),
+        2 => (0usize..12).prop_map(Op::Resize),
+        1 => (0u64..40).prop_map(Op::ResizeWeight),
     ]
 }
 
@@ -110,7 +114,7 @@ struct Real {
 }
 
 impl Real {
-    fn new(entries: usize, weight: u64, default_ttl: Option<u64>, shards: usize) -> Self {
+    fn new(shape: Shape, shards: usize) -> Self {
         let clock = ManualClock::new();
         let (victims, events) = (Arc::<Mutex<Vec<Event>>>::default(), Arc::<Mutex<Vec<Event>>>::default());
         let (for_log, for_listener) = (Arc::clone(&victims), Arc::clone(&events));
@@ -118,15 +122,19 @@ impl Real {
             for_listener.lock().expect("no holder panicked").push((*key, *value, cause));
         };
         let mut builder = Cache::builder()
-            .capacity(entries)
-            .weight_capacity(weight)
-            .weigher(|_: &u8, value: &Value| value.weight)
+            .capacity(shape.entries)
             .shards(shards)
             .clock(clock.clone())
             .listener(listener)
             .sidecar(move || Log(Arc::clone(&for_log)));
-        if let Some(ttl) = default_ttl {
+        if let Some(weight) = shape.weight {
+            builder = builder.weight_capacity(weight).weigher(|_: &u8, value: &Value| value.weight);
+        }
+        if let Some(ttl) = shape.default_ttl {
             builder = builder.default_ttl(Duration::from_millis(ttl));
+        }
+        if let Some(idle) = shape.idle {
+            builder = builder.time_to_idle(Duration::from_millis(idle));
         }
         Real { cache: builder.build().expect("a right configuration"), clock, victims, events }
     }
@@ -222,6 +230,22 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
                 },
             );
             assert_eq!(was, model.update(key, value, expiry, is_local));
+        }
+        Op::Resize(entries) if entries >= cache.shards() => {
+            cache.resize(entries).expect("there is a bound of entries");
+            model.resize(entries, model.shape.weight);
+            assert_eq!(cache.capacity(), Some(entries));
+        }
+        Op::Resize(entries) => {
+            assert_eq!(cache.resize(entries).expect_err("fewer than shards").field, "capacity");
+        }
+        Op::ResizeWeight(weight) if weight >= cache.shards() as u64 && model.shape.weight.is_some() => {
+            cache.resize_weight(weight).expect("there is a bound of weight");
+            model.resize(model.shape.entries, Some(weight));
+            assert_eq!(cache.weight_capacity(), Some(weight));
+        }
+        Op::ResizeWeight(weight) => {
+            assert_eq!(cache.resize_weight(weight).expect_err("no bound to change").field, "weight_capacity");
         }
         Op::LookAhead(first, count) => {
             let keys: Vec<u8> = (first..first.saturating_add(count)).collect();
@@ -359,19 +383,29 @@ fn by_key(mut events: Vec<Event>) -> Vec<Event> {
     events
 }
 
+fn shape() -> impl Strategy<Value = Shape> {
+    let weight = prop_oneof![1 => Just(None), 2 => (1u64..30).prop_map(Some)];
+    let default_ttl = prop_oneof![Just(None), (1u64..40).prop_map(Some)];
+    let idle = prop_oneof![Just(None), (1u64..20).prop_map(Some)];
+    (1usize..8, weight, default_ttl, idle).prop_map(|(entries, weight, default_ttl, idle)| Shape {
+        entries,
+        weight,
+        default_ttl,
+        idle,
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// One shard: the eviction order itself is held to the model.
     #[test]
     fn one_shard_behaves_as_the_naive_model(
-        entries in 1usize..8,
-        weight in 1u64..30,
-        default_ttl in prop_oneof![Just(None), (1u64..40).prop_map(Some)],
+        shape in shape(),
         ops in prop::collection::vec(op(12), 1..200),
     ) {
-        let real = Real::new(entries, weight, default_ttl, 1);
-        let mut model = Model::new(entries, weight, default_ttl);
+        let real = Real::new(shape, 1);
+        let mut model = Model::new(shape);
         for (id, op) in ops.iter().enumerate() {
             let ordered = run(&real, &mut model, op, id as u32);
             let (mut events, mut expected) = (take(&real.events), mem::take(&mut model.events));
@@ -384,7 +418,8 @@ proptest! {
             prop_assert_eq!(victims, lost, "sidecar, at {:?}", op);
             prop_assert_eq!(real.cache.len(), model.order.len());
             prop_assert_eq!(real.cache.weight(), model.weight());
-            prop_assert!(real.cache.len() <= entries && real.cache.weight() <= weight);
+            let Shape { entries, weight, .. } = model.shape;
+            prop_assert!(real.cache.len() <= entries && real.cache.weight() <= weight.unwrap_or(u64::MAX));
             let stats = real.cache.stats();
             let gone = stats.evictions + stats.expirations + stats.removals + stats.cleared;
             prop_assert_eq!(stats.inserts, real.cache.len() as u64 + gone);
@@ -395,9 +430,14 @@ proptest! {
     /// Many shards with room for all: nothing unexpired is ever lost, whichever shard it is in.
     #[test]
     fn many_shards_with_room_lose_nothing(ops in prop::collection::vec(op(60), 1..200)) {
-        let real = Real::new(60 * 8, 60 * 12 * 8, Some(20), 8);
-        let mut model = Model::new(60 * 8, 60 * 12 * 8, Some(20));
+        let shape =
+            Shape { entries: 60 * 8, weight: Some(60 * 12 * 8), default_ttl: Some(20), idle: Some(15) };
+        let real = Real::new(shape, 8);
+        let mut model = Model::new(shape);
         for (id, op) in ops.iter().enumerate() {
+            if matches!(op, Op::Resize(8..) | Op::ResizeWeight(8..)) {
+                continue; // There would be no room any more.
+            }
             run(&real, &mut model, op, id as u32);
             prop_assert_eq!(by_key(take(&real.events)), by_key(mem::take(&mut model.events)), "at {:?}", op);
             prop_assert_eq!(real.cache.len(), model.order.len());
@@ -412,7 +452,7 @@ proptest! {
         weight in 8u64..60,
         ops in prop::collection::vec(op(60), 1..300),
     ) {
-        let real = Real::new(entries, weight, None, 8);
+        let real = Real::new(Shape { entries, weight: Some(weight), default_ttl: None, idle: None }, 8);
         let mut last: HashMap<u8, Value> = HashMap::new();
         for (id, op) in ops.iter().enumerate() {
             match op {

@@ -13,7 +13,19 @@ pub(crate) struct Held {
     key: u8,
     value: Value,
     deadline: Option<u64>,
+    /// Until when it may be idle.
+    idle_end: Option<u64>,
     marked: bool,
+}
+
+/// How a cache is built, as far as the model knows of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) entries: usize,
+    /// Without it, every entry weighs 1.
+    pub(crate) weight: Option<u64>,
+    pub(crate) default_ttl: Option<u64>,
+    pub(crate) idle: Option<u64>,
 }
 
 pub(crate) struct Model {
@@ -24,13 +36,11 @@ pub(crate) struct Model {
     /// What the listener and the sidecar should have heard.
     pub(crate) events: Vec<(u8, Value, Cause)>,
     pub(crate) victims: Vec<(u8, Value, Cause)>,
-    entries: usize,
-    weight: u64,
-    default_ttl: Option<u64>,
+    pub(crate) shape: Shape,
 }
 
 impl Model {
-    pub(crate) fn new(entries: usize, weight: u64, default_ttl: Option<u64>) -> Self {
+    pub(crate) fn new(shape: Shape) -> Self {
         Model {
             order: Vec::new(),
             now: 0,
@@ -38,14 +48,32 @@ impl Model {
             misses: 0,
             events: Vec::new(),
             victims: Vec::new(),
-            entries,
-            weight,
-            default_ttl,
+            shape,
         }
     }
 
     pub(crate) fn weight(&self) -> u64 {
-        self.order.iter().map(|held| held.value.weight.max(1)).sum()
+        self.order.iter().map(|held| self.weight_of(held.value)).sum()
+    }
+
+    fn weight_of(&self, value: Value) -> u64 {
+        if self.shape.weight.is_some() { value.weight.max(1) } else { 1 }
+    }
+
+    fn weight_max(&self) -> u64 {
+        self.shape.weight.unwrap_or(u64::MAX)
+    }
+
+    fn idle_end(&self) -> Option<u64> {
+        self.shape.idle.map(|idle| self.now + idle)
+    }
+
+    /// Another shape at run time: what is too much goes, the coldest first.
+    pub(crate) fn resize(&mut self, entries: usize, weight: Option<u64>) {
+        (self.shape.entries, self.shape.weight) = (entries, weight);
+        while self.order.len() > entries || self.weight() > self.weight_max() {
+            self.evict_one(None);
+        }
     }
 
     pub(crate) fn get(&mut self, key: u8) -> Option<Value> {
@@ -54,6 +82,7 @@ impl Model {
             Some(at) => {
                 self.hits += 1;
                 self.order[at].marked = true;
+                self.order[at].idle_end = self.idle_end();
                 Some(self.order[at].value)
             }
             None => {
@@ -88,6 +117,7 @@ impl Model {
         let Some(at) = self.live_at(key) else { return false };
         self.order[at].deadline = self.deadline(expiry, Some(self.order[at].deadline));
         self.order[at].marked = true;
+        self.order[at].idle_end = self.idle_end();
         true
     }
 
@@ -174,8 +204,8 @@ impl Model {
         is_local: bool,
     ) -> Option<Value> {
         let deadline = self.deadline(expiry, at.map(|at| self.order[at].deadline));
-        let weight = value.weight.max(1);
-        if weight > self.weight {
+        let (weight, weight_max) = (self.weight_of(value), self.weight_max());
+        if weight > weight_max {
             let old = at.map(|at| self.order.remove(at).value);
             if let Some(old) = old {
                 self.events.push((key, old, Cause::Replaced));
@@ -187,17 +217,19 @@ impl Model {
         if let Some(at) = at {
             let old = self.order[at].value;
             self.events.push((key, old, Cause::Replaced));
-            while self.weight() - old.weight.max(1) + weight > self.weight {
+            while self.weight() - self.weight_of(old) + weight > weight_max {
                 self.evict_one(Some(key));
             }
+            let used_now = self.idle_end();
             let held = self.order.iter_mut().find(|held| held.key == key).expect("it is kept");
-            *held = Held { key, value, deadline, marked: held.marked || is_local };
+            let idle_end = if is_local { used_now } else { held.idle_end };
+            *held = Held { key, value, deadline, idle_end, marked: held.marked || is_local };
             return Some(old);
         }
-        while self.order.len() >= self.entries || self.weight() + weight > self.weight {
+        while self.order.len() >= self.shape.entries || self.weight() + weight > weight_max {
             self.evict_one(None);
         }
-        self.order.push(Held { key, value, deadline, marked: false });
+        self.order.push(Held { key, value, deadline, idle_end: self.idle_end(), marked: false });
         None
     }
 
@@ -236,7 +268,7 @@ impl Model {
     }
 
     fn is_over(&self, held: &Held) -> bool {
-        held.deadline.is_some_and(|deadline| deadline <= self.now)
+        [held.deadline, held.idle_end].into_iter().flatten().any(|end| end <= self.now)
     }
 
     fn deadline(&self, expiry: Expiry, present: Option<Option<u64>>) -> Option<u64> {
@@ -244,7 +276,7 @@ impl Model {
             (Expiry::Never, _) => None,
             (Expiry::Keep, Some(deadline)) => deadline,
             (Expiry::After(ttl), _) => Some(self.now + ttl.as_millis() as u64),
-            _ => self.default_ttl.map(|ttl| self.now + ttl),
+            _ => self.shape.default_ttl.map(|ttl| self.now + ttl),
         }
     }
 }
