@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cache_core::{Cache, Expiry, ManualClock, Verdict};
+use cache_core::{Cache, Expiry, ManualClock, Policy, Verdict};
 use proptest::prelude::*;
 
 /// A cache that looks at its own bounds wherever it is let to.
@@ -30,8 +30,10 @@ struct Link {
 impl Link {
     fn look(&self) {
         if let Some(cache) = self.cache.get() {
-            assert!(cache.len() <= cache.capacity().unwrap_or(usize::MAX));
-            assert!(cache.weight() <= cache.weight_capacity().unwrap_or(u64::MAX));
+            // Asked for first, so that a capacity that grows in between is no excuse.
+            let (entries, weight) = (cache.capacity(), cache.weight_capacity());
+            assert!(cache.len() <= entries.unwrap_or(usize::MAX));
+            assert!(cache.weight() <= weight.unwrap_or(u64::MAX));
             self.looks.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -52,7 +54,7 @@ impl Drop for Value {
 }
 
 impl Watched {
-    fn new(entries: Option<usize>, weight: Option<u64>, shards: usize) -> Self {
+    fn new(Shape { entries, weight, shards, policy, depth, idle }: Shape) -> Self {
         let (link, clock) = (Arc::<Link>::default(), ManualClock::new());
         let for_listener = Arc::clone(&link);
         let mut builder = Cache::builder()
@@ -64,7 +66,13 @@ impl Watched {
             })
             .listener(move |_, _, _| for_listener.look())
             .shards(shards)
+            .policy(policy)
+            .remote_depth(depth)
+            .ttl_jitter(0.2)
             .clock(clock.clone());
+        if let Some(idle) = idle {
+            builder = builder.time_to_idle(Duration::from_millis(idle));
+        }
         if let Some(entries) = entries {
             builder = builder.capacity(entries);
         }
@@ -87,6 +95,12 @@ impl Watched {
             Op::InsertWithTtl(key, weight, ms) => {
                 cache.insert_with_ttl(key, self.value(weight), Duration::from_millis(ms));
             }
+            Op::InsertRemote(key, weight) => {
+                cache.insert_remote(key, self.value(weight), Expiry::Default);
+            }
+            // Refused where there is no such bound or not an entry for each shard.
+            Op::Resize(entries) => drop(cache.resize(entries)),
+            Op::ResizeWeight(weight) => drop(cache.resize_weight(weight)),
             Op::Upsert(key, weight) => {
                 let verdict = Verdict::Replace(self.value(weight | BLIND), Expiry::Default);
                 cache.upsert(&key, |key| *key, |_, ()| (verdict, ()));
@@ -116,6 +130,9 @@ impl Drop for Watched {
 enum Op {
     Insert(u16, u64),
     InsertWithTtl(u16, u64, u64),
+    InsertRemote(u16, u64),
+    Resize(usize),
+    ResizeWeight(u64),
     Upsert(u16, u64),
     Update(u16, u64),
     Read(u16),
@@ -133,6 +150,9 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (key(), weight()).prop_map(|(key, weight)| Op::Insert(key, weight)),
         3 => (key(), weight(), 0u64..20).prop_map(|(key, weight, ms)| Op::InsertWithTtl(key, weight, ms)),
+        3 => (key(), weight()).prop_map(|(key, weight)| Op::InsertRemote(key, weight)),
+        1 => (0usize..150).prop_map(Op::Resize),
+        1 => (0u64..400).prop_map(Op::ResizeWeight),
         4 => (key(), weight()).prop_map(|(key, weight)| Op::Upsert(key, weight)),
         4 => (key(), weight()).prop_map(|(key, weight)| Op::Update(key, weight)),
         4 => key().prop_map(Op::Read),
@@ -144,16 +164,29 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Bounds and a number of shards that fits them.
-fn shape() -> impl Strategy<Value = (Option<usize>, Option<u64>, usize)> {
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    entries: Option<usize>,
+    weight: Option<u64>,
+    shards: usize,
+    policy: Policy,
+    depth: f64,
+    idle: Option<u64>,
+}
+
+/// Bounds, a number of shards that fits them, and each way to choose victims.
+fn shape() -> impl Strategy<Value = Shape> {
     let bounds = prop_oneof![
         (1usize..120).prop_map(|entries| (Some(entries), None)),
         (1u64..300).prop_map(|weight| (None, Some(weight))),
         (1usize..120, 1u64..300).prop_map(|(entries, weight)| (Some(entries), Some(weight))),
     ];
-    (bounds, 0u32..5).prop_map(|((entries, weight), bits)| {
+    let policy = prop_oneof![Just(Policy::Lru), Just(Policy::TinyLfu)];
+    let depth = prop_oneof![Just(0.0), 0.0..=1.0];
+    let idle = prop_oneof![Just(None), (1u64..20).prop_map(Some)];
+    (bounds, 0u32..5, policy, depth, idle).prop_map(|((entries, weight), bits, policy, depth, idle)| {
         let most = entries.unwrap_or(usize::MAX).min(weight.map_or(usize::MAX, |weight| weight as usize));
-        (entries, weight, (1 << bits).min(1 << most.ilog2()))
+        Shape { entries, weight, shards: (1 << bits).min(1 << most.ilog2()), policy, depth, idle }
     })
 }
 
@@ -162,10 +195,10 @@ proptest! {
 
     #[test]
     fn every_look_from_anywhere_finds_the_bounds_kept(
-        (entries, weight, shards) in shape(),
+        shape in shape(),
         ops in prop::collection::vec(op(), 1..250),
     ) {
-        let watched = Watched::new(entries, weight, shards);
+        let watched = Watched::new(shape);
         for op in &ops {
             watched.run(op);
         }
@@ -178,10 +211,14 @@ proptest! {
 
     #[test]
     fn observers_beside_writers_find_the_bounds_kept(
-        (entries, weight, shards) in shape(),
+        shape in shape(),
         works in prop::collection::vec(prop::collection::vec(op(), 200..400), 3),
     ) {
-        let watched = Watched::new(entries, weight, shards);
+        // Beside others, nobody can tell which capacity his look belongs to; see the next test.
+        let is_resizing = |op: &Op| matches!(op, Op::Resize(_) | Op::ResizeWeight(_));
+        let works: Vec<Vec<Op>> =
+            works.into_iter().map(|ops| ops.into_iter().filter(|op| !is_resizing(op)).collect()).collect();
+        let watched = Watched::new(shape);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let observer = scope.spawn(|| {
@@ -200,6 +237,47 @@ proptest! {
         let stats = watched.cache.stats();
         let gone = stats.evictions + stats.expirations + stats.removals + stats.cleared;
         prop_assert_eq!(stats.inserts, watched.cache.len() as u64 + gone);
+    }
+}
+
+/// Ends the loops of other threads, also when an assertion fails: a test then fails rather than hangs.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_smaller_capacity_holds_from_the_moment_it_is_told() {
+    const LARGE: usize = 1_000;
+    for policy in [Policy::Lru, Policy::TinyLfu] {
+        let cache =
+            Cache::builder().capacity(LARGE).shards(8).policy(policy).build().expect("a right configuration");
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for seed in 0..2_u64 {
+                let (cache, done) = (&cache, &done);
+                scope.spawn(move || {
+                    let mut n = seed;
+                    while !done.load(Ordering::Relaxed) {
+                        n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        cache.insert(n >> 50, n);
+                        cache.insert_remote(n >> 48, n, Expiry::Default);
+                        assert!(cache.len() <= LARGE);
+                    }
+                });
+            }
+            let _ends = Ends(&done);
+            for entries in (8..LARGE).step_by(31) {
+                cache.resize(entries).expect("as many as shards at least");
+                assert!(cache.len() <= entries, "{policy:?}: {} of {entries}", cache.len());
+                cache.resize(LARGE).expect("as many as shards at least");
+            }
+        });
+        let stats = cache.stats();
+        assert_eq!(stats.inserts, cache.len() as u64 + stats.evictions);
     }
 }
 

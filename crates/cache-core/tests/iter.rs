@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{BuildHasher, Hasher},
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use cache_core::{Cache, Expiry, ManualClock};
+use cache_core::{Cache, Expiry, ManualClock, Policy};
 
 fn numbers(capacity: usize, shards: usize) -> (Cache<u64, u64>, ManualClock) {
     let clock = ManualClock::new();
@@ -97,6 +98,15 @@ fn what_left_or_was_over_before_its_turn_is_not_shown() {
     assert_eq!((cache.stats().hits, cache.stats().expirations), (0, 0), "nothing was read or reclaimed");
 }
 
+/// Ends the loops of other threads, also when an assertion fails: a test then fails rather than hangs.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn what_stays_is_shown_once_while_others_write() {
     let (cache, _) = numbers(100_000, 16);
@@ -112,14 +122,93 @@ fn what_stays_is_shown_once_while_others_write() {
                 n += 1;
             }
         });
+        let _ends = Ends(&done);
         for _ in 0..10 {
             let shown: Vec<u64> = cache.iter().map(|(key, _)| key).collect();
             let distinct: HashSet<u64> = shown.iter().copied().collect();
             assert_eq!(shown.len(), distinct.len(), "none twice");
             assert_eq!(distinct.iter().filter(|key| **key < 2_000).count(), 2_000);
         }
-        done.store(true, Ordering::Relaxed);
     });
+}
+
+/// Entries of these policies move from slot to slot while they are used.
+#[test]
+fn what_moves_within_the_cache_is_shown_once_all_the_same() {
+    for (policy, depth) in [(Policy::Lru, 0.5), (Policy::TinyLfu, 0.0), (Policy::TinyLfu, 0.5)] {
+        let cache = Cache::builder()
+            .capacity(1_600)
+            .shards(2)
+            .policy(policy)
+            .remote_depth(depth)
+            .build()
+            .expect("a right configuration");
+        for key in 0..1_500_u64 {
+            cache.insert_remote(key, key, Expiry::Default);
+        }
+        let mut entries = cache.iter();
+        let mut shown: Vec<u64> = entries.by_ref().take(100).map(|(key, _)| key).collect();
+        for round in 0..20 {
+            for key in (0..1_500).filter(|key| key % 20 >= round) {
+                cache.get(&key);
+            }
+            // Something has to go each time, and the search for it moves others about.
+            put(&cache, 10_000 + round * 50..10_050 + round * 50, 0);
+            shown.extend(entries.by_ref().take(60).map(|(key, _)| key));
+        }
+        shown.extend(entries.map(|(key, _)| key));
+        let distinct: HashSet<u64> = shown.iter().copied().collect();
+        assert_eq!(shown.len(), distinct.len(), "none twice: {policy:?}, {depth}");
+        // Nobody puts one back, so those that are there have been there all the time.
+        let stayed: Vec<u64> = (0..1_500).filter(|key| cache.contains(key)).collect();
+        assert!(stayed.len() > 500 && stayed.iter().all(|key| distinct.contains(key)), "{policy:?}, {depth}");
+    }
+}
+
+/// Puts every key at one of five positions.
+#[derive(Clone, Default)]
+struct Crowded;
+
+struct Position(u64);
+
+impl Hasher for Position {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("the keys are u64")
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = (key % 5) << 61;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl BuildHasher for Crowded {
+    type Hasher = Position;
+
+    fn build_hasher(&self) -> Position {
+        Position(0)
+    }
+}
+
+#[test]
+fn keys_that_share_a_position_are_each_shown_once() {
+    let builder = Cache::<u64, u64>::builder().capacity(400).shards(4).hasher(Crowded);
+    let cache = builder.build().expect("a right configuration");
+    for key in 0..50 {
+        cache.insert(key, key);
+    }
+    cache.get(&31);
+    let mut entries = cache.iter();
+    let (first, _) = entries.next().expect("fifty are there");
+    assert_eq!(first % 5, 31 % 5, "those that share the position of what was used come first");
+    cache.remove(&first);
+    let mut shown: Vec<u64> = entries.map(|(key, _)| key).collect();
+    shown.push(first);
+    shown.sort_unstable();
+    assert!(shown.into_iter().eq(0..50));
 }
 
 #[test]
@@ -169,12 +258,12 @@ fn retain_judges_each_standing_entry_once_while_others_write() {
                 n += 1;
             }
         });
+        let _ends = Ends(&done);
         let mut judged = Vec::new();
         let removed = cache.retain(|key, _| {
             judged.extend((*key < 2_000).then_some(*key));
             *key >= 1_000
         });
-        done.store(true, Ordering::Relaxed);
         judged.sort_unstable();
         assert!(judged.into_iter().eq(0..2_000));
         assert_eq!(removed, 1_000);

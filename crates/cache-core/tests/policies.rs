@@ -1,0 +1,284 @@
+//! What holds whatever chooses the victims: the books of who was told what, and lifetimes with jitter.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use cache_core::{Cache, Cause, Expiry, ManualClock, Policy, Verdict};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Get(u8),
+    Insert(u8, Expiry),
+    InsertRemote(u8, Expiry),
+    Upsert(u8, Told),
+    Update(u8),
+    Touch(u8, Expiry),
+    Remove(u8),
+    Retain(u8),
+    Resize(usize),
+    Advance(u64),
+    Sweep,
+    Clear,
+}
+
+/// What an upsert tells.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Keep,
+    Remove,
+    Replace,
+    ReplaceRemote,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = || 0u8..80;
+    let expiry = || {
+        prop_oneof![
+            2 => Just(Expiry::Default),
+            1 => Just(Expiry::Keep),
+            1 => Just(Expiry::Never),
+            1 => (1u64..40).prop_map(|ms| Expiry::After(Duration::from_millis(ms))),
+        ]
+    };
+    let told =
+        prop_oneof![Just(Told::Keep), Just(Told::Remove), Just(Told::Replace), Just(Told::ReplaceRemote)];
+    prop_oneof![
+        8 => key().prop_map(Op::Get),
+        6 => (key(), expiry()).prop_map(|(key, expiry)| Op::Insert(key, expiry)),
+        4 => (key(), expiry()).prop_map(|(key, expiry)| Op::InsertRemote(key, expiry)),
+        3 => (key(), told).prop_map(|(key, told)| Op::Upsert(key, told)),
+        2 => key().prop_map(Op::Update),
+        1 => (key(), expiry()).prop_map(|(key, expiry)| Op::Touch(key, expiry)),
+        2 => key().prop_map(Op::Remove),
+        1 => (2u8..9).prop_map(Op::Retain),
+        1 => (8usize..60).prop_map(Op::Resize),
+        2 => (1u64..8).prop_map(Op::Advance),
+        1 => Just(Op::Sweep),
+        1 => Just(Op::Clear),
+    ]
+}
+
+type Events = Arc<Mutex<Vec<(u8, u32, Cause)>>>;
+
+fn run(cache: &Cache<u8, u32>, clock: &ManualClock, op: &Op, id: u32, books: &mut HashMap<u8, u32>) {
+    match *op {
+        Op::Get(key) => drop(cache.get(&key)),
+        Op::Insert(key, expiry) => {
+            cache.insert_with_expiry(key, id, expiry);
+            books.insert(key, id);
+        }
+        Op::InsertRemote(key, expiry) => {
+            cache.insert_remote(key, id, expiry);
+            books.insert(key, id);
+        }
+        Op::Upsert(key, told) => {
+            cache.upsert(
+                &key,
+                |key| *key,
+                |_, ()| match told {
+                    Told::Keep => (Verdict::Keep, ()),
+                    Told::Remove => (Verdict::Remove, ()),
+                    Told::Replace => (Verdict::Replace(id, Expiry::Default), ()),
+                    Told::ReplaceRemote => (Verdict::ReplaceRemote(id, Expiry::Default), ()),
+                },
+            );
+            if matches!(told, Told::Replace | Told::ReplaceRemote) {
+                books.insert(key, id);
+            }
+        }
+        Op::Update(key) => {
+            if cache.update(&key, |value| *value = id).is_some() {
+                books.insert(key, id);
+            }
+        }
+        Op::Touch(key, expiry) => drop(cache.touch(&key, expiry)),
+        Op::Remove(key) => drop(cache.remove(&key)),
+        Op::Retain(modulus) => drop(cache.retain(|key, _| key % modulus != 0)),
+        Op::Resize(entries) => cache.resize(entries).expect("as many as shards at least"),
+        Op::Advance(ms) => clock.advance(Duration::from_millis(ms)),
+        Op::Sweep => drop(cache.sweep()),
+        Op::Clear => cache.clear(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What was written and not told as gone is there, and nothing else is: nothing is lost in silence, told twice or told wrongly.
+    #[test]
+    fn what_was_not_told_as_gone_is_there(
+        policy in prop_oneof![Just(Policy::Lru), Just(Policy::TinyLfu)],
+        depth in prop_oneof![Just(0.0), 0.0..=1.0],
+        idle in prop_oneof![Just(None), (1u64..20).prop_map(Some)],
+        (shards, weighed) in (prop_oneof![Just(1usize), Just(8)], any::<bool>()),
+        ops in prop::collection::vec(op(), 1..400),
+    ) {
+        let (events, clock) = (Events::default(), ManualClock::new());
+        let heard = Arc::clone(&events);
+        let mut builder = Cache::builder()
+            .capacity(40)
+            .shards(shards)
+            .policy(policy)
+            .remote_depth(depth)
+            .default_ttl(Duration::from_millis(30))
+            .ttl_jitter(0.5)
+            .clock(clock.clone())
+            .listener(move |key: &u8, value: &u32, cause| {
+                heard.lock().expect("no holder panicked").push((*key, *value, cause));
+            });
+        if let Some(idle) = idle {
+            builder = builder.time_to_idle(Duration::from_millis(idle));
+        }
+        if weighed {
+            builder = builder.weight_capacity(100).weigher(|_, value| u64::from(value % 16));
+        }
+        let cache = builder.build().expect("a right configuration");
+        let mut books = HashMap::new();
+        for (id, op) in ops.iter().enumerate() {
+            run(&cache, &clock, op, id as u32, &mut books);
+            for (key, value, cause) in events.lock().expect("no holder panicked").drain(..) {
+                if cause == Cause::Replaced {
+                    prop_assert_ne!(books.get(&key), Some(&value), "replaced by itself, at {:?}", op);
+                } else if books.get(&key) == Some(&value) {
+                    books.remove(&key);
+                } else {
+                    // The one way in which another value than the last one may leave: it was over when it was written over.
+                    prop_assert_eq!(cause, Cause::Expired, "{} of {} at {:?}", value, key, op);
+                }
+            }
+            prop_assert_eq!(cache.len(), books.len(), "at {:?}", op);
+            for key in 0..80 {
+                let found = cache.peek(&key);
+                prop_assert!(found.is_none() || found.as_ref() == books.get(&key), "{} at {:?}", key, op);
+            }
+            prop_assert!(cache.len() <= cache.capacity().unwrap_or(usize::MAX));
+        }
+        let stats = cache.stats();
+        let gone = stats.evictions + stats.expirations + stats.removals + stats.cleared;
+        prop_assert_eq!(stats.inserts, cache.len() as u64 + gone);
+        // With the clock standing, all that the books hold must be there, unless it is over.
+        let over = cache.sweep();
+        prop_assert_eq!(over + cache.iter().count(), books.len());
+    }
+
+    /// A lifetime is shortened by at most the fraction, and never lengthened.
+    #[test]
+    fn jitter_shortens_within_its_fraction(fraction in 0.0..=1.0_f64, ttl_ms in 1u64..100_000, start in 0u64..1_000) {
+        let clock = ManualClock::new();
+        clock.advance(Duration::from_millis(start));
+        let cache = Cache::builder()
+            .capacity(1_000)
+            .default_ttl(Duration::from_millis(ttl_ms))
+            .ttl_jitter(fraction)
+            .clock(clock)
+            .build()
+            .expect("a right configuration");
+        let ttl = Expiry::After(Duration::from_millis(ttl_ms));
+        let left = |key: u32| {
+            let left = cache.read(&key, |_, left| left).flatten().expect("it has a lifetime");
+            left.as_millis() as u64
+        };
+        // A part of a millisecond is rounded away; no lifetime is shortened to less than a tick.
+        let least = ((ttl_ms as f64 * (1.0 - fraction)) as u64).saturating_sub(1).max(1);
+        for key in 0..100 {
+            match key % 5 {
+                0 => drop(cache.insert(key, 0)),
+                1 => drop(cache.insert_with_expiry(key, 0, ttl)),
+                2 => {
+                    cache.insert_with_expiry(key, 0, Expiry::Never);
+                    cache.touch(&key, ttl);
+                }
+                3 => {
+                    cache.insert_with_expiry(key, 0, Expiry::Never);
+                    cache.update_with_expiry(&key, ttl, |value| *value += 1);
+                }
+                _ => {
+                    cache.upsert(&key, |key| *key, |_, ()| (Verdict::Replace(0, ttl), ()));
+                }
+            }
+            prop_assert!((least..=ttl_ms).contains(&left(key)), "{} of {ttl_ms}, at least {least}", left(key));
+            let before = left(key);
+            cache.insert_with_expiry(key, 1, Expiry::Keep);
+            prop_assert_eq!(left(key), before, "what is kept is not shortened again");
+            cache.insert_remote(key, 2, ttl);
+            prop_assert_eq!(left(key), ttl_ms, "a lifetime that another region chose is as it chose");
+        }
+    }
+}
+
+/// What is done with a cache.
+type Work = fn(&Cache<u32, u32>);
+
+fn ignore<R>(_: R) {}
+
+#[test]
+fn jitter_spreads_what_was_written_together() {
+    let clock = ManualClock::new();
+    let cache = Cache::builder()
+        .capacity(100_000)
+        .default_ttl(Duration::from_secs(100))
+        .ttl_jitter(0.1)
+        .clock(clock.clone())
+        .build()
+        .expect("a right configuration");
+    for key in 0..10_000 {
+        cache.insert(key, ());
+    }
+    clock.advance(Duration::from_secs(90));
+    // Ten slices of a second each: none of them has more than twice its even part.
+    let over: Vec<usize> = (0..10)
+        .map(|_| {
+            clock.advance(Duration::from_secs(1));
+            cache.sweep()
+        })
+        .collect();
+    assert_eq!(over.iter().sum::<usize>(), 10_000);
+    assert!(over.iter().all(|over| (500..2_000).contains(over)), "{over:?}");
+}
+
+#[test]
+fn the_time_to_idle_is_put_off_by_uses_alone_and_capped_by_the_lifetime() {
+    let clock = ManualClock::new();
+    let ms = Duration::from_millis;
+    let cache = Cache::builder().capacity(10).time_to_idle(ms(10)).clock(clock.clone()).build().unwrap();
+    let looks: [(&str, Work); 8] = [
+        ("peek", |cache| ignore(cache.peek(&1))),
+        ("contains", |cache| ignore(cache.contains(&1))),
+        ("iter", |cache| ignore(cache.iter().count())),
+        ("scan", |cache| cache.scan(0, 10, |page, ()| assert_eq!(page.items.len(), 1))),
+        ("hottest", |cache| ignore(cache.hottest(1, |item| Some(*item.key)))),
+        ("look_ahead", |cache| cache.look_ahead(&[1], |_| ())),
+        ("a kept upsert", |cache| cache.upsert(&1, |key| *key, |_, ()| (Verdict::Keep, ()))),
+        ("a remote write", |cache| ignore(cache.insert_remote(1, 2, Expiry::Default))),
+    ];
+    for (name, look) in looks {
+        cache.insert(1, 1);
+        clock.advance(ms(9));
+        look(&cache);
+        clock.advance(ms(1));
+        assert!(!cache.contains(&1), "{name} is no use");
+    }
+    let uses: [(&str, Work); 7] = [
+        ("get", |cache| ignore(cache.get(&1))),
+        ("read", |cache| ignore(cache.read(&1, |_, _| ()))),
+        ("insert", |cache| ignore(cache.insert(1, 2))),
+        ("touch", |cache| ignore(cache.touch(&1, Expiry::Keep))),
+        ("update", |cache| ignore(cache.update(&1, |value| *value += 1))),
+        ("update_with_expiry", |cache| ignore(cache.update_with_expiry(&1, Expiry::Keep, |_| ()))),
+        ("an upsert", |cache| cache.upsert(&1, |key| *key, |_, ()| (Verdict::Replace(3, Expiry::Keep), ()))),
+    ];
+    for (name, use_it) in uses {
+        cache.insert_with_ttl(1, 1, ms(25));
+        for _ in 0..2 {
+            clock.advance(ms(9));
+            use_it(&cache);
+            assert!(cache.contains(&1), "{name} is a use");
+        }
+        clock.advance(ms(10));
+        assert!(!cache.contains(&1), "{name}: neither longer than idle nor than it lives");
+    }
+}
