@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use cache_core::{Cache, Cause, Expiry, ManualClock, Sidecar, Verdict};
+use cache_core::{Cache, Cause, Expiry, ManualClock, Policy, Sidecar, Verdict};
 
 /// A xorshift generator: seeded, so that a failure can be run again.
 struct Random(u64);
@@ -40,13 +40,31 @@ const WEIGHT: u64 = 2_000;
 
 #[test]
 fn eight_threads_leave_the_books_balanced() {
+    everything_at_once(Policy::Lru, 0.0, None);
+}
+
+#[test]
+fn eight_threads_leave_the_books_of_a_segmented_order_balanced() {
+    everything_at_once(Policy::Lru, 0.6, Some(Duration::from_millis(100)));
+}
+
+#[test]
+fn eight_threads_leave_the_books_of_a_frequency_policy_balanced() {
+    everything_at_once(Policy::TinyLfu, 0.5, None);
+}
+
+/// `CAPACITY` is the largest that it is resized to.
+fn everything_at_once(policy: Policy, remote_depth: f64, idle: Option<Duration>) {
     let (evicted, expired, replaced, removed) =
         (Arc::<AtomicU64>::default(), AtomicU64::default(), AtomicU64::default(), AtomicU64::default());
     let heard = Arc::new((evicted, expired, replaced, removed));
     let clock = ManualClock::new();
     let for_listener = Arc::clone(&heard);
-    let cache = Cache::builder()
+    let mut builder = Cache::builder()
         .capacity(CAPACITY)
+        .policy(policy)
+        .remote_depth(remote_depth)
+        .ttl_jitter(0.1)
         .weight_capacity(WEIGHT)
         .weigher(|_: &u64, value: &(u64, u64)| value.1 % 10)
         .shards(8)
@@ -62,9 +80,11 @@ fn eight_threads_leave_the_books_balanced() {
             };
             counter.fetch_add(1, Ordering::Relaxed);
         })
-        .sidecar(Told::default)
-        .build()
-        .unwrap();
+        .sidecar(Told::default);
+    if let Some(idle) = idle {
+        builder = builder.time_to_idle(idle);
+    }
+    let cache = builder.build().expect("a right configuration");
 
     let ids = AtomicU64::new(0);
     let done = AtomicBool::new(false);
@@ -122,9 +142,13 @@ fn work(
             0..400 => {
                 assert!(cache.get(&key).is_none_or(|value| value.0 == key), "a value under another's key");
             }
-            400..700 => {
+            400..600 => {
                 let ttl = Duration::from_millis(random.next(300));
                 cache.insert_with_expiry(key, fresh(), Expiry::After(ttl));
+            }
+            600..700 => {
+                let ttl = Duration::from_millis(random.next(300));
+                cache.insert_remote(key, fresh(), Expiry::After(ttl));
             }
             700..800 => {
                 cache.upsert(
@@ -135,6 +159,8 @@ fn work(
                             Some(_) if slot.position % 4 == 0 => Verdict::Remove,
                             Some(_) if slot.position % 4 == 1 => Verdict::Keep,
                             Some(_) if slot.position % 4 == 2 => Verdict::Update(Expiry::Keep),
+                            Some(_) if slot.position % 8 == 3 => Verdict::UpdateRemote(Expiry::Keep),
+                            Some(_) => Verdict::ReplaceRemote(fresh(), Expiry::Keep),
                             _ => Verdict::Replace(fresh(), Expiry::Keep),
                         };
                         (verdict, ())
@@ -158,7 +184,12 @@ fn work(
                 assert!(left.is_none_or(|(of, left)| of == key && left.is_some()), "each has a lifetime");
             }
             950..970 => clock.advance(Duration::from_millis(1)),
-            970..975 => drop(cache.sweep()),
+            970..974 => drop(cache.sweep()),
+            974 => {
+                let (entries, weight) = (8 + random.next(CAPACITY as u64 - 7), 8 + random.next(WEIGHT - 7));
+                cache.resize(entries as usize).expect("as many as shards at least");
+                cache.resize_weight(weight).expect("as much as shards at least");
+            }
             975..982 => cache.scan(key << 53, 10, |page, _| {
                 assert!(page.items.iter().all(|item| item.value.0 == *item.key && item.position >= page.lo));
             }),
