@@ -1,6 +1,7 @@
 //! Configuration of a cache, checked once.
 
 use std::{
+    fmt,
     hash::{BuildHasher, Hash, RandomState},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -116,7 +117,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// What an entry weighs; 0 is taken as 1. Default: each entry weighs 1.
     ///
     /// It is asked once per write, and what it said counts until the next write of that entry, so answers that change (or
-    /// lie) cannot unbalance the books. Within `upsert` it runs under the shard's lock.
+    /// lie) cannot unbalance the books. Within `update` and `upsert` it runs under the shard's lock.
     ///
     /// ```
     /// let cache = cache_core::Cache::builder()
@@ -497,6 +498,22 @@ fn check_fraction(field: &'static str, fraction: f64) -> Result<(), ConfigError>
         return Ok(());
     }
     Err(ConfigError::new(field, format!("{fraction} is no fraction; it must be from 0.0 to 1.0")))
+}
+
+impl<K, V, S, X> fmt::Debug for Builder<K, V, S, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("capacity", &self.capacity)
+            .field("weight_capacity", &self.weight_capacity)
+            .field("default_ttl", &self.default_ttl)
+            .field("time_to_idle", &self.time_to_idle)
+            .field("ttl_jitter", &self.ttl_jitter)
+            .field("policy", &self.policy)
+            .field("remote_depth", &self.remote_depth)
+            .field("shards", &self.shards)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

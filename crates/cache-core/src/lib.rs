@@ -5,19 +5,20 @@
 //! A read of a cache is worth tens of nanoseconds, so everything here is arranged around what a read must touch: one hash, one
 //! short mutex, one slot of a slab, one bit. A hit *marks* its entry and moves nothing. The [`lru`](https://docs.rs/lru) crate
 //! keeps the recency order of slot numbers alone; a marked entry that reaches the cold end of that order is moved back to the hot
-//! end instead of being evicted (see [Eviction](#eviction)). The clock is an atomic that a thread advances, because asking the
+//! end instead of being evicted (see [below](#the-order)). The clock is an atomic that a thread advances, because asking the
 //! operating system for the time would cost more than the rest of a read.
 //!
 //! Rejected, each after measuring it: `Mutex<LruCache<K, V>>` per shard with promotion at each hit (half the speed on hits),
 //! promotion deferred through a ring buffer (the slowest: `lru` promotes by key, so each one is hashed again), and a read-write lock
 //! (it costs what the mutex costs and then cannot count a hit without an atomic).
 //!
-//! # Eviction
+//! # The order
 //!
-//! The order is least-recently-used with a second chance. An entry enters at the hot end. When room is needed, the entry at the cold
+//! With [`Policy::Lru`] the order is least-recently-used with a second chance. An entry enters at the hot end. When room is needed, the entry at the cold
 //! end is looked at: if it expired, it goes; if it was used since it was last there, it loses its mark and moves to the hot end, as
 //! though that use had just happened; otherwise it is evicted. One search gives at most [`SECOND_CHANCES_MAX`] second chances and
 //! then evicts the entry at the cold end, marked or not, so that an insert's time does not depend on how hot the whole shard is.
+//! [`Policy::TinyLfu`] and [`Builder::remote_depth`] divide the order into segments, each of which is kept in the same way.
 //!
 //! That is [`Policy::Lru`]. With a [remote depth](Builder::remote_depth) the list has two parts, and writes of other regions enter between
 //! them. [`Policy::TinyLfu`] weighs new entries against what would have to go for them, by how often each was asked for.
@@ -31,7 +32,7 @@
 //! * Each entry that the cache itself gave up (evicted, expired, too heavy) is told to its shard's [`Sidecar`] exactly once, under
 //!   the lock under which it went.
 //! * No value is dropped and no listener is called under a lock. What does run there, because it must: `K: Eq` and `V: Clone`, the
-//!   closures that operations take, the [`Sidecar`], and the weigher inside `upsert`.
+//!   closures that operations take, the [`Sidecar`], and the weigher inside `update` and `upsert`.
 //!   **None of them may call back into the same cache**: the shard's mutex is not reentrant, so that would deadlock.
 //! * `inserts = len + evictions + expirations + removals + cleared` at rest, see [`Stats`].
 
