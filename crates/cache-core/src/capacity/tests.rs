@@ -30,6 +30,7 @@ fn fill<X: Sidecar<u64, u64>>(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn a_reduction_tells_sidecar_and_listener_of_each_victim_once() {
     for (policy, remote_depth) in
         [(Policy::Lru, 0.0), (Policy::Lru, 0.4), (Policy::TinyLfu, 0.0), (Policy::TinyLfu, 0.4)]
@@ -68,6 +69,7 @@ fn a_reduction_tells_sidecar_and_listener_of_each_victim_once() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn no_look_finds_more_than_the_capacity_while_it_changes() {
     let weigher = |_: &u64, value: &u64| value % 7 + 1;
     let cache: Cache<u64, u64> = Cache::builder()

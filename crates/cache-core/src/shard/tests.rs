@@ -432,6 +432,7 @@ fn a_shard_that_the_sweep_emptied_gives_its_memory_back() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn a_reduction_goes_in_bounded_steps_that_nobody_can_hold_up() {
     for is_weighed in [true, false] {
         let mut f = Fixture::with(10_000, u64::MAX, Rules { is_weighed, ..WEIGHED });

@@ -232,6 +232,7 @@ proptest! {
 
     /// With weights, segments and all, the books balance: each entry went once, and the bounds hold after every write.
     #[test]
+    #[cfg_attr(miri, ignore = "so many operations take Miri many minutes")]
     fn every_policy_loses_each_entry_once_and_keeps_its_bounds(
         policy in prop_oneof![Just(Policy::Lru), Just(Policy::TinyLfu)],
         depth in prop_oneof![Just(0.0), Just(0.4)],
@@ -345,6 +346,7 @@ fn what_is_read_here_moves_up_and_what_is_overwritten_from_there_does_not() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn a_scan_does_not_push_out_what_is_popular() {
     let hits_after_scans = |policy| {
         let mut f = Fixture::new(500, u64::MAX, rules(policy, 0.0, false));
@@ -368,6 +370,7 @@ fn a_scan_does_not_push_out_what_is_popular() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn the_window_grows_where_what_is_recent_is_what_is_asked_for() {
     let mut f = Fixture::new(1_000, u64::MAX, rules(Policy::TinyLfu, 0.0, false));
     let mut draw = Draw(0xD1CE);
@@ -381,6 +384,7 @@ fn the_window_grows_where_what_is_recent_is_what_is_asked_for() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn churn_makes_neither_table_nor_order_grow() {
     for policy in [rules(Policy::Lru, 0.0, false), rules(Policy::Lru, 0.3, false)] {
         let mut f = Fixture::new(1_563, u64::MAX, policy);
