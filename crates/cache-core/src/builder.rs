@@ -7,14 +7,13 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-
 use crate::{
     Cache, Cause, Clock, ConfigError, Policy, Sidecar,
     capacity::{self, Capacity},
     clock::{Jitter, Time, millis},
     inner::{Inner, Listener, Padded, Weigher},
     shard::{Rules, Shard, Store, WEIGHT_MAX},
+    sync::Mutex,
     ticker,
 };
 
@@ -117,7 +116,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// What an entry weighs; 0 is taken as 1. Default: each entry weighs 1.
     ///
     /// It is asked once per write, and what it said counts until the next write of that entry, so answers that change (or
-    /// lie) cannot unbalance the books. Within `update` and `upsert` it runs under the shard's lock.
+    /// lie) cannot unbalance the books. Within `update`, `upsert` and a load it runs under the shard's lock.
     ///
     /// ```
     /// let cache = cache_core::Cache::builder()

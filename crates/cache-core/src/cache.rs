@@ -480,6 +480,7 @@ where
         let removed = {
             let mut guard = inner.lock(hash);
             let Shard { store, sidecar } = &mut *guard;
+            store.flights.overtake(hash);
             store.live(hash, key, now, sidecar, &mut departed).map(|slot| store.remove(slot))
         };
         inner.settle(&mut departed);
@@ -645,8 +646,8 @@ where
             let origin = verdict.origin();
             let deadline = |expiry| inner.deadline(expiry, now, present, (hash, origin));
             match (verdict, slot) {
-                (Verdict::Keep, _)
-                | (Verdict::Remove | Verdict::Update(_) | Verdict::UpdateRemote(_), None) => {}
+                (Verdict::Keep, _) | (Verdict::Update(_) | Verdict::UpdateRemote(_), None) => {}
+                (Verdict::Remove, None) => store.flights.overtake(hash),
                 (Verdict::Update(expiry) | Verdict::UpdateRemote(expiry), Some(slot)) => {
                     let entry = store.entry(slot);
                     let weight = inner.weigh(&entry.key, &entry.value);

@@ -5,14 +5,13 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use parking_lot::{Mutex, MutexGuard};
-
 use crate::{
     Cause, Expiry, Sidecar, Stats,
     capacity::Capacity,
     clock::{Jitter, NEVER, Time},
     departed::Departed,
     shard::{Budget, Gathering, Origin, Page, Shard},
+    sync::{Mutex, MutexGuard},
 };
 
 pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;

@@ -23,6 +23,13 @@
 //! That is [`Policy::Lru`]. With a [remote depth](Builder::remote_depth) the list has two parts, and writes of other regions enter between
 //! them. [`Policy::TinyLfu`] weighs new entries against what would have to go for them, by how often each was asked for.
 //!
+//! # Loads
+//!
+//! [`Cache::get_or_insert_with`] and its asynchronous and fallible twins read through: what is missing is loaded once, however many
+//! threads and tasks ask for it. No lock is held meanwhile; a loader that fails, panics or is cancelled hands over to the next caller;
+//! a loader that would wait for itself is told so; and a load never publishes its value over a newer write or invalidation of its key.
+//! A hit costs a `get`, and a write pays one look at a word.
+//!
 //! # Invariants
 //!
 //! * Whenever no operation is inside a shard, it holds at most its share of the entries and of the weight. Room is made before an
@@ -32,8 +39,10 @@
 //! * Each entry that the cache itself gave up (evicted, expired, too heavy) is told to its shard's [`Sidecar`] exactly once, under
 //!   the lock under which it went.
 //! * No value is dropped and no listener is called under a lock. What does run there, because it must: `K: Eq` and `V: Clone`, the
-//!   closures that operations take, the [`Sidecar`], and the weigher inside `update` and `upsert`.
+//!   closures that operations take (a loader runs without a lock), the [`Sidecar`], and the weigher where `update`, `upsert` or a load
+//!   writes.
 //!   **None of them may call back into the same cache**: the shard's mutex is not reentrant, so that would deadlock.
+//! * While a load can still be joined or published, its key has no live entry and was not written since the load began.
 //! * `inserts = len + evictions + expirations + removals + cleared` at rest, see [`Stats`].
 
 mod builder;
@@ -44,12 +53,14 @@ mod departed;
 mod error;
 mod inner;
 mod iter;
+mod load;
 mod place;
 mod policy;
 mod scan;
 mod shard;
 mod sidecar;
 mod stats;
+mod sync;
 mod ticker;
 mod upsert;
 
@@ -58,6 +69,7 @@ pub use cache::Cache;
 pub use clock::{Clock, Expiry, ManualClock};
 pub use error::ConfigError;
 pub use iter::Iter;
+pub use load::LoadError;
 pub use place::Place;
 pub use policy::Policy;
 pub use scan::{HOTTEST_VISITS_MAX, ScanItem, ScanPage};

@@ -83,6 +83,7 @@ impl<'a, K, V> Place<'a, K, V> {
     /// # Ok::<(), cache_core::ConfigError>(())
     /// ```
     pub fn retain(&mut self, mut keep: impl FnMut(ScanItem<'_, K, V>) -> bool) {
+        self.store.flights.overtake(self.position);
         for slot in self.take() {
             if keep(self.store.item(self.position, slot, self.now)) {
                 self.push(slot);

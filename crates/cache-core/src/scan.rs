@@ -175,6 +175,7 @@ where
         let mut departed = Departed::new();
         let (page, mut guard) = self.inner().page(position, limit, now, &mut departed);
         let Shard { store, sidecar } = &mut *guard;
+        store.flights.overtake_range(position, page.next);
         let mut gone = page.picked;
         gone.retain(|&(at, slot)| !keep(store.item(at, slot, now), sidecar));
         for (_, slot) in gone {

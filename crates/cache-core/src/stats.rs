@@ -1,5 +1,7 @@
 //! Counters of what a cache did.
 
+use std::time::Duration;
+
 /// Counters since the cache was built, summed over its shards.
 ///
 /// Each shard is read in turn, so under concurrent use the counters are not one instant's. At rest
@@ -40,6 +42,16 @@ pub struct Stats {
     pub removals: u64,
     /// Entries taken out by `clear`.
     pub cleared: u64,
+    /// Loads whose loader gave a value.
+    pub loads: u64,
+    /// Of the loads, those whose value was not kept because the key was written or invalidated in the meantime.
+    pub loads_overtaken: u64,
+    /// Loaders that gave no value: they failed, panicked, or were cancelled.
+    pub load_failures: u64,
+    /// Calls that waited for the loader of another one.
+    pub load_waits: u64,
+    /// The time that all loaders took, with those that gave no value.
+    pub load_time: Duration,
     /// Panics of a sidecar, a listener or a value's `Drop` that the ticker's thread caught. Anything but 0 is a fault of theirs.
     pub sweep_panics: u64,
 }
@@ -72,6 +84,11 @@ impl Stats {
         self.expirations += other.expirations;
         self.removals += other.removals;
         self.cleared += other.cleared;
+        self.loads += other.loads;
+        self.loads_overtaken += other.loads_overtaken;
+        self.load_failures += other.load_failures;
+        self.load_waits += other.load_waits;
+        self.load_time = self.load_time.saturating_add(other.load_time);
         self.sweep_panics += other.sweep_panics;
     }
 }

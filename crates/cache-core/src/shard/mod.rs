@@ -20,7 +20,7 @@ use std::{borrow::Borrow, mem};
 
 use hashbrown::HashTable;
 
-use crate::{Cause, Policy, Sidecar, Stats, clock::NEVER, departed::Departed};
+use crate::{Cause, Policy, Sidecar, Stats, clock::NEVER, departed::Departed, load::Flights};
 
 use entry::{Entry, Word};
 use policy::{Order, Segment, Victim};
@@ -93,6 +93,7 @@ pub(crate) struct Store<K, V> {
     due: Due,
     /// Where a scan is under way.
     run: Option<Box<Run>>,
+    pub(crate) flights: Flights<K, V>,
 }
 
 /// What a store with a time-to-idle knows beside.
@@ -129,6 +130,7 @@ impl<K, V> Store<K, V> {
             share,
             due: Due::new(),
             run: None,
+            flights: Flights::new(),
         }
     }
 
@@ -243,6 +245,7 @@ impl<K, V> Store<K, V> {
         sidecar: &mut impl Sidecar<K, V>,
         out: &mut Departed<K, V>,
     ) {
+        self.flights.overtake(new.hash);
         let Some(weight) = self.admissible(new.weight) else {
             return self.refuse(new, sidecar, out);
         };
@@ -423,6 +426,7 @@ impl<K, V> Store<K, V> {
 
     /// Takes everything out, leaving an empty store with the same share and counters.
     pub(crate) fn clear(&mut self) -> Cleared<K, V> {
+        self.flights.overtake_all();
         self.counts.cleared += self.len() as u64;
         self.weight = 0;
         self.due = Due::new();
