@@ -12,7 +12,7 @@ use crate::{
     conformance, fixtures,
     fuzz::{self, Fuzz},
     integration::{self, Integration},
-    layers, miri, prerequisites,
+    layers, loom, miri, prerequisites,
     sim::{self, Sim},
     step::Steps,
     workspace::Workspace,
@@ -66,6 +66,7 @@ pub(crate) fn nightly(workspace: &Workspace) -> Result<()> {
     let again = format!("cargo xtask sim --seeds {SEEDS_NIGHTLY}");
     steps.step_of("simulated clusters", &again, || sim::run(&Sim::of_seeds(SEEDS_NIGHTLY)))?;
     steps.step_of("each rule switched off", "cargo xtask sim --mutants", || sim::run(&Sim::mutants()))?;
+    steps.step_of("interleavings", "cargo xtask loom", || loom::run(workspace))?;
     steps.step_of("unit tests under Miri", "cargo xtask miri", miri::run)?;
     steps.step_of("fuzz targets", "cargo xtask fuzz", || fuzz::run(workspace, &Fuzz::all()))?;
     steps.print_summary();

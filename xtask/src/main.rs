@@ -13,6 +13,7 @@ mod fixtures;
 mod fuzz;
 mod integration;
 mod layers;
+mod loom;
 mod miri;
 mod prerequisites;
 mod sim;
@@ -63,9 +64,11 @@ enum Command {
     Sim(Sim),
     /// The fuzz targets, on a nightly compiler and cargo-fuzz
     Fuzz(Fuzz),
+    /// Every interleaving of what cache-core's threads do while values are loaded
+    Loom,
     /// The unit tests of cache-core under Miri, on a nightly compiler
     Miri,
-    /// What takes too long for every change: 20,000 seeds, every rule switched off once, Miri, the fuzz targets
+    /// What takes too long for every change: 20,000 seeds, every rule switched off once, interleavings, Miri, the fuzz targets
     Nightly,
     /// Print and check which crate may depend on which
     Layers,
@@ -100,6 +103,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { name, arguments } => bench::run(&workspace, name.as_deref(), &arguments),
         Command::Sim(sim) => sim::run(&sim),
         Command::Fuzz(fuzz) => fuzz::run(&workspace, &fuzz),
+        Command::Loom => loom::run(&workspace),
         Command::Miri => miri::run(),
         Command::Nightly => ci::nightly(&workspace),
         Command::Layers => layers::print_and_check(&workspace),
