@@ -7,12 +7,13 @@
 //! | `protocol` | from a write to its frame, from a frame to the store, a full sync: without a broker |
 //! | `replication` | three nodes over RabbitMQ beside the bare client library: records a second, lag |
 //! | `embedded` | `GeoCache` in the caller's process: reads and writes, and what they allocate |
-//! | `core` | `cache-core` alone |
+//! | `core` | `cache-core` alone, and beside other caches: speed, latency, hit ratio, memory |
 //!
 //! Each prints a table and leaves its figures in `target/bench/NAME.json` of the workspace. Figures of two programs are
 //! comparable where they come from one run on one machine, which is why each comparison is a ratio taken in one run.
 //! A target that is missed is said and does not fail the run; one that could not be measured does.
 
+pub mod contest;
 pub mod micro;
 pub mod offer;
 pub mod record;

@@ -1,4 +1,9 @@
 //! The measurements of the package `benches`: its binaries, and its criterion targets.
+//!
+//! Where both have one name, they are one measurement: first the criterion target, then the binary. Arguments are for the
+//! binary, so with any it runs alone.
+
+use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use cargo_metadata::TargetKind;
@@ -12,6 +17,12 @@ use crate::{
 /// The measurements that need a broker.
 const WITH_BROKER: &[&str] = &["replication"];
 
+/// The measurements that need a feature of the package, which nothing else switches on: other caches to compare with.
+const WITH_FEATURE: &[(&str, &str)] = &[("core", PEERS)];
+
+/// The feature of the package `benches` that compiles the caches of others.
+pub(crate) const PEERS: &str = "peers";
+
 /// Runs the named measurement, or all of them.
 ///
 /// # Errors
@@ -20,27 +31,35 @@ pub(crate) fn run(workspace: &Workspace, name: Option<&str>, arguments: &[String
     let targets = |kind| workspace.targets("benches", &kind).into_iter().map(|target| target.name.as_str());
     let binaries: Vec<&str> = targets(TargetKind::Bin).collect();
     let micro: Vec<&str> = targets(TargetKind::Bench).collect();
-    let wanted: Vec<&str> = match name {
-        Some(name) => vec![name],
-        None => binaries.iter().chain(&micro).copied().collect(),
-    };
-    if let Some(unknown) = wanted.iter().find(|name| !binaries.contains(name) && !micro.contains(name)) {
-        let known = binaries.iter().chain(&micro).copied().collect::<Vec<_>>().join(", ");
+    let known: BTreeSet<&str> = binaries.iter().chain(&micro).copied().collect();
+    let wanted: Vec<&str> = name.map_or_else(|| known.iter().copied().collect(), |name| vec![name]);
+    if let Some(unknown) = wanted.iter().find(|name| !known.contains(*name)) {
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
         bail!("there is no measurement {unknown}; there are: {known}");
     }
     for name in wanted {
         println!("── bench {name}");
-        let mut command = if binaries.contains(&name) {
-            cargo(&format!("run --release --quiet --package benches --bin {name} --"))
-        } else {
-            cargo(&format!("bench --quiet --package benches --bench {name} --"))
-        };
-        command.args(arguments);
-        let broker = if WITH_BROKER.contains(&name) { Some(Broker::provide()?) } else { None };
-        if let Some(broker) = &broker {
-            command.env(URL_VARIABLE, broker.url());
+        let is_binary = binaries.contains(&name);
+        let mut commands = Vec::new();
+        if micro.contains(&name) && (!is_binary || arguments.is_empty()) {
+            commands.push(cargo(&format!("bench --quiet --package benches --bench {name} --")));
         }
-        run_child(&mut command)?;
+        if is_binary {
+            let feature = WITH_FEATURE.iter().find(|(of, _)| *of == name);
+            let feature = feature.map_or_else(String::new, |(_, feature)| format!("--features {feature} "));
+            commands
+                .push(cargo(&format!("run --release --quiet --package benches {feature}--bin {name} --")));
+        }
+        if let Some(last) = commands.last_mut() {
+            last.args(arguments);
+        }
+        let broker = if WITH_BROKER.contains(&name) { Some(Broker::provide()?) } else { None };
+        for mut command in commands {
+            if let Some(broker) = &broker {
+                command.env(URL_VARIABLE, broker.url());
+            }
+            run_child(&mut command)?;
+        }
     }
     Ok(())
 }

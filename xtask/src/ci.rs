@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use cargo_metadata::TargetKind;
 
 use crate::{
+    bench,
     child::{cargo, run as run_child, run_reading},
     conformance, fixtures,
     fuzz::{self, Fuzz},
@@ -17,6 +18,9 @@ use crate::{
     step::Steps,
     workspace::Workspace,
 };
+
+/// The package and the feature that compile the caches of others, which a change need not wait for: `nightly` looks there.
+const PEERS: (&str, &str) = ("benches", bench::PEERS);
 
 /// Seeds of the simulation that a change has to pass.
 const SEEDS: u64 = 2_000;
@@ -35,7 +39,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     steps.step("prerequisites", prerequisites::check)?;
     steps.command("format", cargo("fmt --all -- --check"))?;
     steps.step_of("layers", "cargo xtask layers", || layers::print_and_check(workspace))?;
-    steps.command("clippy", cargo("clippy --workspace --all-targets --all-features -- -D warnings"))?;
+    let features = features(workspace, |package, feature| (package, feature) != PEERS);
+    steps.command(
+        "clippy",
+        cargo(&format!("clippy --workspace --all-targets --features {features} -- -D warnings")),
+    )?;
     steps.step("each crate alone, with no feature and with each one", || each_crate_alone(workspace))?;
     steps
         .step_of("each library crate as a dependency", "cargo xtask fixtures", || fixtures::run(workspace))?;
@@ -43,7 +51,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     steps.command("doc tests", doc_tests())?;
     let again = format!("cargo xtask sim --seeds {SEEDS}");
     steps.step_of("simulated clusters", &again, || sim::run(&Sim::of_seeds(SEEDS)))?;
-    let mut docs = cargo("doc --workspace --no-deps --all-features");
+    let mut docs = cargo(&format!("doc --workspace --no-deps --features {features}"));
     docs.env("RUSTDOCFLAGS", "-D warnings");
     steps.command("documentation", docs)?;
     steps.step("examples", || examples(workspace))?;
@@ -68,6 +76,10 @@ pub(crate) fn nightly(workspace: &Workspace) -> Result<()> {
     steps.step_of("each rule switched off", "cargo xtask sim --mutants", || sim::run(&Sim::mutants()))?;
     steps.step_of("interleavings", "cargo xtask loom", || loom::run(workspace))?;
     steps.step_of("unit tests under Miri", "cargo xtask miri", miri::run)?;
+    let (package, feature) = PEERS;
+    let peers =
+        cargo(&format!("clippy --package {package} --all-targets --features {feature} -- -D warnings"));
+    steps.command("clippy of what compares us with other caches", peers)?;
     steps.step_of("fuzz targets", "cargo xtask fuzz", || fuzz::run(workspace, &Fuzz::all()))?;
     steps.print_summary();
     Ok(())
@@ -96,6 +108,16 @@ fn unit_and_scenario_tests() -> std::process::Command {
 
 fn doc_tests() -> std::process::Command {
     cargo("test --workspace --doc")
+}
+
+/// The features of all members that are wanted, as cargo takes them.
+fn features(workspace: &Workspace, wanted: impl Fn(&str, &str) -> bool) -> String {
+    let mut names = Vec::new();
+    for package in workspace.members() {
+        let own = package.features.keys().filter(|feature| wanted(&package.name, feature));
+        names.extend(own.map(|feature| format!("{}/{feature}", package.name)));
+    }
+    names.join(",")
 }
 
 /// A build of the whole workspace unites the features, which hides one that a crate forgot to name.

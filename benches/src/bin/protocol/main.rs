@@ -16,7 +16,7 @@ mod tap;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use benches::report::{self, Figure, median};
+use benches::report::{self, Bound, Figure, median};
 use clap::Parser;
 
 use crate::{
@@ -151,7 +151,7 @@ fn measure_sync(arguments: &Arguments) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let mut tell = |name: &str, unit, target: Option<f64>, of: &dyn Fn(&Transfer) -> f64| {
         let mut figure = row(name.to_owned(), unit, transfers.iter().map(of));
-        figure.target = target;
+        figure.target = target.map(Bound::AtMost);
         println!("  {}", figure.verdict());
         figures.push(figure);
     };

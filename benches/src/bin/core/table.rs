@@ -1,0 +1,31 @@
+//! How a figure is printed.
+
+use benches::report::Figure;
+
+/// Prints a figure, its own spread, its ratios, and how it stands to its targets.
+pub(crate) fn print(figure: &Figure, spread: Option<(f64, f64)>) {
+    let label = format!("{} ({})", figure.name, figure.unit);
+    print!("{label:<48} {}", number(figure.value));
+    if let Some((low, high)) = spread {
+        print!(" ({}–{})", number(low).trim(), number(high).trim());
+    }
+    println!("  {}", figure.verdict());
+    for (peer, ratio) in &figure.peers {
+        let spread = ratio.spread.map_or_else(String::new, |(low, high)| {
+            format!("({}–{})", number(low).trim(), number(high).trim())
+        });
+        let verdict = ratio.target.map_or_else(String::new, |target| target.verdict(ratio.median));
+        println!("  {:>7} x {peer:<16} {spread:<18} {verdict}", number(ratio.median));
+    }
+}
+
+/// Three digits that count, and no more than that behind the point.
+pub(crate) fn number(value: f64) -> String {
+    let digits = match value.abs() {
+        large if large >= 100.0 => 0,
+        large if large >= 10.0 => 1,
+        small if small >= 0.1 => 2,
+        _ => 3,
+    };
+    format!("{value:>7.digits$}")
+}
