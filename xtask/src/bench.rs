@@ -20,6 +20,9 @@ const WITH_BROKER: &[&str] = &["replication"];
 /// The measurements that need a feature of the package, which nothing else switches on: other caches to compare with.
 const WITH_FEATURE: &[(&str, &str)] = &[("core", PEERS)];
 
+/// Binaries that are no measurements of their own: the measurement runs them.
+const PARTS: &[(&str, &str)] = &[("core", "core_memory")];
+
 /// The feature of the package `benches` that compiles the caches of others.
 pub(crate) const PEERS: &str = "peers";
 
@@ -29,7 +32,8 @@ pub(crate) const PEERS: &str = "peers";
 /// When there is none of that name, or one fails.
 pub(crate) fn run(workspace: &Workspace, name: Option<&str>, arguments: &[String]) -> Result<()> {
     let targets = |kind| workspace.targets("benches", &kind).into_iter().map(|target| target.name.as_str());
-    let binaries: Vec<&str> = targets(TargetKind::Bin).collect();
+    let is_part = |name: &str| PARTS.iter().any(|(_, part)| *part == name);
+    let binaries: Vec<&str> = targets(TargetKind::Bin).filter(|name| !is_part(name)).collect();
     let micro: Vec<&str> = targets(TargetKind::Bench).collect();
     let known: BTreeSet<&str> = binaries.iter().chain(&micro).copied().collect();
     let wanted: Vec<&str> = name.map_or_else(|| known.iter().copied().collect(), |name| vec![name]);
@@ -46,9 +50,12 @@ pub(crate) fn run(workspace: &Workspace, name: Option<&str>, arguments: &[String
         }
         if is_binary {
             let feature = WITH_FEATURE.iter().find(|(of, _)| *of == name);
-            let feature = feature.map_or_else(String::new, |(_, feature)| format!("--features {feature} "));
-            commands
-                .push(cargo(&format!("run --release --quiet --package benches {feature}--bin {name} --")));
+            let options = feature.map_or_else(String::new, |(_, feature)| format!(" --features {feature}"));
+            let options = format!("--release --quiet --package benches{options}");
+            for (_, part) in PARTS.iter().filter(|(of, _)| *of == name) {
+                commands.push(cargo(&format!("build {options} --bin {part}")));
+            }
+            commands.push(cargo(&format!("run {options} --bin {name} --")));
         }
         if let Some(last) = commands.last_mut() {
             last.args(arguments);

@@ -30,6 +30,9 @@ pub const OURS: &str = "cache_core";
 /// The same without a time to live.
 pub const WITHOUT_TTL: &str = "without_ttl";
 
+/// moka with a lifetime for each entry.
+pub const MOKA_EXPIRING: &str = "moka_expiring";
+
 /// One mutex around the cache of the crate `lru`: exact LRU, and what a service writes first.
 pub const MUTEX_LRU: &str = "mutex_lru";
 
@@ -103,10 +106,41 @@ impl<K: Key> Entrant<K> {
 
 /// Everybody, ours first: without the feature `peers` only what the workspace has anyway.
 pub fn entrants<K: Key>() -> Vec<Entrant<K>> {
-    let mut entrants = vec![Entrant::new(OURS, ours::with_ttl), Entrant::new(MUTEX_LRU, ours::mutex_lru)];
-    #[cfg(feature = "peers")]
-    entrants.extend(peers::entrants());
-    entrants
+    let ours = vec![Entrant::new(OURS, ours::with_ttl), Entrant::new(MUTEX_LRU, ours::mutex_lru)];
+    ours.into_iter().chain(peers()).collect()
+}
+
+#[cfg(feature = "peers")]
+fn peers<K: Key>() -> Vec<Entrant<K>> {
+    self::peers::entrants()
+}
+
+#[cfg(not(feature = "peers"))]
+fn peers<K: Key>() -> Vec<Entrant<K>> {
+    Vec::new()
+}
+
+/// Those among the peers that can give each entry a lifetime of its own, doing so.
+#[cfg(feature = "peers")]
+pub fn expiring<K: Key>() -> Vec<Entrant<K>> {
+    peers::expiring()
+}
+
+/// Without the feature `peers` nobody.
+#[cfg(not(feature = "peers"))]
+pub fn expiring<K: Key>() -> Vec<Entrant<K>> {
+    Vec::new()
+}
+
+/// What a cache holds of the allocator's memory, in bytes an entry beyond key and value, as requested.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Footprint {
+    /// Whose it is.
+    pub name: String,
+    /// Just filled.
+    pub fresh: f64,
+    /// After ten times as many inserts as it has capacity.
+    pub churned: f64,
 }
 
 /// Ours as it is without a time to live.

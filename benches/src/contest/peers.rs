@@ -1,11 +1,13 @@
 //! The caches of others, configured as their documentation begins: a capacity, the shared hasher, nothing else.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use foyer_memory::{CacheBuilder as FoyerBuilder, CacheProperties};
 use mini_moka::sync::ConcurrentCacheExt;
 use quick_cache::{UnitWeighter, sync::DefaultLifecycle};
 
-use super::{Entrant, Hasher, Key, Subject};
+use super::{Entrant, Hasher, Key, MOKA_EXPIRING, Subject};
 
 type Moka<K> = moka::sync::Cache<K, u64, Hasher>;
 type MiniMoka<K> = mini_moka::sync::Cache<K, u64, Hasher>;
@@ -19,6 +21,10 @@ pub(super) fn entrants<K: Key>() -> Vec<Entrant<K>> {
         Entrant::new("mini_moka", mini_moka),
         Entrant::new("foyer", foyer),
     ]
+}
+
+pub(super) fn expiring<K: Key>() -> Vec<Entrant<K>> {
+    vec![Entrant::new(MOKA_EXPIRING, moka_expiring)]
 }
 
 fn quick_cache<K: Key>(capacity: usize) -> Result<QuickCache<K>> {
@@ -44,6 +50,20 @@ impl<K: Key> Subject<K> for QuickCache<K> {
 
 fn moka<K: Key>(capacity: usize) -> Result<Moka<K>> {
     Ok(moka::sync::Cache::builder().max_capacity(capacity as u64).build_with_hasher(Hasher::default()))
+}
+
+/// A lifetime for each entry, told when it is written.
+struct Hour;
+
+impl<K> moka::Expiry<K, u64> for Hour {
+    fn expire_after_create(&self, _: &K, _: &u64, _: Instant) -> Option<Duration> {
+        Some(Duration::from_secs(3600))
+    }
+}
+
+fn moka_expiring<K: Key>(capacity: usize) -> Result<Moka<K>> {
+    let builder = moka::sync::Cache::builder().max_capacity(capacity as u64).expire_after(Hour);
+    Ok(builder.build_with_hasher(Hasher::default()))
 }
 
 impl<K: Key> Subject<K> for Moka<K> {

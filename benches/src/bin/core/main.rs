@@ -2,7 +2,10 @@
 //!
 //! - **speed** of hits, read-through, mixes of reads and writes, and inserts that evict, on 1, 2 and 8 threads
 //!   (`speed.rs`);
-//! - **latency** of single operations (`latency.rs`).
+//! - **latency** of single operations (`latency.rs`);
+//! - **hit ratio** on generated traces (`hit_ratio.rs`, `trace.rs`);
+//! - **memory** an entry (`memory.rs`, and the program `core_memory`, which counts allocations);
+//! - **expiry** without access, and the pauses that it makes (`expiry.rs`).
 //!
 //! The others are compiled with the feature `peers`, which `cargo xtask bench core` switches on. In each round everybody
 //! is measured in turn, the next round beginning with another one; a ratio is taken within a round, and the median of the
@@ -11,9 +14,14 @@
 //!
 //! A target that is missed is marked and does not fail the run.
 
+mod expiry;
+mod hit_ratio;
 mod latency;
+mod memory;
+mod readme;
 mod speed;
 mod table;
+mod trace;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -55,6 +63,24 @@ pub(crate) struct Arguments {
     /// Three short rounds: to see that it works, and the order of the figures
     #[arg(long)]
     quick: bool,
+    /// Also write the tables into the README of cache-core: a whole run alone can
+    #[arg(long, conflicts_with_all = ["only", "quick"])]
+    readme: bool,
+}
+
+/// Figures, and the Markdown table that shows them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Part {
+    pub(crate) figures: Vec<Figure>,
+    pub(crate) markdown: String,
+}
+
+impl Part {
+    /// One row a figure, one column a peer.
+    fn of(title: &str, figures: Vec<Figure>) -> Self {
+        let markdown = if figures.is_empty() { String::new() } else { table::markdown(title, &figures) };
+        Self { figures, markdown }
+    }
 }
 
 impl Arguments {
@@ -91,16 +117,27 @@ fn run(arguments: &Arguments) -> Result<()> {
     if !cfg!(feature = "peers") {
         println!("built without the feature `peers`: only what the workspace has anyway is beside it");
     }
-    let mut figures = Vec::new();
-    figures.extend(speed::measure::<u64>(arguments)?);
-    figures.extend(speed::measure::<String>(arguments)?);
-    figures.extend(speed::relations(&figures));
-    figures.extend(latency::measure(arguments)?);
+    let mut speed = speed::measure::<u64>(arguments)?;
+    speed.extend(speed::measure::<String>(arguments)?);
+    let relations = speed::relations(&speed);
+    let parts = [
+        Part::of("speed: ratio, higher is better", speed),
+        Part::of("many threads", relations),
+        Part::of("latency: ratio, lower is better", latency::measure(arguments)?),
+        hit_ratio::measure(arguments)?,
+        Part::of("memory: ratio, lower is better", memory::measure(arguments)?),
+        Part::of("expiry", expiry::measure(arguments)?),
+    ];
+    let figures: Vec<Figure> = parts.iter().flat_map(|part| &part.figures).cloned().collect();
     ensure!(!figures.is_empty(), "nothing has \"{}\" in its name", arguments.only);
     let missed: usize = figures.iter().map(Figure::targets_missed).sum();
     println!(
         "{}",
         if missed == 0 { "every target held".to_owned() } else { format!("targets missed: {missed}") }
     );
-    report::write("core", &figures)
+    report::write("core", &figures)?;
+    if arguments.readme {
+        readme::write(arguments, &parts)?;
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! How a figure is printed.
 
+use std::collections::BTreeSet;
+
 use benches::report::Figure;
 
 /// Prints a figure, its own spread, its ratios, and how it stands to its targets.
@@ -17,6 +19,28 @@ pub(crate) fn print(figure: &Figure, spread: Option<(f64, f64)>) {
         let verdict = ratio.target.map_or_else(String::new, |target| target.verdict(ratio.median));
         println!("  {:>7} x {peer:<16} {spread:<18} {verdict}", number(ratio.median));
     }
+}
+
+/// Figures as a Markdown table: a column of their values, and one of ratios for each peer that any of them has.
+pub(crate) fn markdown(title: &str, figures: &[Figure]) -> String {
+    let peers: BTreeSet<&str> = figures.iter().flat_map(|figure| figure.peers.keys().copied()).collect();
+    let mut text = format!("| {title} | cache-core |");
+    peers.iter().for_each(|peer| text += &format!(" {peer} |"));
+    text += &format!("\n|---|{}\n", "--:|".repeat(peers.len() + 1));
+    for figure in figures {
+        text += &format!("| {} | {} {} |", figure.name, number(figure.value).trim(), figure.unit);
+        for peer in &peers {
+            let cell = figure.peers.get(peer).map_or_else(String::new, |ratio| {
+                let spread = ratio.spread.map_or_else(String::new, |(low, high)| {
+                    format!(" ({}–{})", number(low).trim(), number(high).trim())
+                });
+                format!("{}{spread}", number(ratio.median).trim())
+            });
+            text += &format!(" {cell} |");
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// Three digits that count, and no more than that behind the point.
