@@ -33,6 +33,9 @@ pub const WITHOUT_TTL: &str = "without_ttl";
 /// moka with a lifetime for each entry.
 pub const MOKA_EXPIRING: &str = "moka_expiring";
 
+/// The same with `Policy::TinyLfu`.
+pub const TINY_LFU: &str = "tiny_lfu";
+
 /// One mutex around the cache of the crate `lru`: exact LRU, and what a service writes first.
 pub const MUTEX_LRU: &str = "mutex_lru";
 
@@ -106,7 +109,11 @@ impl<K: Key> Entrant<K> {
 
 /// Everybody, ours first: without the feature `peers` only what the workspace has anyway.
 pub fn entrants<K: Key>() -> Vec<Entrant<K>> {
-    let ours = vec![Entrant::new(OURS, ours::with_ttl), Entrant::new(MUTEX_LRU, ours::mutex_lru)];
+    let ours = vec![
+        Entrant::new(OURS, ours::with_ttl),
+        Entrant::new(TINY_LFU, ours::tiny_lfu),
+        Entrant::new(MUTEX_LRU, ours::mutex_lru),
+    ];
     ours.into_iter().chain(peers()).collect()
 }
 

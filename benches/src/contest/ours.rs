@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use anyhow::{Context, Result};
-use cache_core::Cache;
+use cache_core::{Cache, Policy};
 use lru::LruCache;
 use parking_lot::Mutex;
 
@@ -18,6 +18,11 @@ pub(super) fn with_ttl<K: Key>(capacity: usize) -> Result<Cache<K, u64, Hasher>>
 
 pub(super) fn without_ttl<K: Key>(capacity: usize) -> Result<Cache<K, u64, Hasher>> {
     Ok(Cache::builder().capacity(capacity).hasher(Hasher::default()).build()?)
+}
+
+pub(super) fn tiny_lfu<K: Key>(capacity: usize) -> Result<Cache<K, u64, Hasher>> {
+    let builder = Cache::builder().capacity(capacity).default_ttl(TTL).policy(Policy::TinyLfu);
+    Ok(builder.hasher(Hasher::default()).build()?)
 }
 
 impl<K: Key> Subject<K> for Cache<K, u64, Hasher> {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use benches::{
-    contest::{self, Entrant, MUTEX_LRU, OURS},
-    report::Figure,
+    contest::{self, Entrant, MUTEX_LRU, OURS, TINY_LFU},
+    report::{Bound, Figure},
 };
 
 use crate::{Arguments, CAPACITY, Part, trace::Trace};
@@ -92,9 +92,22 @@ fn figures(trace: Trace, percents: &Percents) -> Result<Vec<Figure>> {
             }
             figure = figure.at_least(hundredths(exact - POINTS));
         }
+        if cache == TINY_LFU {
+            let of_moka = percents.get("moka").zip(points_below_moka(trace));
+            figure.target = of_moka.map(|(moka, points)| Bound::AtLeast(hundredths(moka - points)));
+        }
         figures.push(figure);
     }
     Ok(figures)
+}
+
+/// How far `Policy::TinyLfu` may be below moka, where that is a target.
+fn points_below_moka(trace: Trace) -> Option<f64> {
+    match trace {
+        Trace::Zipf99 | Trace::Zipf80 | Trace::Scans => Some(POINTS),
+        Trace::Drift | Trace::Recency => Some(0.0),
+        Trace::Loop => None,
+    }
 }
 
 fn hundredths(value: f64) -> f64 {

@@ -4,6 +4,7 @@
 //!   (`speed.rs`);
 //! - **latency** of single operations (`latency.rs`);
 //! - **hit ratio** on generated traces (`hit_ratio.rs`, `trace.rs`);
+//! - **remote writes** beside local reads (`origin.rs`);
 //! - **memory** an entry (`memory.rs`, and the program `core_memory`, which counts allocations);
 //! - **expiry** without access, and the pauses that it makes (`expiry.rs`).
 //!
@@ -18,6 +19,7 @@ mod expiry;
 mod hit_ratio;
 mod latency;
 mod memory;
+mod origin;
 mod readme;
 mod speed;
 mod table;
@@ -125,6 +127,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Part::of("many threads", relations),
         Part::of("latency: ratio, lower is better", latency::measure(arguments)?),
         hit_ratio::measure(arguments)?,
+        origin::measure(arguments)?,
         Part::of("memory: ratio, lower is better", memory::measure(arguments)?),
         Part::of("expiry", expiry::measure(arguments)?),
     ];
