@@ -31,8 +31,8 @@ impl Bound {
     /// How a number stands to it: red on a terminal where it misses it.
     pub fn verdict(self, value: f64) -> String {
         let target = match self {
-            Self::AtMost(most) => format!("{most}"),
-            Self::AtLeast(least) => format!("≥ {least}"),
+            Self::AtMost(most) => format!("{}", short(most)),
+            Self::AtLeast(least) => format!("≥ {}", short(least)),
         };
         let (held, missed) = (format!("target {target} held"), format!("TARGET MISSED: {target}"));
         match (self.holds(value), stdout().is_terminal()) {
@@ -48,6 +48,11 @@ impl Bound {
             Self::AtLeast(least) => json!({"at_least": least}),
         }
     }
+}
+
+/// To four digits behind the point.
+fn short(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
 }
 
 /// How a figure stands to what somebody else reached in the same run.

@@ -26,7 +26,7 @@ pub(crate) fn write(arguments: &Arguments, parts: &[Part]) -> Result<()> {
 fn section(arguments: &Arguments, parts: &[Part]) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut text = format!(
-        "`cargo xtask bench core --readme --rounds {} --millis {}`, on {cores} cores: capacity {CAPACITY}, values of 8 bytes, \
+        "## Measured\n\n`cargo xtask bench core --readme --rounds {} --millis {}`, on {cores} cores: capacity {CAPACITY}, values of 8 bytes, \
          the same hasher (foldhash)\nand allocator (mimalloc) for all, a time to live for cache-core and none for the others. \
          Rounds alternate; a ratio is cache-core's figure\ndivided by the other's in the same round: the median, and \
          the lowest to the highest round.\n",
