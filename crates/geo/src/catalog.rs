@@ -13,11 +13,18 @@
 //! assert_eq!((city.name, city.country), ("Frankfurt", "Germany"));
 //! assert_eq!(geo::catalog::find("europe-west3"), Some(city));
 //! assert_eq!(geo::catalog::find("atlantis-1"), None);
+//! assert_eq!(geo::catalog::look_up("eu-centrl").unwrap_err().nearest[0], "eu-central");
 //! ```
 
-use crate::Location;
+use crate::{Location, suggest};
 
-/// A city with at least one cloud region.
+/// A city with at least one cloud region: the source of its coordinates.
+///
+/// ```
+/// let city = geo::catalog::find("eu-west").expect("it is in the catalogue");
+/// assert_eq!(city.regions, ["eu-west", "eu-west-1", "northeurope"]);
+/// assert_eq!(city.location.to_string(), "53.35°N 6.26°W");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct City {
@@ -31,14 +38,56 @@ pub struct City {
     pub regions: &'static [&'static str],
 }
 
+/// A region's name that the catalogue does not have.
+///
+/// ```
+/// let error = geo::catalog::look_up("us-eats").unwrap_err();
+/// assert_eq!(error.to_string(), "the catalogue has no region us-eats; did you mean us-east, us-east1 or us-east4?");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the catalogue has no region {name}{}", suggest::question(.nearest))]
+#[non_exhaustive]
+pub struct NotInCatalog {
+    /// The name.
+    pub name: String,
+    /// Names that are like it, the nearest first; at most three.
+    pub nearest: Vec<&'static str>,
+}
+
+/// The city of the region of this name, or an error that says which names are like it.
+///
+/// ```
+/// assert_eq!(geo::catalog::look_up("japaneast")?.name, "Tokyo");
+/// # Ok::<(), geo::catalog::NotInCatalog>(())
+/// ```
+///
+/// # Errors
+/// [`NotInCatalog`].
+pub fn look_up(region: &str) -> Result<&'static City, NotInCatalog> {
+    find(region).ok_or_else(|| {
+        let names = CITIES.iter().flat_map(|city| city.regions.iter().copied());
+        NotInCatalog { name: region.to_owned(), nearest: suggest::nearest(region, names) }
+    })
+}
+
 /// The city of the region of this name, if the catalogue has it.
 ///
 /// Names are compared exactly; all are lowercase.
+///
+/// ```
+/// assert_eq!(geo::catalog::find("us-east-1").map(|city| city.name), Some("Ashburn"));
+/// assert_eq!(geo::catalog::find("US-EAST-1"), None);
+/// ```
 pub fn find(region: &str) -> Option<&'static City> {
     CITIES.iter().find(|city| city.regions.contains(&region))
 }
 
 /// All cities, continent by continent.
+///
+/// ```
+/// let african: Vec<_> = geo::catalog::cities().iter().filter(|city| city.country == "South Africa").collect();
+/// assert_eq!(african.len(), 2);
+/// ```
 pub fn cities() -> &'static [City] {
     CITIES
 }
@@ -61,29 +110,30 @@ static CITIES: &[City] = &[
     city("San Francisco", USA, 37.7749, -122.4194, &["us-west-1", "westus"]),
     city("The Dalles", USA, 45.5946, -121.1787, &["us-west1"]),
     city("Quincy", USA, 47.2343, -119.8526, &["westus2"]),
-    city("Boardman", USA, 45.8399, -119.7006, &["us-west", "us-west-2"]),
+    city("Boardman", USA, 45.8399, -119.7006, &["us-west", "us-west-2", "us-gov-west-1"]),
     city("Los Angeles", USA, 34.0522, -118.2437, &["us-west2"]),
     city("Las Vegas", USA, 36.1716, -115.1391, &["us-west4"]),
     city("Calgary", "Canada", 51.0447, -114.0719, &["ca-west", "ca-west-1"]),
-    city("Phoenix", USA, 33.4484, -112.0740, &["westus3"]),
+    city("Phoenix", USA, 33.4484, -112.0740, &["westus3", "usgovarizona"]),
     city("Salt Lake City", USA, 40.7608, -111.8910, &["us-west3"]),
     city("Cheyenne", USA, 41.1400, -104.8202, &["westcentralus"]),
     city("Querétaro", "Mexico", 20.5888, -100.3899, &["mx-central", "mx-central-1", "northamerica-south1", "mexicocentral"]),
-    city("San Antonio", USA, 29.4241, -98.4936, &["southcentralus"]),
+    city("San Antonio", USA, 29.4241, -98.4936, &["southcentralus", "usgovtexas"]),
     city("Dallas", USA, 32.7767, -96.7970, &["us-south", "us-south1"]),
     city("Council Bluffs", USA, 41.2619, -95.8608, &["us-central", "us-central1"]),
     city("Des Moines", USA, 41.5868, -93.6250, &["centralus"]),
     city("Chicago", USA, 41.8781, -87.6298, &["northcentralus"]),
-    city("Columbus", USA, 39.9612, -82.9988, &["us-east-2", "us-east5"]),
+    city("Columbus", USA, 39.9612, -82.9988, &["us-east-2", "us-gov-east-1", "us-east5"]),
     city("Moncks Corner", USA, 33.1960, -80.0131, &["us-east1"]),
     city("Toronto", "Canada", 43.6532, -79.3832, &["northamerica-northeast2", "canadacentral"]),
-    city("Boydton", USA, 36.6676, -78.3875, &["eastus2"]),
+    city("Boydton", USA, 36.6676, -78.3875, &["eastus2", "usgovvirginia"]),
     city("Ashburn", USA, 39.0438, -77.4874, &["us-east", "us-east-1", "us-east4", "eastus"]),
     city("Montreal", "Canada", 45.5019, -73.5674, &["ca-central", "ca-central-1", "northamerica-northeast1"]),
     city("Quebec City", "Canada", 46.8139, -71.2080, &["canadaeast"]),
     // South America
     city("Santiago", "Chile", -33.4489, -70.6693, &["sa-west", "southamerica-west1", "chilecentral"]),
     city("São Paulo", "Brazil", -23.5505, -46.6333, &["sa-east", "sa-east-1", "southamerica-east1", "brazilsouth"]),
+    city("Rio de Janeiro", "Brazil", -22.9068, -43.1729, &["brazilsoutheast"]),
     // Europe
     city("Dublin", "Ireland", 53.3498, -6.2603, &["eu-west", "eu-west-1", "northeurope"]),
     city("Madrid", "Spain", 40.4168, -3.7038, &["europe-southwest1", "spaincentral"]),
@@ -92,6 +142,7 @@ static CITIES: &[City] = &[
     city("London", "United Kingdom", 51.5074, -0.1278, &["uk-south", "eu-west-2", "europe-west2", "uksouth"]),
     city("Paris", "France", 48.8566, 2.3522, &["eu-west-3", "europe-west9", "francecentral"]),
     city("Saint-Ghislain", "Belgium", 50.4500, 3.8200, &["europe-west1"]),
+    city("Brussels", "Belgium", 50.8503, 4.3517, &["belgiumcentral"]),
     city("Amsterdam", "Netherlands", 52.3676, 4.9041, &["westeurope"]),
     city("Marseille", "France", 43.2965, 5.3698, &["francesouth"]),
     city("Stavanger", "Norway", 58.9700, 5.7331, &["norwaywest"]),
@@ -102,6 +153,9 @@ static CITIES: &[City] = &[
     city("Frankfurt", "Germany", 50.1109, 8.6821, &["eu-central", "eu-central-1", "europe-west3", "germanywestcentral"]),
     city("Milan", "Italy", 45.4642, 9.1900, &["eu-south", "eu-south-1", "europe-west8", "italynorth"]),
     city("Oslo", "Norway", 59.9139, 10.7522, &["norwayeast"]),
+    city("Copenhagen", "Denmark", 55.6761, 12.5683, &["denmarkeast"]),
+    city("Malmö", "Sweden", 55.6050, 13.0038, &["swedensouth"]),
+    city("Potsdam", "Germany", 52.3906, 13.0645, &["eusc-de-east-1"]),
     city("Berlin", "Germany", 52.5200, 13.4050, &["europe-west10", "germanynorth"]),
     city("Vienna", "Austria", 48.2082, 16.3738, &["austriaeast"]),
     city("Gävle", "Sweden", 60.6749, 17.1413, &["swedencentral"]),
@@ -119,20 +173,24 @@ static CITIES: &[City] = &[
     city("Abu Dhabi", "United Arab Emirates", 24.4539, 54.3773, &["uaecentral"]),
     city("Dubai", "United Arab Emirates", 25.2048, 55.2708, &["me-central", "me-central-1", "uaenorth"]),
     // Asia
+    city("Jamnagar", "India", 22.4707, 70.0577, &["jioindiawest"]),
     city("Mumbai", "India", 19.0760, 72.8777, &["ap-south", "ap-south-1", "asia-south1", "westindia"]),
     city("Pune", "India", 18.5204, 73.8567, &["centralindia"]),
     city("Delhi", "India", 28.6139, 77.2090, &["asia-south2"]),
-    city("Hyderabad", "India", 17.3850, 78.4867, &["ap-south-2"]),
+    city("Hyderabad", "India", 17.3850, 78.4867, &["ap-south-2", "indiasouthcentral"]),
+    city("Nagpur", "India", 21.1458, 79.0882, &["jioindiacentral"]),
     city("Chennai", "India", 13.0827, 80.2707, &["southindia"]),
-    city("Bangkok", "Thailand", 13.7563, 100.5018, &["ap-southeast-7"]),
+    city("Bangkok", "Thailand", 13.7563, 100.5018, &["ap-southeast-7", "asia-southeast3"]),
     city("Kuala Lumpur", "Malaysia", 3.1390, 101.6869, &["ap-southeast-5", "malaysiawest"]),
     city("Singapore", "Singapore", 1.3521, 103.8198, &["ap-southeast", "ap-southeast-1", "asia-southeast1", "southeastasia"]),
     city("Zhongwei", "China", 37.5149, 105.1967, &["cn-northwest", "cn-northwest-1"]),
     city("Jakarta", "Indonesia", -6.2088, 106.8456, &["ap-southeast-3", "asia-southeast2", "indonesiacentral"]),
     city("Hong Kong", "China", 22.3193, 114.1694, &["ap-east", "ap-east-1", "asia-east2", "eastasia"]),
-    city("Beijing", "China", 39.9042, 116.4074, &["cn-north", "cn-north-1"]),
+    city("Shijiazhuang", "China", 38.0428, 114.5149, &["chinanorth3"]),
+    city("Beijing", "China", 39.9042, 116.4074, &["cn-north", "cn-north-1", "chinanorth", "chinanorth2"]),
+    city("Shanghai", "China", 31.2304, 121.4737, &["cn-east", "chinaeast", "chinaeast2", "chinaeast3"]),
     city("Changhua", "Taiwan", 24.0518, 120.5161, &["asia-east1"]),
-    city("Taipei", "Taiwan", 25.0330, 121.5654, &["ap-east-2"]),
+    city("Taipei", "Taiwan", 25.0330, 121.5654, &["ap-east-2", "taiwannorth"]),
     city("Seoul", "South Korea", 37.5665, 126.9780, &["ap-northeast-2", "asia-northeast3", "koreacentral"]),
     city("Busan", "South Korea", 35.1796, 129.0756, &["koreasouth"]),
     city("Osaka", "Japan", 34.6937, 135.5023, &["ap-northeast-3", "asia-northeast2", "japanwest"]),
@@ -195,6 +253,34 @@ mod tests {
             ("au-east", "Sydney"),
         ] {
             assert_eq!(find(alias).map(|city| city.name), Some(name), "{alias}");
+        }
+    }
+
+    /// Counts by the shape of the names, so that a row that goes missing is noticed.
+    #[test]
+    fn each_clouds_regions_are_there() {
+        let names: Vec<&str> = cities().iter().flat_map(|city| city.regions.iter().copied()).collect();
+        let ends_in_digit = |name: &&&str| name.ends_with(|c: char| c.is_ascii_digit());
+        // `us-east-1` is of AWS, `us-east1` of Google, `eastus` of Azure, and `us-east` of nobody.
+        let aws =
+            names.iter().filter(ends_in_digit).filter(|name| name.rsplit('-').next().unwrap().len() == 1);
+        let dashed = |name: &&&str| name.contains('-');
+        let google = names.iter().filter(ends_in_digit).filter(dashed);
+        let google = google.filter(|name| name.rsplit('-').next().unwrap().len() > 1);
+        let azure = names.iter().filter(|name| !name.contains('-'));
+        assert_eq!((aws.count(), google.count(), azure.count()), (39, 43, 70));
+    }
+
+    #[test]
+    fn a_name_with_a_slip_is_refused_with_those_like_it() {
+        for (wrong, nearest) in [
+            ("eu-centrall", &["eu-central", "eu-central-1", "eu-central-2"][..]),
+            ("US_EAST_1", &["us-east-1", "us-east-2", "us-east1"]),
+            ("westeuropa", &["westeurope"]),
+            ("atlantis", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(look_up(wrong).unwrap_err().nearest, nearest, "{wrong}");
         }
     }
 

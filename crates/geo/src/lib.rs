@@ -6,6 +6,7 @@ mod estimator;
 mod location;
 mod region;
 mod router;
+mod suggest;
 
 pub use error::{ConfigError, UnknownRegion};
 pub use estimator::Basis;

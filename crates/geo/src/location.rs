@@ -26,6 +26,11 @@ pub struct Location {
 }
 
 /// A place that is not on Earth.
+///
+/// ```
+/// let error = geo::Location::new(0.0, f64::NAN).unwrap_err();
+/// assert_eq!(error.to_string(), "longitude NaN is not on Earth; use -180 (west) to 180 (east)");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocationError {
@@ -89,6 +94,13 @@ impl Location {
 }
 
 /// The great-circle distance between two places, in km; see [`Location::distance_km`].
+///
+/// ```
+/// let pole = geo::Location::new(90.0, 0.0)?;
+/// let equator = geo::Location::new(0.0, 123.0)?;
+/// assert_eq!(geo::distance_km(pole, equator).round(), 10_008.0);
+/// # Ok::<(), geo::LocationError>(())
+/// ```
 pub fn distance_km(a: Location, b: Location) -> f64 {
     a.distance_km(b)
 }

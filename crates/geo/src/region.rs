@@ -8,6 +8,10 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 /// The longest name, in bytes, that a region, a node or a cache may have.
+///
+/// ```
+/// assert!(geo::check_name(&"x".repeat(geo::NAME_BYTES_MAX)).is_ok());
+/// ```
 pub const NAME_BYTES_MAX: usize = 63;
 
 /// A region's name: 1 to 63 bytes of `[a-z0-9-]`.
@@ -25,6 +29,11 @@ pub const NAME_BYTES_MAX: usize = 63;
 pub struct RegionId(Arc<str>);
 
 /// A name that is not 1 to 63 bytes of `[a-z0-9-]`.
+///
+/// ```
+/// let error = geo::RegionId::new("EU").unwrap_err();
+/// assert_eq!(error.to_string(), "the name \"EU\" holds 'E'; only a-z, 0-9 and '-' are allowed");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
@@ -48,6 +57,11 @@ pub enum NameError {
 }
 
 /// Checks a region, node or cache name: 1 to 63 bytes of `[a-z0-9-]`.
+///
+/// ```
+/// assert!(geo::check_name("eu-central").is_ok());
+/// assert_eq!(geo::check_name(""), Err(geo::NameError::Empty));
+/// ```
 ///
 /// # Errors
 /// A [`NameError`] that says which part of the rule the name breaks.
