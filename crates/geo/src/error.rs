@@ -1,8 +1,13 @@
 //! What a router says when it refuses a setting or a name.
 
-use crate::{LocationError, NameError, RegionId};
+use crate::{LocationError, NameError, RegionId, suggest};
 
 /// A setting that a router cannot work with; the message names it.
+///
+/// ```
+/// let error = geo::Router::builder().region("us-east").region("us-east").build().unwrap_err();
+/// assert_eq!(error.to_string(), "`region`: us-east is given twice; name each region once");
+/// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -41,6 +46,17 @@ pub enum ConfigError {
         /// Which coordinate is wrong.
         source: LocationError,
     },
+    /// A region's place is not in the catalogue, and the builder was told to
+    /// [require places](crate::Builder::require_places).
+    #[error("`{field}`: the catalogue has no {region}, give its coordinates with `{field}_at`{}", suggest::question(.nearest))]
+    UnknownPlace {
+        /// The builder's method that was given the name.
+        field: &'static str,
+        /// The name.
+        region: RegionId,
+        /// Names of the catalogue that are like it.
+        nearest: Vec<&'static str>,
+    },
     /// A number is out of its range.
     #[error("`{field}` {problem}")]
     Value {
@@ -52,14 +68,37 @@ pub enum ConfigError {
 }
 
 /// A region that the router does not know.
+///
+/// ```
+/// let router = geo::Router::builder().region("us-east").region("eu-central").build()?;
+/// let error = router.in_flight(&"us-eats".parse()?).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "unknown region us-eats; the router knows us-east, eu-central; did you mean us-east?"
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown region {region}; the router knows {}", listed(.known))]
+#[error("unknown region {region}; the router knows {}{}", listed(.known), suggest::question(&self.nearest()))]
 #[non_exhaustive]
 pub struct UnknownRegion {
     /// The region that was asked for.
     pub region: RegionId,
     /// Those there are, in the order they were given.
     pub known: Vec<RegionId>,
+}
+
+impl UnknownRegion {
+    /// Those of the known ones whose names are like the one that was asked for, the nearest first; at most three.
+    pub fn nearest(&self) -> Vec<&str> {
+        suggest::nearest(self.region.as_str(), self.known.iter().map(RegionId::as_str))
+    }
+}
+
+impl ConfigError {
+    pub(crate) fn value(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Value { field, problem: problem.into() }
+    }
 }
 
 /// The first ten names, and how many more there are.

@@ -29,6 +29,15 @@ pub(crate) struct Smoothing {
 }
 
 /// What an estimate rests on.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// let now = Instant::now();
+/// let router = geo::Router::builder().from("us-east").region("eu-central").build()?;
+/// router.observe(&"eu-central".parse()?, Duration::from_millis(88), now)?;
+/// assert_eq!(router.plan(now).first().basis, geo::Basis::Mixed { measured: 0.25 });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Basis {
@@ -88,26 +97,16 @@ impl Estimator {
         self.measured = None;
     }
 
-    /// The estimated round trip in ms, if there is anything to tell it by.
-    pub(crate) fn estimate_ms(&self, now: Instant, smoothing: Smoothing) -> Option<f64> {
-        match (self.prior_ms, &self.measured, self.basis(now, smoothing)) {
-            (_, Some(measured), Basis::Measured) => Some(measured.mean_ms),
-            (Some(prior), Some(measured), Basis::Mixed { measured: say }) => {
-                Some(prior + say * (measured.mean_ms - prior))
+    /// The estimated round trip in ms, if there is anything to tell it by, and what it rests on.
+    pub(crate) fn assess(&self, now: Instant, smoothing: Smoothing) -> (Option<f64>, Basis) {
+        let mean = self.measured.as_ref().map(|measured| (measured.mean_ms, measured.say(now, smoothing)));
+        match (self.prior_ms, mean) {
+            (None, None | Some((_, 0.0))) => (None, Basis::Nothing),
+            (Some(prior), None | Some((_, 0.0))) => (Some(prior), Basis::Distance),
+            (Some(prior), Some((mean, say))) if say < 1.0 => {
+                (Some(prior + say * (mean - prior)), Basis::Mixed { measured: say })
             }
-            (prior, ..) => prior,
-        }
-    }
-
-    /// What the estimate rests on.
-    pub(crate) fn basis(&self, now: Instant, smoothing: Smoothing) -> Basis {
-        let say = self.measured.as_ref().map_or(0.0, |measured| measured.say(now, smoothing));
-        match (self.prior_ms, say) {
-            (None, 0.0) => Basis::Nothing,
-            (Some(_), 0.0) => Basis::Distance,
-            (None, _) => Basis::Measured,
-            (Some(_), say) if say < 1.0 => Basis::Mixed { measured: say },
-            (Some(_), _) => Basis::Measured,
+            (_, Some((mean, _))) => (Some(mean), Basis::Measured),
         }
     }
 
@@ -145,9 +144,12 @@ impl Measured {
     /// The share of the measured in the estimate, 0 to 1: it grows with samples and shrinks with age.
     fn say(&self, now: Instant, smoothing: Smoothing) -> f64 {
         let grown = self.samples.min(SAMPLES_TRUSTED) as f64 / SAMPLES_TRUSTED as f64;
-        let stale = now.saturating_duration_since(self.at).saturating_sub(smoothing.fresh);
-        let left = 1.0 - stale.as_secs_f64() / smoothing.fresh.as_secs_f64();
-        grown * left.clamp(0.0, 1.0)
+        let age = now.saturating_duration_since(self.at);
+        if age <= smoothing.fresh {
+            return grown;
+        }
+        let left = 1.0 - (age - smoothing.fresh).as_secs_f64() / smoothing.fresh.as_secs_f64();
+        grown * left.max(0.0)
     }
 }
 
@@ -172,7 +174,7 @@ mod tests {
     }
 
     fn assert_ms(estimator: &Estimator, now: Instant, expected: f64) {
-        let estimate = estimator.estimate_ms(now, SMOOTHING).unwrap();
+        let estimate = estimator.assess(now, SMOOTHING).0.unwrap();
         assert!((estimate - expected).abs() < 1e-9, "{estimate} ms, not {expected}");
     }
 
@@ -181,7 +183,7 @@ mod tests {
         let now = Instant::now();
         assert_ms(&fed(Some(0.0), &[], now), now, 12.0);
         assert_ms(&fed(Some(10_000.0), &[], now), now, 162.0);
-        assert_eq!(fed(Some(0.0), &[], now).basis(now, SMOOTHING), Basis::Distance);
+        assert_eq!(fed(Some(0.0), &[], now).assess(now, SMOOTHING).1, Basis::Distance);
     }
 
     #[test]
@@ -192,8 +194,8 @@ mod tests {
             assert_ms(&estimator, now, expected);
         }
         let three = fed(Some(10_000.0), &[62; 3], now);
-        assert_eq!(three.basis(now, SMOOTHING), Basis::Mixed { measured: 0.75 });
-        assert_eq!(fed(Some(1.0), &[62; 4], now).basis(now, SMOOTHING), Basis::Measured);
+        assert_eq!(three.assess(now, SMOOTHING).1, Basis::Mixed { measured: 0.75 });
+        assert_eq!(fed(Some(1.0), &[62; 4], now).assess(now, SMOOTHING).1, Basis::Measured);
     }
 
     #[test]
@@ -221,8 +223,7 @@ mod tests {
     fn without_a_location_the_first_sample_is_taken_at_its_word() {
         let now = Instant::now();
         let silent = Estimator::new(None);
-        assert_eq!(silent.estimate_ms(now, SMOOTHING), None);
-        assert_eq!(silent.basis(now, SMOOTHING), Basis::Nothing);
+        assert_eq!(silent.assess(now, SMOOTHING), (None, Basis::Nothing));
         assert_ms(&fed(None, &[33], now), now, 33.0);
     }
 
@@ -235,7 +236,7 @@ mod tests {
         }
         let unlocated = fed(None, &[62; 4], now);
         assert_ms(&unlocated, now + Duration::from_secs(199), 62.0);
-        assert_eq!(unlocated.estimate_ms(now + Duration::from_secs(200), SMOOTHING), None);
+        assert_eq!(unlocated.assess(now + Duration::from_secs(200), SMOOTHING).0, None);
     }
 
     #[test]

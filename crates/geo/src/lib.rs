@@ -12,4 +12,9 @@ pub use error::{ConfigError, UnknownRegion};
 pub use estimator::Basis;
 pub use location::{Location, LocationError, distance_km};
 pub use region::{NAME_BYTES_MAX, NameError, RegionId, check_name};
-pub use router::{Builder, Candidate, Explained, Explanation, Health, Plan, REGIONS_MAX, Router, Standing};
+pub use router::{
+    Builder, Candidate, Explained, Explanation, Health, InFlight, Outcome, Plan, REGIONS_MAX, Reason, Router,
+    Standing,
+};
+#[cfg(feature = "watch")]
+pub use router::{RegionStatus, Status, Watch};

@@ -2,13 +2,22 @@
 //!
 //! A router stands in one place and plans for it: round trips are measured from somewhere, so one router cannot
 //! serve two places. Each region's round trip is guessed by distance and then measured. A plan lists healthy regions by
-//! that estimate; healthy ones of which nothing is known come after them until they are measured; drained ones
-//! come last, for when nobody else answers; unhealthy ones are left out. If all look unhealthy, the fault may well
-//! be on our own side, so the plan still names the best of them, flagged as a last resort: a plan is never empty.
+//! that estimate; healthy ones of which nothing is known come after them until they are measured; those on
+//! probation come next; drained ones come last, for when nobody else answers; unhealthy ones are left out. If all look
+//! unhealthy, the fault may well be on our own side, so the plan still names the best of them, flagged as a last
+//! resort: a plan is never empty.
 //!
-//! It decides and measures nothing: the caller says how long successful calls took ([`Router::observe`]) and who is
-//! healthy ([`Router::set_health`], say from a circuit breaker). Failures are not observed, so that a region that
-//! refuses quickly does not look close. It takes `now` as an argument and owns no clock.
+//! The order is looked at once a *round* (a second, unless set otherwise) and at once when health, a drain or the regions
+//! change; in between a plan is a view of it, without allocation. The first choice is held on to until another
+//! one has been closer by more than 5 ms and 10 % for three rounds. Where several are as close as that, plans share their
+//! calls among them by what is in flight.
+//!
+//! It makes no calls itself. The caller says when one begins and how it ends ([`Router::begin`]), or what it measured
+//! otherwise ([`Router::observe`]), and who is healthy ([`Router::set_health`], say from a circuit breaker). Failures tell
+//! nothing of a round trip, so a region that refuses quickly does not look close. It takes `now` as an argument and
+//! owns no clock; with a [seed](Builder::seed), its decisions repeat.
+//!
+//! A [`Router`] is a handle: clones share one state behind a short lock, under which no code of a caller runs.
 //!
 //! Invariants: at least one region; each name once; at most [`REGIONS_MAX`].
 //!
@@ -16,65 +25,81 @@
 //! use std::time::{Duration, Instant};
 //!
 //! let now = Instant::now();
-//! let mut router = geo::Router::builder().from("eu-central").region("us-east").region("eu-west").build()?;
+//! let router = geo::Router::builder().from("eu-central").region("us-east").region("eu-west").build()?;
 //! assert_eq!(router.plan(now).to_string(), "eu-west (28 ms, by distance); us-east (110 ms, by distance)");
 //!
-//! router.set_health(&"eu-west".parse()?, geo::Health::Unhealthy)?;
+//! router.set_health(&"eu-west".parse()?, geo::Health::Unhealthy, now)?;
 //! assert_eq!(router.plan(now).to_string(), "us-east (110 ms, by distance)");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod config;
+mod core;
 mod explain;
+mod flight;
+mod health;
 mod plan;
+#[cfg(feature = "watch")]
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    cmp::Ordering,
-    collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-pub use config::Builder;
-pub use explain::{Explained, Explanation};
-pub use plan::{Candidate, Plan, Standing};
+use parking_lot::Mutex;
 
-use crate::{
-    ConfigError, Location, RegionId, UnknownRegion,
-    estimator::{Estimator, Smoothing},
-};
+pub use config::Builder;
+pub use explain::{Explained, Explanation, Reason};
+pub use flight::{InFlight, Outcome};
+pub use health::Health;
+pub use plan::{Candidate, Plan, Standing};
+#[cfg(feature = "watch")]
+pub use watch::{RegionStatus, Status, Watch};
+
+use self::core::Core;
+use crate::{ConfigError, Location, RegionId, UnknownRegion};
 
 /// The most regions a router plans over.
+///
+/// ```
+/// let names = (0..=geo::REGIONS_MAX).map(|n| format!("r{n}"));
+/// assert!(names.fold(geo::Router::builder(), |builder, name| builder.region(name)).build().is_err());
+/// ```
 pub const REGIONS_MAX: usize = 1_024;
 
 /// Orders regions by how soon they are likely to answer, from one place.
+///
+/// A clone is another handle on the same router.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let mut now = Instant::now();
+/// let router = geo::Router::builder().from("us-east").region("us-east").region("eu-central").build()?;
+/// for candidate in router.plan(now).iter() {
+///     let call = router.begin(&candidate.region, now)?;
+///     // … call the region here …
+///     now += Duration::from_millis(15);
+///     call.success(now);
+///     break;
+/// }
+/// println!("{}", router.explain(now));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Router {
-    from: Option<Location>,
-    smoothing: Smoothing,
-    /// In the order in which they were given.
-    regions: Vec<Region>,
-    by_name: HashMap<RegionId, usize>,
+    shared: Arc<Shared>,
 }
 
-/// Whether a region is worth asking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Health {
-    /// It answers, as far as is known.
-    Healthy,
-    /// It does not answer.
-    Unhealthy,
-}
-
-#[derive(Debug, Clone)]
-struct Region {
-    id: RegionId,
-    distance_km: Option<f64>,
-    estimator: Estimator,
-    health: Health,
-    drained: bool,
+#[derive(Debug)]
+struct Shared {
+    core: Mutex<Core>,
+    #[cfg(feature = "watch")]
+    bell: watch::Bell,
 }
 
 impl Router {
@@ -83,179 +108,207 @@ impl Router {
         Builder::new()
     }
 
-    fn empty(from: Option<Location>, smoothing: Smoothing) -> Self {
-        Self { from, smoothing, regions: Vec::new(), by_name: HashMap::new() }
+    /// A router of a core that has regions.
+    fn new(core: Core) -> Self {
+        #[cfg(feature = "watch")]
+        let bell = watch::Bell::new(core.status());
+        let shared = Shared {
+            core: Mutex::new(core),
+            #[cfg(feature = "watch")]
+            bell,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Adds a region that came to be known later, healthy and not measured. Without a location it is ranked by
-    /// measured round trips alone; [`catalog::find`](crate::catalog::find) may know it.
+    /// Runs `decide` under the lock, and tells watchers afterwards if something changed that they want to hear of.
+    fn with<T>(&self, decide: impl FnOnce(&mut Core) -> T) -> T {
+        let mut core = self.shared.core.lock();
+        let before = core.version();
+        let decided = decide(&mut core);
+        if core.version() != before {
+            self.tell(core);
+        }
+        decided
+    }
+
+    #[cfg(feature = "watch")]
+    #[cold]
+    fn tell(&self, core: parking_lot::MutexGuard<'_, Core>) {
+        if self.shared.bell.is_heard() {
+            let status = core.status();
+            // Waking a watcher runs its executor's code.
+            drop(core);
+            self.shared.bell.ring(status);
+        }
+    }
+
+    #[cfg(not(feature = "watch"))]
+    fn tell(&self, _core: parking_lot::MutexGuard<'_, Core>) {}
+
+    /// Adds a region that came to be known later, healthy and not measured; it is part of the next plan. Without a
+    /// location it is ranked by measured round trips alone; [`catalog::find`](crate::catalog::find) may know it.
     ///
     /// # Errors
     /// [`ConfigError::DuplicateRegion`] or [`ConfigError::TooManyRegions`]; the router is as it was.
-    pub fn add(&mut self, region: RegionId, location: Option<Location>) -> Result<(), ConfigError> {
-        if self.by_name.contains_key(&region) {
-            return Err(ConfigError::DuplicateRegion { region });
-        }
-        if self.regions.len() == REGIONS_MAX {
-            return Err(ConfigError::TooManyRegions { regions: REGIONS_MAX + 1, max: REGIONS_MAX });
-        }
-        let distance_km = self.from.zip(location).map(|(from, to)| from.distance_km(to));
-        self.by_name.insert(region.clone(), self.regions.len());
-        self.regions.push(Region {
-            id: region,
-            distance_km,
-            estimator: Estimator::new(distance_km),
-            health: Health::Healthy,
-            drained: false,
-        });
-        Ok(())
+    pub fn add(&self, region: RegionId, location: Option<Location>) -> Result<(), ConfigError> {
+        self.with(|core| core.add(region, location))
     }
 
     /// The regions, in the order in which they were given.
-    pub fn regions(&self) -> impl Iterator<Item = &RegionId> {
-        self.regions.iter().map(|region| &region.id)
+    pub fn regions(&self) -> Vec<RegionId> {
+        self.shared.core.lock().regions().cloned().collect()
     }
 
-    /// Takes the round trip of a call that *succeeded*.
+    /// The candidates, best first, with a reason each.
+    ///
+    /// Cheap enough for each request: one short lock, and no allocation but once a round where an older plan still lives.
+    pub fn plan(&self, now: Instant) -> Plan {
+        self.with(|core| core.plan(now))
+    }
+
+    /// The candidates' names, best first, apart from the balance of load: for people and tests.
+    ///
+    /// ```
+    /// let router = geo::Router::builder().from("us-east").region("ap-south").region("eu-central").build()?;
+    /// assert_eq!(router.order(std::time::Instant::now())[0].as_str(), "eu-central");
+    /// # Ok::<(), geo::ConfigError>(())
+    /// ```
+    pub fn order(&self, now: Instant) -> Vec<RegionId> {
+        self.with(|core| {
+            core.ranking(now).candidates.iter().map(|candidate| candidate.region.clone()).collect()
+        })
+    }
+
+    /// Says that a call to a region begins; what is returned says how it ends.
     ///
     /// # Errors
     /// [`UnknownRegion`] if the router has no such region.
-    pub fn observe(&mut self, region: &RegionId, rtt: Duration, now: Instant) -> Result<(), UnknownRegion> {
-        let smoothing = self.smoothing;
-        self.find(region)?.estimator.observe(rtt, now, smoothing);
-        Ok(())
+    pub fn begin(&self, region: &RegionId, now: Instant) -> Result<InFlight, UnknownRegion> {
+        self.begin_with(region, now, ignore as fn(Outcome))
     }
 
-    /// Says whether a region is healthy. One that goes down loses its measurements: by the time it is back, the
-    /// way there may be another.
+    /// Says that a call to a region begins, and how its end is passed on, for instance to the permit that a circuit
+    /// breaker gave for it.
+    ///
+    /// `end` is called exactly once, on the thread that ends or drops the call. If it panics, then so does that; where a
+    /// panic is already under way, as in any destructor, the process is aborted.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use geo::Outcome;
+    ///
+    /// let (now, failures) = (Instant::now(), std::cell::Cell::new(0));
+    /// let router = geo::Router::builder().region("eu-central").build()?;
+    /// let count = |outcome| failures.set(failures.get() + u32::from(outcome == Outcome::Failure));
+    /// router.begin_with(&"eu-central".parse()?, now, count)?.failure(now);
+    /// drop(router.begin_with(&"eu-central".parse()?, now, count)?);
+    /// assert_eq!(failures.get(), 1, "a call that is dropped is cancelled");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`UnknownRegion`] if the router has no such region; `end` is dropped without having been called.
+    pub fn begin_with<F: FnOnce(Outcome)>(
+        &self,
+        region: &RegionId,
+        now: Instant,
+        end: F,
+    ) -> Result<InFlight<F>, UnknownRegion> {
+        let ticket = self.shared.core.lock().begin(region, now)?;
+        Ok(InFlight::new(self.clone(), region.clone(), ticket, end))
+    }
+
+    fn end(&self, ticket: flight::Ticket, outcome: Outcome, now: Instant) {
+        self.with(|core| core.end(ticket, outcome, now));
+    }
+
+    /// How many calls to a region are under way: begun, and neither ended nor dropped.
     ///
     /// # Errors
     /// [`UnknownRegion`] if the router has no such region.
-    pub fn set_health(&mut self, region: &RegionId, health: Health) -> Result<(), UnknownRegion> {
-        let region = self.find(region)?;
-        if region.health == Health::Healthy && health == Health::Unhealthy {
-            region.estimator.clear();
-        }
-        region.health = health;
-        Ok(())
+    pub fn in_flight(&self, region: &RegionId) -> Result<u32, UnknownRegion> {
+        self.shared.core.lock().in_flight(region)
+    }
+
+    /// Takes the round trip of a call that *succeeded* and that was not begun here, as of a heartbeat. It tells of the
+    /// way there alone: a region that is out stays so.
+    ///
+    /// # Errors
+    /// [`UnknownRegion`] if the router has no such region.
+    pub fn observe(&self, region: &RegionId, rtt: Duration, now: Instant) -> Result<(), UnknownRegion> {
+        self.with(|core| core.observe(region, rtt, now))
+    }
+
+    /// Says whether a region is healthy, as its circuit breaker sees it. One that goes down loses its measurements: by
+    /// the time it is back, the way there may be another.
+    ///
+    /// Where the router also counts by itself (unless [told otherwise](Builder::health_by_caller)), the worse of the
+    /// two holds.
+    ///
+    /// # Errors
+    /// [`UnknownRegion`] if the router has no such region.
+    pub fn set_health(&self, region: &RegionId, health: Health, now: Instant) -> Result<(), UnknownRegion> {
+        self.with(|core| core.set_health(region, health, now))
     }
 
     /// Says whether a region is drained: still healthy, but to be used only if no other answers.
     ///
     /// # Errors
     /// [`UnknownRegion`] if the router has no such region.
-    pub fn drain(&mut self, region: &RegionId, drained: bool) -> Result<(), UnknownRegion> {
-        self.find(region)?.drained = drained;
-        Ok(())
+    pub fn drain(&self, region: &RegionId, drained: bool, now: Instant) -> Result<(), UnknownRegion> {
+        self.with(|core| core.drain(region, drained, now))
     }
 
-    /// The candidates, best first, with a reason each.
-    pub fn plan(&self, now: Instant) -> Plan {
-        let candidates = self.ranked(now).into_iter().map(|ranked| ranked.candidate(self, now)).collect();
-        Plan::new(candidates).expect("a router has at least one region, and the best one is always ranked")
+    /// The region that is out since its calls failed and that has been due for a probe longest; asking puts its
+    /// next probe off, so that of many callers one tries.
+    ///
+    /// A region that is out gets no calls by plan, so somebody must try it: now and then a caller asks here first
+    /// and sends the region a call of its own.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let mut now = Instant::now();
+    /// let router = geo::Router::builder().region("us-east").region("eu-central").failures(1).probes(1).build()?;
+    /// let region: geo::RegionId = "us-east".parse()?;
+    /// router.begin(&region, now)?.failure(now);
+    /// assert_eq!(router.plan(now).left_out(), [region.clone()]);
+    /// assert_eq!(router.probe_due(now), None);
+    ///
+    /// now += Duration::from_secs(5);
+    /// assert_eq!(router.probe_due(now), Some(region.clone()));
+    /// assert_eq!(router.probe_due(now), None, "one probe at a time");
+    /// router.begin(&region, now)?.success(now);
+    /// assert!(router.plan(now).left_out().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn probe_due(&self, now: Instant) -> Option<RegionId> {
+        self.with(|core| core.probe_due(now))
     }
 
-    /// The candidates' names, best first: [`plan`](Self::plan) without the reasons.
-    pub fn order(&self, now: Instant) -> Vec<RegionId> {
-        self.ranked(now).into_iter().map(|ranked| ranked.region.id.clone()).collect()
-    }
-
-    /// What is known of each region, for an operator's eyes.
+    /// What is known of each region and why it stands where it does, for an operator's eyes.
     pub fn explain(&self, now: Instant) -> Explanation {
-        let ranked = self.ranked(now);
-        let planned = ranked
-            .iter()
-            .enumerate()
-            .map(|(at, ranked)| self.explained(ranked.region, Some((at + 1, ranked.standing)), now));
-        let out = self
-            .regions
-            .iter()
-            .filter(|region| ranked.iter().all(|ranked| ranked.region.id != region.id))
-            .map(|region| self.explained(region, None, now));
-        Explanation { regions: planned.chain(out).collect() }
+        self.with(|core| core.explain(now))
     }
 
-    fn explained(&self, region: &Region, place: Option<(usize, Standing)>, now: Instant) -> Explained {
-        let estimator = &region.estimator;
-        Explained {
-            region: region.id.clone(),
-            place,
-            health: region.health,
-            drained: region.drained,
-            distance_km: region.distance_km,
-            prior: estimator.prior_ms().map(from_ms),
-            measured: estimator.mean_ms().map(from_ms),
-            samples: estimator.samples(),
-            age: estimator.age(now),
-            rtt: estimator.estimate_ms(now, self.smoothing).map(from_ms),
-            basis: estimator.basis(now, self.smoothing),
-        }
-    }
-
-    /// The candidates in order; of regions that all look unhealthy, the best one alone.
-    fn ranked(&self, now: Instant) -> Vec<Ranked<'_>> {
-        let rank = |region, standing| Ranked::new(region, standing, now, self.smoothing);
-        let standing = |region: &Region| if region.drained { Standing::Drained } else { Standing::Healthy };
-        let mut ranked: Vec<Ranked<'_>> = self
-            .regions
-            .iter()
-            .filter(|region| region.health == Health::Healthy)
-            .map(|region| rank(region, standing(region)))
-            .collect();
-        ranked.sort_by(Ranked::compare);
-        if ranked.is_empty() {
-            let all = self.regions.iter().map(|region| rank(region, standing(region)));
-            ranked.extend(all.min_by(Ranked::compare).map(|best| best.into_last_resort()));
-        }
-        ranked
-    }
-
-    fn find(&mut self, region: &RegionId) -> Result<&mut Region, UnknownRegion> {
-        match self.by_name.get(region) {
-            Some(&at) => Ok(&mut self.regions[at]),
-            None => Err(UnknownRegion { region: region.clone(), known: self.regions().cloned().collect() }),
-        }
+    /// Hears of changes of the first choice, of health, of drains and of the regions.
+    ///
+    /// Round trips change the first choice when a plan is made, since the router has no clock of its own.
+    #[cfg(feature = "watch")]
+    pub fn watch(&self, now: Instant) -> Watch {
+        let status = self.with(|core| {
+            core.ranking(now);
+            core.status()
+        });
+        self.shared.bell.watch(status)
     }
 }
 
-/// A region on its way into a plan.
-struct Ranked<'a> {
-    region: &'a Region,
-    standing: Standing,
-    rtt_ms: Option<f64>,
-}
+/// The end of a call that nobody else wants to hear of.
+fn ignore(_: Outcome) {}
 
-impl<'a> Ranked<'a> {
-    fn new(region: &'a Region, standing: Standing, now: Instant, smoothing: Smoothing) -> Self {
-        Self { region, standing, rtt_ms: region.estimator.estimate_ms(now, smoothing) }
-    }
-
-    fn into_last_resort(mut self) -> Self {
-        self.standing = Standing::LastResort;
-        self
-    }
-
-    /// By standing, then known before unknown, then the shorter round trip, then the name, so that equal regions
-    /// keep their order from plan to plan.
-    fn compare(&self, other: &Self) -> Ordering {
-        let rtt = |ranked: &Self| ranked.rtt_ms.unwrap_or(f64::INFINITY);
-        self.standing
-            .cmp(&other.standing)
-            .then_with(|| rtt(self).total_cmp(&rtt(other)))
-            .then_with(|| self.region.id.cmp(&other.region.id))
-    }
-
-    fn candidate(self, router: &Router, now: Instant) -> Candidate {
-        Candidate {
-            region: self.region.id.clone(),
-            rtt: self.rtt_ms.map(from_ms),
-            basis: self.region.estimator.basis(now, router.smoothing),
-            standing: self.standing,
-        }
-    }
-}
-
-/// An estimate as a duration; it is finite and not negative, since samples and distances are.
+/// An estimate as a duration, to the nearest nanosecond; it is not negative, since samples and distances are not.
 fn from_ms(ms: f64) -> Duration {
-    Duration::try_from_secs_f64(ms / 1_000.0).unwrap_or(Duration::MAX)
+    // The cast saturates, at some centuries.
+    Duration::from_nanos((ms * 1e6 + 0.5) as u64)
 }
