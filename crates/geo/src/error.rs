@@ -2,7 +2,7 @@
 
 use crate::{LocationError, NameError, RegionId, suggest};
 
-/// A setting that a router cannot work with; the message names it.
+/// A setting that a router or a prober cannot work with; the message names it.
 ///
 /// ```
 /// let error = geo::Router::builder().region("us-east").region("us-east").build().unwrap_err();

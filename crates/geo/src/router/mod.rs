@@ -262,8 +262,8 @@ impl Router {
     /// The region that is out since its calls failed and that has been due for a probe longest; asking puts its
     /// next probe off, so that of many callers one tries.
     ///
-    /// A region that is out gets no calls by plan, so somebody must try it: now and then a caller asks here first
-    /// and sends the region a call of its own.
+    /// A region that is out gets no calls by plan, so somebody must try it: a prober (feature `prober`), or now and then
+    /// a caller who asks here first and sends the region a call of its own.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
