@@ -178,7 +178,7 @@ fn duration(field: &'static str, value: Duration) -> Result<(), ConfigError> {
 }
 
 fn wrong(field: &'static str, problem: String) -> Result<(), ConfigError> {
-    Err(ConfigError { field, problem })
+    Err(ConfigError { part: "circuit breaker", field, problem })
 }
 
 #[cfg(test)]

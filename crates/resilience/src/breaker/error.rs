@@ -26,9 +26,11 @@ pub enum CallError<E> {
 
 /// A setting that a breaker cannot work with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("circuit breaker setting `{field}` {problem}")]
+#[error("{part} setting `{field}` {problem}")]
 #[non_exhaustive]
 pub struct ConfigError {
+    /// What was being built, such as "circuit breaker".
+    pub part: &'static str,
     /// The builder's method that set it.
     pub field: &'static str,
     /// What is wrong with the value, and which values are right.
