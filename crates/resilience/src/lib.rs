@@ -4,12 +4,16 @@ mod backoff;
 mod breaker;
 mod clock;
 mod deadline;
+mod fallback;
 mod retry;
 mod setting;
 
 pub use backoff::{Backoff, BackoffBuilder};
 pub use breaker::{Builder, CallError, CircuitBreaker, CircuitOpen, ConfigError, Permit, Snapshot, State};
 pub use deadline::{Deadline, DeadlineOver};
+pub use fallback::{
+    Answer, Blame, Fallback, FallbackBuilder, FallbackError, Link, LinkFailure, Reason, Reply, Turn,
+};
 pub use retry::{
     Attempt, BudgetSnapshot, Retry, RetryBudget, RetryBudgetBuilder, RetryBuilder, RetryError, Stop, Tries,
     Verdict,
