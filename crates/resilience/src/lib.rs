@@ -4,6 +4,7 @@ mod backoff;
 mod breaker;
 mod clock;
 mod deadline;
+mod failover;
 mod fallback;
 mod retry;
 mod setting;
@@ -11,6 +12,10 @@ mod setting;
 pub use backoff::{Backoff, BackoffBuilder};
 pub use breaker::{Builder, CallError, CircuitBreaker, CircuitOpen, ConfigError, Permit, Snapshot, State};
 pub use deadline::{Deadline, DeadlineOver};
+pub use failover::{
+    Distrust, Entry, Failover, FailoverBuilder, FailoverState, Fence, Journal, Life, Mark, Missed, OtherSide,
+    Overflowed, ReadRoute, Refused, Resync, Scope, Side, Status, Transfer, Waiting, Why, WriteRoute,
+};
 pub use fallback::{
     Answer, Blame, Fallback, FallbackBuilder, FallbackError, Link, LinkFailure, Reason, Reply, Turn,
 };
