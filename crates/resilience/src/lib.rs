@@ -8,9 +8,14 @@ mod failover;
 mod fallback;
 mod retry;
 mod setting;
+mod sync;
 
 pub use backoff::{Backoff, BackoffBuilder};
-pub use breaker::{Builder, CallError, CircuitBreaker, CircuitOpen, ConfigError, Permit, Snapshot, State};
+pub use breaker::{
+    Builder, CallError, CircuitBreaker, CircuitOpen, ConfigError, Outcome, Permit, Snapshot, State, Watch,
+};
+#[cfg(feature = "tower")]
+pub use breaker::{CircuitBreakerFuture, CircuitBreakerLayer, CircuitBreakerService};
 pub use deadline::{Deadline, DeadlineOver};
 pub use failover::{
     Distrust, Entry, Failover, FailoverBuilder, FailoverState, Fence, Journal, Life, Mark, Missed, OtherSide,

@@ -1,6 +1,8 @@
-//! Transitions and named regressions; `model` holds the breaker to a naive reference.
+//! Transitions and named regressions; `model` holds the breaker to a naive reference, `shell` tests what waits and
+//! calls.
 
 mod model;
+mod shell;
 
 use std::{
     sync::{
@@ -10,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Builder, CallError, CircuitBreaker, Permit, State};
+use super::{Builder, CircuitBreaker, Permit, State};
 
 const SECOND: Duration = Duration::from_secs(1);
 const WAIT: Duration = Duration::from_secs(60);
@@ -272,62 +274,195 @@ fn a_clock_that_steps_back_neither_panics_nor_opens_early() {
     assert_eq!(breaker.state(), State::Closed);
 }
 
-#[tokio::test(start_paused = true)]
-async fn by_the_paused_clock_it_opens_waits_probes_and_closes() {
-    let breaker = exact().build().unwrap();
-    for _ in 0..3 {
-        let result: Result<(), _> = breaker.call(async { Err("down") }).await;
-        assert_eq!(result, Err(CallError::Failed("down")));
+#[test]
+fn a_time_window_forgets_the_failures_of_before() {
+    let now = Instant::now();
+    let breaker = exact()
+        .consecutive_failures(u32::MAX)
+        .window_time(10 * SECOND)
+        .minimum_calls(10)
+        .failure_rate(0.5)
+        .build()
+        .unwrap();
+    for _ in 0..9 {
+        breaker.try_acquire_at(now).unwrap().failure_at(now);
     }
-    let refused = breaker.call(async { Ok::<_, &str>(1) }).await.unwrap_err();
-    let CallError::Open(open) = refused else { panic!("the call was made") };
-    assert_eq!(open.retry_after, WAIT);
-    assert_eq!(open.to_string(), "circuit open, retry in 60s");
+    let later = now + 10 * SECOND;
+    breaker.try_acquire_at(later).unwrap().failure_at(later);
+    assert_eq!(breaker.state(), State::Closed, "the nine are ten seconds old");
+    assert_eq!(breaker.snapshot_at(later).window_calls, 1);
+    for _ in 0..9 {
+        breaker.try_acquire_at(later + 9 * SECOND).unwrap().failure_at(later + 9 * SECOND);
+    }
+    assert_eq!(breaker.state(), State::Open, "these ten are within ten seconds");
+}
 
-    tokio::time::advance(open.retry_after).await;
-    assert_eq!(breaker.call(async { Ok::<_, &str>(2) }).await, Ok(2));
+#[test]
+fn a_thousand_successes_do_not_hide_a_full_outage_from_a_time_window() {
+    let start = Instant::now();
+    let breaker = exact().consecutive_failures(u32::MAX).window_time(10 * SECOND).build().unwrap();
+    let at = |call: u32| start + call * SECOND / 100;
+    for call in 0..1_000 {
+        breaker.try_acquire_at(at(call)).unwrap().success_at(at(call));
+    }
+    let opened = (1_000..).find(|call| {
+        breaker.try_acquire_at(at(*call)).unwrap().failure_at(at(*call));
+        breaker.state() == State::Open
+    });
+    // A hundred calls a second: half of the window is there after five seconds, less the tenth that just ended.
+    assert!(opened.is_some_and(|call| (1_440..=1_500).contains(&call)), "{opened:?}");
+}
+
+#[test]
+fn slow_calls_open_it_even_if_they_succeed() {
+    let now = Instant::now();
+    let breaker = exact().slow_call_threshold(SECOND).slow_call_rate(0.6).minimum_calls(5).build().unwrap();
+    let call = |took| breaker.try_acquire_at(now).unwrap().success_at(now + took);
+    for took in [SECOND, 2 * SECOND, SECOND - Duration::from_nanos(1), Duration::ZERO] {
+        call(took);
+    }
+    assert_eq!(breaker.snapshot_at(now).window_slow, 2);
     assert_eq!(breaker.state(), State::Closed);
+    call(9 * SECOND);
+    assert_eq!(breaker.state(), State::Open, "three of five");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refused_call_is_never_polled() {
-    let breaker = exact().build().unwrap();
-    for _ in 0..3 {
-        let _ = breaker.call(async { Err::<(), _>("down") }).await;
-    }
-    let polled = AtomicUsize::new(0);
-    let result = breaker
-        .call(async {
-            polled.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, &str>(())
-        })
-        .await;
-    assert!(matches!(result, Err(CallError::Open(_))));
-    assert_eq!(polled.load(Ordering::Relaxed), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_that_times_out_is_cancelled_and_frees_the_probe() {
-    let breaker = exact().build().unwrap();
-    for _ in 0..3 {
-        let _ = breaker.call(async { Err::<(), _>("down") }).await;
-    }
-    tokio::time::advance(WAIT).await;
-    let hanging = breaker.call(std::future::pending::<Result<(), &str>>());
-    assert!(tokio::time::timeout(SECOND, hanging).await.is_err());
-    let snapshot = breaker.snapshot();
-    assert_eq!((snapshot.state, snapshot.cancelled, snapshot.probes_out), (State::HalfOpen, 1, 0));
-    assert_eq!(breaker.call(async { Ok::<_, &str>(()) }).await, Ok(()));
+#[test]
+fn probes_that_succeed_too_slowly_do_not_close_it() {
+    let now = Instant::now();
+    let builder = exact().slow_call_threshold(SECOND).slow_call_rate(0.5).probes(2);
+    let breaker = opened(builder, now);
+    let probe = |at: Instant, took: [Duration; 2]| {
+        let permits = [0, 1].map(|_| breaker.try_acquire_at(at).unwrap());
+        permits.into_iter().zip(took).for_each(|(permit, took)| permit.success_at(at + took));
+    };
+    probe(now + WAIT, [SECOND, Duration::ZERO]);
+    assert_eq!(breaker.state(), State::Open, "one of two was slow");
+    probe(now + 4 * WAIT, [Duration::ZERO; 2]);
     assert_eq!(breaker.state(), State::Closed);
 }
 
 #[test]
-fn it_works_outside_a_runtime() {
-    let breaker = CircuitBreaker::default();
-    breaker.try_acquire().unwrap().success();
-    breaker.try_acquire().unwrap().failure();
-    breaker.try_acquire().unwrap().ignore();
-    drop(breaker.try_acquire().unwrap());
-    let snapshot = breaker.snapshot();
-    assert_eq!((snapshot.succeeded, snapshot.failed, snapshot.ignored, snapshot.cancelled), (1, 1, 1, 1));
+fn overloaded_calls_open_it_by_a_rule_of_their_own() {
+    let now = Instant::now();
+    let breaker = exact().minimum_calls(8).overload_rate(0.5).build().unwrap();
+    for _ in 0..4 {
+        breaker.try_acquire_at(now).unwrap().overloaded_at(None, now);
+    }
+    let snapshot = breaker.snapshot_at(now);
+    assert_eq!((snapshot.consecutive_failures, snapshot.window_failures), (0, 0));
+    assert_eq!((snapshot.window_overloaded, snapshot.overloaded), (4, 4));
+    for _ in 0..4 {
+        assert_eq!(breaker.state(), State::Closed);
+        breaker.try_acquire_at(now).unwrap().success_at(now);
+    }
+    assert_eq!(breaker.state(), State::Open, "four of eight");
+}
+
+#[test]
+fn an_overloaded_call_neither_lengthens_nor_ends_the_row_of_failures() {
+    let now = Instant::now();
+    let breaker = exact().build().unwrap();
+    for _ in 0..2 {
+        breaker.try_acquire_at(now).unwrap().failure_at(now);
+        breaker.try_acquire_at(now).unwrap().overloaded_at(None, now);
+    }
+    assert_eq!(breaker.state(), State::Closed);
+    breaker.try_acquire_at(now).unwrap().failure_at(now);
+    assert_eq!(breaker.state(), State::Open);
+}
+
+#[test]
+fn the_time_that_a_callee_asks_for_is_kept_up_to_the_cap() {
+    let now = Instant::now();
+    let wait_after = |told| {
+        let breaker = opened(exact(), now);
+        let probe = breaker.try_acquire_at(now + WAIT).unwrap();
+        probe.overloaded_at(told, now + WAIT);
+        refused_for(&breaker, now + WAIT)
+    };
+    assert_eq!(wait_after(None), 2 * WAIT);
+    assert_eq!(wait_after(Some(SECOND)), 2 * WAIT, "its own wait is longer");
+    assert_eq!(wait_after(Some(5 * WAIT)), 5 * WAIT);
+    assert_eq!(wait_after(Some(Duration::MAX)), 10 * WAIT);
+}
+
+#[test]
+fn nobody_returns_before_the_time_that_the_callee_asked_for() {
+    let now = Instant::now();
+    let wait = |seed| {
+        let breaker = opened(CircuitBreaker::builder().open_wait_jitter(0.2).seed(seed), now);
+        let later = now + WAIT;
+        breaker.try_acquire_at(later).unwrap().overloaded_at(Some(5 * WAIT), later);
+        refused_for(&breaker, later)
+    };
+    let waits: Vec<Duration> = (0..200).map(wait).collect();
+    assert!(waits.iter().all(|wait| (5 * WAIT..=6 * WAIT).contains(wait)));
+    assert!(waits.iter().max().unwrap().saturating_sub(*waits.iter().min().unwrap()) > WAIT / 2);
+}
+
+#[test]
+fn forced_open_it_refuses_until_it_is_reset() {
+    let now = Instant::now();
+    let breaker = exact().build().unwrap();
+    let under_way = breaker.try_acquire_at(now).unwrap();
+    breaker.force_open();
+    assert_eq!(refused_for(&breaker, now), WAIT);
+    under_way.success_at(now);
+    assert_eq!(refused_for(&breaker, now + 1_000 * WAIT), WAIT);
+    assert_eq!(breaker.retry_after_at(now), WAIT);
+    breaker.reset();
+    breaker.try_acquire_at(now).unwrap().success_at(now);
+    let snapshot = breaker.snapshot_at(now);
+    assert_eq!((snapshot.state, snapshot.late, snapshot.succeeded), (State::Closed, 1, 1));
+    assert_eq!(snapshot.opened, 0, "nothing was wrong with the callee");
+}
+
+#[test]
+fn disabled_it_passes_all_and_counts_none() {
+    let now = Instant::now();
+    let breaker = exact().build().unwrap();
+    let before = breaker.try_acquire_at(now).unwrap();
+    breaker.disable();
+    for _ in 0..100 {
+        breaker.try_acquire_at(now).unwrap().failure_at(now);
+    }
+    before.failure_at(now);
+    let snapshot = breaker.snapshot_at(now);
+    assert_eq!(
+        (snapshot.state, snapshot.failed, snapshot.window_calls, snapshot.late),
+        (State::Disabled, 0, 0, 1)
+    );
+}
+
+#[test]
+fn with_metrics_only_it_counts_all_and_never_opens() {
+    let now = Instant::now();
+    let breaker = exact().window_calls(50).build().unwrap();
+    breaker.metrics_only();
+    for _ in 0..100 {
+        breaker.try_acquire_at(now).unwrap().failure_at(now);
+    }
+    let snapshot = breaker.snapshot_at(now);
+    assert_eq!((snapshot.state, snapshot.failed, snapshot.window_failures), (State::MetricsOnly, 100, 50));
+    assert_eq!(snapshot.consecutive_failures, 100);
+}
+
+#[test]
+fn a_reset_forgets_the_window_the_row_and_the_growth() {
+    let now = Instant::now();
+    let breaker = opened(exact(), now);
+    breaker.reset();
+    fail_until_open(&breaker, now);
+    assert_eq!(refused_for(&breaker, now), WAIT, "as the first time");
+    breaker.reset();
+    for _ in 0..2 {
+        breaker.try_acquire_at(now).unwrap().failure_at(now);
+    }
+    let under_way = breaker.try_acquire_at(now).unwrap();
+    breaker.reset();
+    under_way.failure_at(now);
+    let snapshot = breaker.snapshot_at(now);
+    assert_eq!((snapshot.state, snapshot.consecutive_failures, snapshot.window_calls), (State::Closed, 0, 0));
+    assert_eq!(snapshot.opened, 2);
 }
