@@ -23,3 +23,36 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+/// A small number that this thread shares with few others: threads are numbered as they come.
+#[cfg(not(loom))]
+pub(crate) fn thread_number() -> usize {
+    use std::sync::atomic::AtomicUsize;
+
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+    NUMBER.with(|number| *number)
+}
+
+/// The same of the threads that loom simulates.
+#[cfg(loom)]
+pub(crate) fn thread_number() -> usize {
+    use loom::sync::atomic::AtomicUsize;
+
+    loom::lazy_static!(static ref NEXT: AtomicUsize = AtomicUsize::new(0););
+    loom::thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+    NUMBER.with(|number| *number)
+}
+
+/// How many threads can run at once, asked once.
+#[cfg(not(loom))]
+pub(crate) fn parallelism() -> usize {
+    static PARALLELISM: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *PARALLELISM.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Enough for two threads to meet and to miss each other.
+#[cfg(loom)]
+pub(crate) fn parallelism() -> usize {
+    2
+}

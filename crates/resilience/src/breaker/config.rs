@@ -270,7 +270,8 @@ impl Builder {
             open_wait_max.unwrap_or_else(|| settings.open_wait.saturating_mul(10).min(DURATION_MAX));
         settings.check()?;
         let random = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Ok(CircuitBreaker::from_core(Core::new(settings, random)))
+        let slow_call_threshold = settings.slow_call_threshold;
+        Ok(CircuitBreaker::from_core(Core::new(settings, random), slow_call_threshold))
     }
 }
 

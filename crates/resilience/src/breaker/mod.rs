@@ -19,8 +19,8 @@
 //! ```
 //!
 //! What is counted when: [`Outcome`] has the table. A call counts when it *ends*, in the state that admitted it; the
-//! rules are judged with each call that enters the window, and with nothing else. A probe counts for the circuit's
-//! return alone: the window begins empty when the circuit closes.
+//! rules are judged with each call that failed, was slow or met overload, so a good call never opens the circuit, nor
+//! does time. A probe counts for the circuit's return alone: the window begins empty when the circuit closes.
 //!
 //! What goes wrong elsewhere, and what is done about it here:
 //! - Probes are counted when they are *admitted*, not when they end, so that a thousand callers who wait for
@@ -38,8 +38,8 @@
 //! The decisions are a pure core that takes `now`; each method has an `_at` form that hands it through, for
 //! simulations and for callers that have the time at hand. The forms without it ask tokio's clock, so that
 //! tests may pause it; they work outside a runtime as well, except that [`CircuitBreaker::ready`] needs its timer.
-//! While every call passes, an admission is one atomic load; each outcome takes one short lock, under which nothing is
-//! allocated and nobody is woken.
+//! While every call passes, an admission is one atomic load and a good call's end one atomic step on a cache line that
+//! few threads share; everything else takes one short lock, under which nobody is woken.
 //!
 //! Sources: M. Nygard, *Release It!* (2007), chapter "Stability Patterns", for the pattern;
 //! [resilience4j](https://resilience4j.readme.io/docs/circuitbreaker) for the windows, slow calls and forced states, of
@@ -66,6 +66,8 @@
 
 mod config;
 mod error;
+mod hub;
+mod lane;
 #[cfg(feature = "tower")]
 mod layer;
 mod outcome;
@@ -76,6 +78,8 @@ mod state;
 mod watch;
 mod window;
 
+#[cfg(all(test, loom))]
+mod model;
 #[cfg(test)]
 mod tests;
 
@@ -83,7 +87,6 @@ use std::{
     fmt,
     future::Future,
     sync::Arc,
-    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -96,10 +99,9 @@ pub use permit::Permit;
 pub use snapshot::{Snapshot, State};
 pub use watch::Watch;
 
-use signal::{News, Signal};
+use hub::Hub;
+use lane::Lane;
 use state::{Admission, Core, Order};
-
-use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// A circuit breaker. A clone is another handle on the same circuit.
 ///
@@ -118,19 +120,9 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 /// ```
 #[derive(Clone)]
 pub struct CircuitBreaker {
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
+    lanes: Arc<[Arc<Lane>]>,
 }
-
-struct Shared {
-    /// The state's code in the lowest bits, the generation above: what an admission needs while every call passes.
-    /// Written under the core's lock. One that is out of date admits a call with a generation that is out of date, as
-    /// if it had come a moment earlier.
-    word: AtomicU64,
-    core: Mutex<Core>,
-    signal: Arc<Signal>,
-}
-
-const STATE_BITS: u32 = 3;
 
 impl CircuitBreaker {
     /// Settings to change before building; the defaults open after 3 failures in a row, for 60 s.
@@ -199,12 +191,12 @@ impl CircuitBreaker {
     /// ```
     pub async fn ready(&self) -> Permit {
         loop {
-            let stirs = self.shared.signal.news().stirs;
+            let stirs = self.hub.signal.news().stirs;
             match self.admit(clock_now(), Core::admit_waiting) {
                 Ok(permit) => return permit,
                 Err(open) => {
                     // Whichever it was, the next look tells.
-                    let _ = tokio::time::timeout(open.retry_after, self.shared.signal.past(stirs)).await;
+                    let _ = tokio::time::timeout(open.retry_after, self.hub.signal.past(stirs)).await;
                 }
             }
         }
@@ -277,7 +269,7 @@ impl CircuitBreaker {
     /// assert_eq!(CircuitBreaker::default().state(), State::Closed);
     /// ```
     pub fn state(&self) -> State {
-        self.shared.published().0
+        self.hub.published().0
     }
 
     /// How long until a call may be admitted; zero if one would be now. Of a circuit that was forced open nobody knows:
@@ -306,10 +298,10 @@ impl CircuitBreaker {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn retry_after_at(&self, now: Instant) -> Duration {
-        if self.shared.published().0.passes() {
+        if self.hub.published().0.passes() {
             return Duration::ZERO;
         }
-        self.shared.core.lock().retry_after(now)
+        self.hub.act(|core| core.retry_after(now))
     }
 
     /// What the circuit is doing and what it has counted.
@@ -329,7 +321,7 @@ impl CircuitBreaker {
     /// assert_eq!(breaker.snapshot_at(std::time::Instant::now()).window_calls, 0);
     /// ```
     pub fn snapshot_at(&self, now: Instant) -> Snapshot {
-        self.shared.core.lock().snapshot(now)
+        self.hub.act(|core| core.snapshot(now))
     }
 
     /// Follows the state from now on.
@@ -344,7 +336,7 @@ impl CircuitBreaker {
     /// # }
     /// ```
     pub fn watch(&self) -> Watch {
-        Watch::new(Arc::clone(&self.shared.signal))
+        Watch::new(Arc::clone(&self.hub.signal))
     }
 
     /// Closes the circuit, whatever it is doing, as if it were new: the window, the row of failures and the growth of
@@ -362,7 +354,7 @@ impl CircuitBreaker {
     /// assert_eq!(breaker.state(), State::Closed);
     /// ```
     pub fn reset(&self) {
-        self.shared.act(|core| core.obey(Order::Reset));
+        self.hub.act(|core| core.obey(Order::Reset));
     }
 
     /// Refuses every call from now on, until [`reset`](Self::reset) or another order, as before the callee's
@@ -374,7 +366,7 @@ impl CircuitBreaker {
     /// assert!(breaker.try_acquire().is_err());
     /// ```
     pub fn force_open(&self) {
-        self.shared.act(|core| core.obey(Order::ForceOpen));
+        self.hub.act(|core| core.obey(Order::ForceOpen));
     }
 
     /// Passes every call from now on and counts none, until [`reset`](Self::reset) or another order.
@@ -386,7 +378,7 @@ impl CircuitBreaker {
     /// assert_eq!(breaker.snapshot().failed, 0);
     /// ```
     pub fn disable(&self) {
-        self.shared.act(|core| core.obey(Order::Disable));
+        self.hub.act(|core| core.obey(Order::Disable));
     }
 
     /// Passes every call from now on and counts them as a closed circuit does, but never opens, until
@@ -399,15 +391,13 @@ impl CircuitBreaker {
     /// assert_eq!(breaker.snapshot().failure_rate(), 1.0);
     /// ```
     pub fn metrics_only(&self) {
-        self.shared.act(|core| core.obey(Order::MetricsOnly));
+        self.hub.act(|core| core.obey(Order::MetricsOnly));
     }
 
-    fn from_core(core: Core) -> Self {
-        let (state, generation) = (core.state(), core.generation());
-        let news = News { state, generation, stirs: core.stirs(), over: false };
-        let word = AtomicU64::new(packed(state, generation));
-        let shared = Shared { word, core: Mutex::new(core), signal: Arc::new(Signal::new(news)) };
-        Self { shared: Arc::new(shared) }
+    fn from_core(core: Core, slow_call_threshold: Option<Duration>) -> Self {
+        let hub = Arc::new(Hub::new(core, Instant::now(), slow_call_threshold));
+        let lanes = lane::of(&hub);
+        Self { hub, lanes }
     }
 
     fn admit(
@@ -415,17 +405,13 @@ impl CircuitBreaker {
         now: Instant,
         ask: impl FnOnce(&mut Core, Instant) -> Result<Admission, CircuitOpen>,
     ) -> Result<Permit, CircuitOpen> {
-        let (state, generation) = self.shared.published();
+        let (state, generation) = self.hub.published();
         let admission = if state.passes() {
             Admission::free(generation, now)
         } else {
-            self.shared.act(|core| ask(core, now))?
+            self.hub.act(|core| ask(core, now))?
         };
-        Ok(Permit::new(self.clone(), admission))
-    }
-
-    fn finish(&self, admission: Admission, outcome: Option<Outcome>, now: Instant) {
-        self.shared.act(|core| core.finish(admission, outcome, now));
+        Ok(Permit::new(Arc::clone(lane::mine(&self.lanes)), admission))
     }
 }
 
@@ -438,50 +424,13 @@ impl Default for CircuitBreaker {
 
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (state, generation) = self.shared.published();
+        let (state, generation) = self.hub.published();
         formatter
             .debug_struct("CircuitBreaker")
             .field("state", &state)
             .field("generation", &generation)
             .finish_non_exhaustive()
     }
-}
-
-impl Shared {
-    /// Acts on the core, and tells everyone what came of it.
-    fn act<T>(&self, act: impl FnOnce(&mut Core) -> T) -> T {
-        let mut core = self.core.lock();
-        let stirs = core.stirs();
-        let result = act(&mut core);
-        let wakers = if core.stirs() == stirs { Vec::new() } else { self.publish(&core) };
-        drop(core);
-        wakers.into_iter().for_each(Waker::wake);
-        result
-    }
-
-    /// Told under the core's lock, so that news come in the order in which they happened.
-    #[cold]
-    fn publish(&self, core: &Core) -> Vec<Waker> {
-        let (state, generation) = (core.state(), core.generation());
-        self.word.store(packed(state, generation), Ordering::Release);
-        self.signal.tell(News { state, generation, stirs: core.stirs(), over: false })
-    }
-
-    fn published(&self) -> (State, u64) {
-        let word = self.word.load(Ordering::Acquire);
-        (State::of_code(word & ((1 << STATE_BITS) - 1)), word >> STATE_BITS)
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.signal.end();
-    }
-}
-
-/// A generation beyond 61 bits would take longer than anything runs.
-fn packed(state: State, generation: u64) -> u64 {
-    generation << STATE_BITS | state.code()
 }
 
 /// `now + wait`; a clock so late that this overflows makes the wait end at once.

@@ -1,8 +1,11 @@
 //! The right to make one call.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::{CircuitBreaker, clock_now, outcome::Outcome, state::Admission};
+use super::{clock_now, lane::Lane, outcome::Outcome, state::Admission};
 
 /// The right to make one call; hand it back with the call's outcome.
 ///
@@ -25,14 +28,14 @@ use super::{CircuitBreaker, clock_now, outcome::Outcome, state::Admission};
 #[derive(Debug)]
 #[must_use = "a permit dropped without an outcome counts as cancelled"]
 pub struct Permit {
-    breaker: CircuitBreaker,
+    lane: Arc<Lane>,
     /// `None` once the outcome was given.
     admission: Option<Admission>,
 }
 
 impl Permit {
-    pub(super) fn new(breaker: CircuitBreaker, admission: Admission) -> Self {
-        Self { breaker, admission: Some(admission) }
+    pub(super) fn new(lane: Arc<Lane>, admission: Admission) -> Self {
+        Self { lane, admission: Some(admission) }
     }
 
     /// The call succeeded.
@@ -159,8 +162,9 @@ impl Permit {
     }
 
     fn give_back(&mut self, outcome: Option<Outcome>, now: Instant) {
-        if let Some(admission) = self.admission.take() {
-            self.breaker.finish(admission, outcome, now);
+        let Some(admission) = self.admission.take() else { return };
+        if outcome != Some(Outcome::Success) || !self.lane.count_success(admission, now) {
+            self.lane.hub.act(|core| core.finish(admission, outcome, now));
         }
     }
 }

@@ -58,7 +58,7 @@ impl Signal {
         self.tell(news).into_iter().for_each(Waker::wake);
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn waiting(&self) -> usize {
         self.inner.lock().waiting.len()
     }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use super::{
     CircuitOpen,
     config::Settings,
+    lane::Batch,
     later,
     outcome::Outcome,
     snapshot::{Counters, Snapshot, State},
-    window::{Call, Totals, Window},
+    window::{Call, Totals, Uniform, Window},
 };
 use crate::backoff::{grown, jittered};
 
@@ -22,7 +23,7 @@ const LEVEL_MAX: u32 = 64;
 /// The right to make one call, as the core sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Admission {
-    generation: u64,
+    pub(super) generation: u64,
     /// Which probe it is; meaningless if the circuit was not half-open.
     probe: u64,
     at: Instant,
@@ -32,6 +33,11 @@ impl Admission {
     /// The right to make a call in a state that lets every call pass, for which nobody asks the core.
     pub(super) fn free(generation: u64, at: Instant) -> Self {
         Self { generation, probe: 0, at }
+    }
+
+    /// How long the call took that ends `now`.
+    pub(super) fn took(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.at)
     }
 }
 
@@ -54,7 +60,9 @@ struct Probe {
 enum Phase {
     Closed {
         consecutive_failures: u32,
-        /// The first and the newest success since it closed: the proven good time that growth decays by.
+        /// The first and the newest success since it closed: the proven good time that growth decays by. It begins with
+        /// the probe that closed the circuit; with the first success that the core hears of only where nothing has
+        /// grown yet.
         good: Option<(Instant, Instant)>,
     },
     Open {
@@ -147,10 +155,8 @@ impl Core {
             self.counters.late += 1;
             return;
         }
-        let slow = self
-            .settings
-            .slow_call_threshold
-            .is_some_and(|threshold| now.saturating_duration_since(admission.at) >= threshold);
+        let slow =
+            self.settings.slow_call_threshold.is_some_and(|threshold| admission.took(now) >= threshold);
         match &mut self.phase {
             Phase::Closed { .. } => self.finish_closed(outcome, slow, now),
             Phase::HalfOpen { probes, .. } => {
@@ -180,7 +186,10 @@ impl Core {
         let Phase::Closed { consecutive_failures, good } = &mut self.phase else { return };
         add_to_row(consecutive_failures, outcome);
         if outcome == Some(Outcome::Success) {
-            *good = Some(good.map_or((now, now), |(first, last)| (first, last.max(now))));
+            prove(good, now);
+            if !slow {
+                return;
+            }
         }
         let in_a_row = *consecutive_failures >= self.settings.consecutive_failures;
         if in_a_row || self.settings.refuses(&self.window.totals()) {
@@ -215,6 +224,39 @@ impl Core {
             }
             Some(Outcome::Ignored) | None => self.stirs += 1,
         }
+    }
+
+    /// The generation whose successes, unless they are slow, may be told by the lot with [`succeeded`](Self::succeeded)
+    /// before anything else is asked. Which of them came first makes no difference to anything.
+    pub(super) fn takes_batches(&self) -> Option<u64> {
+        let takes = matches!(self.phase, Phase::Closed { .. } | Phase::MetricsOnly { .. });
+        takes.then_some(self.generation)
+    }
+
+    /// For how long a success belongs to the same lot.
+    pub(super) fn batch_lasts(&self) -> Uniform {
+        self.window.uniform()
+    }
+
+    /// Takes successes of the generation that [`takes_batches`](Self::takes_batches).
+    pub(super) fn succeeded(&mut self, batch: Batch) {
+        self.counters.succeeded += batch.successes;
+        match &mut self.phase {
+            Phase::Closed { consecutive_failures, good } => {
+                *consecutive_failures = 0;
+                prove(good, batch.newest);
+            }
+            Phase::MetricsOnly { consecutive_failures } => *consecutive_failures = 0,
+            _ => return,
+        }
+        for _ in 0..batch.successes {
+            self.window.push(Call::default(), batch.newest);
+        }
+    }
+
+    /// Takes successes of the generation before: they came in time, to a window that is cleared by now.
+    pub(super) fn credit(&mut self, successes: u64) {
+        self.counters.succeeded += successes;
     }
 
     /// Puts a call into the window; says whether it belongs there.
@@ -399,6 +441,11 @@ impl Settings {
     fn too_slow(&self, slow: u64, calls: u64) -> bool {
         slow > 0 && slow as f64 / calls as f64 >= self.slow_call_rate
     }
+}
+
+/// Lengthens the good time up to `now`.
+fn prove(good: &mut Option<(Instant, Instant)>, now: Instant) {
+    *good = Some(good.map_or((now, now), |(first, last)| (first, last.max(now))));
 }
 
 /// An overloaded callee is alive, but has not done its work: it neither lengthens the row nor ends it.

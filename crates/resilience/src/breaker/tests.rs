@@ -1,6 +1,9 @@
 //! Transitions and named regressions; `model` holds the breaker to a naive reference, `shell` tests what waits and
 //! calls.
+#![cfg(not(loom))]
 
+#[cfg(feature = "tower")]
+mod layer;
 mod model;
 mod shell;
 
@@ -75,7 +78,9 @@ fn a_failure_rate_opens_it_only_with_enough_calls() {
     }
     assert_eq!(breaker.state(), State::Closed, "four of seven failed, but eight are needed");
     breaker.try_acquire_at(now).unwrap().success_at(now);
-    assert_eq!(breaker.state(), State::Open, "four of eight");
+    assert_eq!(breaker.state(), State::Closed, "four of eight, but a good call opens nothing");
+    breaker.try_acquire_at(now).unwrap().failure_at(now);
+    assert_eq!(breaker.state(), State::Open, "five of nine");
 }
 
 #[test]
@@ -353,10 +358,11 @@ fn overloaded_calls_open_it_by_a_rule_of_their_own() {
     assert_eq!((snapshot.consecutive_failures, snapshot.window_failures), (0, 0));
     assert_eq!((snapshot.window_overloaded, snapshot.overloaded), (4, 4));
     for _ in 0..4 {
-        assert_eq!(breaker.state(), State::Closed);
         breaker.try_acquire_at(now).unwrap().success_at(now);
     }
-    assert_eq!(breaker.state(), State::Open, "four of eight");
+    assert_eq!(breaker.state(), State::Closed);
+    breaker.try_acquire_at(now).unwrap().overloaded_at(None, now);
+    assert_eq!(breaker.state(), State::Open, "five of nine");
 }
 
 #[test]
@@ -465,4 +471,49 @@ fn a_reset_forgets_the_window_the_row_and_the_growth() {
     let snapshot = breaker.snapshot_at(now);
     assert_eq!((snapshot.state, snapshot.consecutive_failures, snapshot.window_calls), (State::Closed, 0, 0));
     assert_eq!(snapshot.opened, 2);
+}
+
+#[test]
+fn more_successes_than_a_lane_holds_are_all_counted() {
+    let now = Instant::now();
+    let breaker = exact().window_calls(3_000).build().unwrap();
+    for _ in 0..5_000 {
+        breaker.try_acquire_at(now).unwrap().success_at(now);
+    }
+    let snapshot = breaker.snapshot_at(now);
+    assert_eq!((snapshot.succeeded, snapshot.window_calls), (5_000, 3_000));
+}
+
+#[test]
+fn successes_of_a_tenth_that_is_over_stay_in_it() {
+    let now = Instant::now();
+    let breaker = exact().window_time(10 * SECOND).build().unwrap();
+    for call in 0..20 {
+        breaker.try_acquire_at(now + call * SECOND).unwrap().success_at(now + call * SECOND);
+    }
+    assert_eq!(breaker.snapshot_at(now + 19 * SECOND).window_calls, 10);
+    assert_eq!(breaker.snapshot_at(now + 25 * SECOND).window_calls, 4);
+}
+
+#[test]
+fn what_many_threads_report_is_all_counted() {
+    const THREADS: u64 = 8;
+    const CALLS: u64 = 5_000;
+    let now = Instant::now();
+    let breaker =
+        exact().consecutive_failures(u32::MAX).failure_rate(1.0).window_calls(65_536).build().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for call in 0..CALLS {
+                    let permit = breaker.try_acquire_at(now).unwrap();
+                    if call % 100 == 99 { permit.failure_at(now) } else { permit.success_at(now) }
+                }
+            });
+        }
+    });
+    let snapshot = breaker.snapshot_at(now);
+    assert_eq!((snapshot.succeeded, snapshot.failed), (THREADS * CALLS * 99 / 100, THREADS * CALLS / 100));
+    assert_eq!((snapshot.window_calls, snapshot.window_failures), (THREADS * CALLS, THREADS * CALLS / 100));
+    assert_eq!(snapshot.late, 0);
 }

@@ -151,6 +151,8 @@ impl Model {
         }
         self.ended.push(Ended { at_ms: now, outcome, slow });
         match (self.state, outcome) {
+            // A good call opens nothing.
+            (State::Closed, Outcome::Success) if !slow => {}
             (State::Closed, _) => self.open_if_bad(now),
             (State::HalfOpen, Outcome::Success) if self.ended.len() == self.settings.probes => {
                 let slow = self.ended.iter().filter(|probe| probe.slow).count() as f64;

@@ -180,5 +180,5 @@ async fn a_waiter_that_gives_up_leaves_nothing_behind() {
         tokio::time::timeout(SECOND, breaker.watch().changed()).await.is_err(),
         "it begins where it was made"
     );
-    assert_eq!(breaker.shared.signal.waiting(), 0);
+    assert_eq!(breaker.hub.signal.waiting(), 0);
 }

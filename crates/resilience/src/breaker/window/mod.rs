@@ -61,6 +61,15 @@ pub(super) enum Span {
     Time(Duration),
 }
 
+/// For how long it makes no difference to a window at which time a call is pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Uniform {
+    Ever,
+    Until(Instant),
+    /// The next call decides when the window begins.
+    Never,
+}
+
 #[derive(Debug)]
 pub(super) enum Window {
     Calls(Calls),
@@ -81,6 +90,14 @@ impl Window {
         match self {
             Self::Calls(window) => window.push(call),
             Self::Time(window) => window.push(call, now),
+        }
+    }
+
+    /// For how long it makes no difference at which time a call is pushed.
+    pub(super) fn uniform(&self) -> Uniform {
+        match self {
+            Self::Calls(_) => Uniform::Ever,
+            Self::Time(window) => window.tenth_ends().map_or(Uniform::Never, Uniform::Until),
         }
     }
 

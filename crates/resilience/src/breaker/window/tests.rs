@@ -1,4 +1,5 @@
 //! Both windows against one that remembers every call.
+#![cfg(not(loom))]
 
 use proptest::{collection::vec, prelude::*};
 

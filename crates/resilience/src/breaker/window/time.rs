@@ -47,6 +47,10 @@ impl Tenths {
         self.totals.add(call);
     }
 
+    pub(super) fn tenth_ends(&self) -> Option<Instant> {
+        self.tenth.map(|(_, ends)| ends)
+    }
+
     pub(super) fn totals(&self) -> Totals {
         self.totals
     }
