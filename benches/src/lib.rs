@@ -8,7 +8,7 @@
 //! | `replication` | three nodes over RabbitMQ beside the bare client library: records a second, lag |
 //! | `embedded` | `GeoCache` in the caller's process: reads and writes, and what they allocate |
 //! | `core` | `cache-core` alone, and beside other caches: speed, latency, hit ratio, memory |
-//! | `plan` | `geo` alone: a plan over 3, 13 and 100 regions |
+//! | `resilience` | a call that meets no trouble: a closed circuit, beside other crates'; and `geo`'s plan over 3, 13 and 100 regions |
 //!
 //! Each prints a table and leaves its figures in `target/bench/NAME.json` of the workspace. Figures of two programs are
 //! comparable where they come from one run on one machine, which is why each comparison is a ratio taken in one run.

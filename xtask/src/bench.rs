@@ -17,13 +17,13 @@ use crate::{
 /// The measurements that need a broker.
 const WITH_BROKER: &[&str] = &["replication"];
 
-/// The measurements that need a feature of the package, which nothing else switches on: other caches to compare with.
-const WITH_FEATURE: &[(&str, &str)] = &[("core", PEERS)];
+/// The measurements that need a feature of the package, which nothing else switches on: other crates to compare with.
+const WITH_FEATURE: &[(&str, &str)] = &[("core", PEERS), ("resilience", PEERS)];
 
 /// Binaries that are no measurements of their own: the measurement runs them.
 const PARTS: &[(&str, &str)] = &[("core", "core_memory")];
 
-/// The feature of the package `benches` that compiles the caches of others.
+/// The feature of the package `benches` that compiles the crates of others.
 pub(crate) const PEERS: &str = "peers";
 
 /// Runs the named measurement, or all of them.
