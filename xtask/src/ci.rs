@@ -107,7 +107,7 @@ fn unit_and_scenario_tests() -> std::process::Command {
 }
 
 fn doc_tests() -> std::process::Command {
-    cargo("test --workspace --doc --features geo/prober")
+    cargo("test --workspace --doc --features geo/prober,resilience/tower")
 }
 
 /// The features of all members that are wanted, as cargo takes them.

@@ -71,7 +71,7 @@ fn compared(what: &str, fails: fn(u64) -> bool, threads: usize) -> Result<Vec<Fi
             processor = processor.at_most(NS_MAX);
         }
         let peers: Vec<String> =
-            processor.peers.iter().map(|(peer, ratio)| format!("{ratio:.2} of {peer}'s")).collect();
+            processor.peers.iter().map(|(peer, ratio)| format!("{:.2} of {peer}'s", ratio.median)).collect();
         println!("  {:<54} {} {}", subject.name, peers.join(", "), processor.verdict());
         figures.extend([processor, figure(format!("{name}, elapsed"), |cost| &cost.elapsed_ns)]);
     }
