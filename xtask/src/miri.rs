@@ -1,8 +1,7 @@
 //! The unit tests of `cache-core` under Miri, an interpreter that finds undefined behaviour.
 //!
-//! The crate itself has no unsafe code, but the order of use is a list of raw pointers inside the `lru` crate, and a table
-//! and a lock come from others, too: whether the ways in which they are used here are sound is what Miri can see and a test
-//! cannot. Tests that would take it too long say so where they stand.
+//! The crate itself has no unsafe code, but its tables and its locks come from crates that have: whether the ways in which
+//! they are used here are sound is what Miri can see and a test cannot. Tests that would take it too long say so where they stand.
 
 use std::process::Command;
 

@@ -23,7 +23,7 @@ use hashbrown::HashTable;
 use crate::{Cause, Policy, Sidecar, Stats, clock::NEVER, departed::Departed, load::Flights};
 
 use entry::{Entry, Word};
-use policy::{Order, Segment, Victim};
+use policy::{Order, Victim};
 use recency::Recency;
 use run::Run;
 use sweep::Due;
@@ -491,20 +491,6 @@ impl<K, V> Store<K, V> {
             self.weight -= u64::from(weights[slot as usize]);
         }
         entry
-    }
-
-    /// New slots beside those in use: about as many again, but no more than the slab has memory for.
-    fn vacant_slots(&mut self) -> std::ops::Range<u32> {
-        /// Bounds what one insert does for those that follow.
-        const TOGETHER_MAX: usize = 512;
-        if !self.free.is_empty() {
-            return 0..0;
-        }
-        let count = self.slab.len().min(TOGETHER_MAX).min(self.slab.capacity() - self.slab.len());
-        let count = count.min(self.share.entries.saturating_sub(self.slab.len()));
-        let first = self.slab.len() as u32;
-        (0..count).for_each(|_| self.push_slot());
-        first..self.slab.len() as u32
     }
 
     /// A slot that is not in the order.

@@ -3,7 +3,7 @@
 use super::{Share, Store};
 use crate::{Sidecar, departed::Departed};
 
-/// The most slots that one step of a reduction takes out of the order, which bounds how long it holds the lock.
+/// The most entries that one step of a reduction takes out, which bounds how long it holds the lock.
 pub(super) const STEP_SLOTS: usize = 256;
 
 impl<K, V> Store<K, V> {
@@ -16,7 +16,7 @@ impl<K, V> Store<K, V> {
         sidecar: &mut impl Sidecar<K, V>,
         out: &mut Departed<K, V>,
     ) -> bool {
-        let is_within = |store: &Self| store.order.len() <= target.entries && store.weight() <= target.weight;
+        let is_within = |store: &Self| store.len() <= target.entries && store.weight() <= target.weight;
         for _ in 0..STEP_SLOTS {
             if is_within(self) {
                 break;
@@ -24,20 +24,15 @@ impl<K, V> Store<K, V> {
             self.drop_coldest(now, sidecar, out);
         }
         // A larger share needs no steps; a smaller one goes down with what is held.
-        self.share.entries = self.order.len().max(target.entries).min(self.share.entries.max(target.entries));
+        self.share.entries = self.len().max(target.entries).min(self.share.entries.max(target.entries));
         self.share.weight = self.weight().max(target.weight).min(self.share.weight.max(target.weight));
         is_within(self)
     }
 
-    /// Takes the coldest slot out of the order, with its entry if it has one.
     fn drop_coldest(&mut self, now: u64, sidecar: &mut impl Sidecar<K, V>, out: &mut Departed<K, V>) {
-        if let Some(slot) = self.order.vacant(self.len()) {
-            self.order.remove(slot, super::Segment::First);
-            self.free.push(slot);
-        } else if let Some(victim) = self.victim(None, None, now) {
+        if let Some(victim) = self.victim(None, None, now) {
             self.detach_victim(victim, sidecar, out);
-            self.order.remove(victim.slot, victim.segment);
-            self.free.push(victim.slot);
+            self.release(victim.slot, victim.segment);
         }
     }
 }

@@ -10,9 +10,8 @@
 //!
 //! In all of them a hit is a mark, and what it means is decided when the entry's turn comes at the cold end.
 //!
-//! Taking slots from one segment's order and adding them to another's costs allocations, and leaves gaps in the `lru` crate's table
-//! that make it grow. So slots mostly stay in the segment they are in, and entries change slots: when all segments have the length
-//! that they should have, an insert moves at most some entries to other slots, and slots within their orders.
+//! Where all segments have the length that they should have, an insert takes no slot from one order to give it to another: the last
+//! victim's slot is used, and entries that fall to another segment exchange slots.
 
 mod midpoint;
 mod sketch;
@@ -98,14 +97,6 @@ impl Order {
         match self {
             Order::Single(list) => list.len(),
             Order::Segmented(segmented) => segmented.lists.iter().map(Recency::len).sum(),
-        }
-    }
-
-    /// A vacant slot in the order, given how many are occupied.
-    pub(super) fn vacant(&self, occupied: usize) -> Option<u32> {
-        match self {
-            Order::Single(list) if list.len() > occupied => list.coldest(),
-            _ => None,
         }
     }
 
@@ -282,24 +273,9 @@ impl<K, V> Store<K, V> {
     }
 
     fn place_single(&mut self) -> u32 {
-        if let Some(slot) = self.order.vacant(self.len()) {
-            if let Order::Single(list) = &mut self.order {
-                list.promote(slot);
-            }
-            return slot;
-        }
         let slot = self.vacant_slot();
-        // The nodes that an order allocates together lie together, and slots of neighbouring numbers are used one after the other:
-        // so a shard that is not filled alone fetches half the memory or less.
-        let more = if self.weights.is_none() { self.vacant_slots() } else { 0..0 };
         if let Order::Single(list) = &mut self.order {
             list.push(slot);
-            for vacant in more.clone() {
-                list.push(vacant);
-            }
-            for vacant in more.rev() {
-                list.demote(vacant);
-            }
         }
         slot
     }
@@ -340,16 +316,9 @@ impl<K, V> Store<K, V> {
         }
     }
 
-    /// A vacant slot stays in the order, at its cold end, where the order is one list that is bounded by entries. Elsewhere it leaves the
-    /// order: a search for a victim would have to step over it.
     pub(super) fn release(&mut self, slot: u32, segment: Segment) {
-        match &mut self.order {
-            Order::Single(list) if self.weights.is_none() => list.demote(slot),
-            order => {
-                order.remove(slot, segment);
-                self.free.push(slot);
-            }
-        }
+        self.order.remove(slot, segment);
+        self.free.push(slot);
     }
 
     /// The next victim by its place alone: the second segment's coldest, else another's.
