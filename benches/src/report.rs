@@ -30,15 +30,20 @@ impl Bound {
 
     /// How a number stands to it: red on a terminal where it misses it.
     pub fn verdict(self, value: f64) -> String {
-        let target = match self {
-            Self::AtMost(most) => format!("{}", short(most)),
-            Self::AtLeast(least) => format!("≥ {}", short(least)),
-        };
+        let target = self.text();
         let (held, missed) = (format!("target {target} held"), format!("TARGET MISSED: {target}"));
         match (self.holds(value), stdout().is_terminal()) {
             (true, _) => held,
             (false, false) => missed,
             (false, true) => format!("\x1b[1;31m{missed}\x1b[0m"),
+        }
+    }
+
+    /// As it is printed: an upper bound alone, a lower one after a sign.
+    pub fn text(self) -> String {
+        match self {
+            Self::AtMost(most) => format!("{}", short(most)),
+            Self::AtLeast(least) => format!("≥ {}", short(least)),
         }
     }
 

@@ -79,7 +79,9 @@ pub(crate) fn nightly(workspace: &Workspace) -> Result<()> {
     let (package, feature) = PEERS;
     let peers =
         cargo(&format!("clippy --package {package} --all-targets --features {feature} -- -D warnings"));
-    steps.command("clippy of what compares us with other caches", peers)?;
+    steps.command("clippy of what compares us with other crates", peers)?;
+    let compared = || bench::run(workspace, Some("core"), &["--quick".to_owned()]);
+    steps.step_of("caches compared, in short", "cargo xtask bench core -- --quick", compared)?;
     steps.step_of("fuzz targets", "cargo xtask fuzz", || fuzz::run(workspace, &Fuzz::all()))?;
     steps.print_summary();
     Ok(())

@@ -14,6 +14,7 @@ use crate::{
     departed::Departed,
     inner::Inner,
     shard::{Budget, Change, New, Origin, Shard, Store},
+    sync::MutexGuard,
 };
 
 /// A sharded TTL LRU cache in memory. Cloning makes another handle on the same cache; when the last is dropped, so is the cache
@@ -294,29 +295,21 @@ where
             return None;
         };
         if !store.is_live(slot, now) {
-            drop(shard);
-            self.miss_expired(hash, key);
+            self.miss_expired(shard, slot);
             return None;
         }
         store.hit(slot, now);
         Some(f(store, slot, now))
     }
 
-    /// A read met an expired entry: reclaim it, if nobody did or replaced it in between.
+    /// A read met an expired entry: reclaims it under the lock that the read has.
     #[cold]
-    fn miss_expired<Q>(&self, hash: u64, key: &Q)
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
+    fn miss_expired(&self, mut guard: MutexGuard<'_, Shard<K, V, X>>, slot: u32) {
         let mut departed = Departed::new();
-        {
-            let now = self.inner.time.now();
-            let mut guard = self.inner.lock(hash);
-            let Shard { store, sidecar } = &mut *guard;
-            store.counts.misses += 1;
-            store.live(hash, key, now, sidecar, &mut departed);
-        }
+        let Shard { store, sidecar } = &mut *guard;
+        store.counts.misses += 1;
+        store.give_up(slot, Cause::Expired, sidecar, &mut departed);
+        drop(guard);
         self.inner.settle(&mut departed);
     }
 

@@ -49,6 +49,7 @@ pub struct Builder {
     capacity: Option<usize>,
     capacity_bytes: Option<u64>,
     default_ttl: Option<Duration>,
+    remote_depth: f64,
     value_bytes_max: Option<usize>,
     key_bytes_max: usize,
     outbox_bytes_max: usize,
@@ -69,6 +70,7 @@ impl Builder {
             capacity: None,
             capacity_bytes: None,
             default_ttl: None,
+            remote_depth: 0.0,
             value_bytes_max: None,
             key_bytes_max: 250,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
@@ -121,6 +123,14 @@ impl Builder {
     /// How long a value lives that is written without a time of its own. Default: until evicted or removed.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
         self.default_ttl = Some(ttl);
+        self
+    }
+
+    /// How deep in the order of use a value enters that another region wrote: from 0, at the hot end as any write, to 1, at the
+    /// cold end, where it goes next. In between, what other regions write can push out at most the rest below that depth, and
+    /// moves up when it is read here. Default 0. See [`cache_core::Builder::remote_depth`].
+    pub fn remote_depth(mut self, depth: f64) -> Self {
+        self.remote_depth = depth;
         self
     }
 
@@ -318,6 +328,7 @@ impl Builder {
             capacity_bytes: self.capacity_bytes,
             shards: self.shards(value_bytes_max),
             default_ttl: self.default_ttl,
+            remote_depth: self.remote_depth,
             graves_max: self.graves_max.or(capacity).unwrap_or_else(by_bytes),
             clock: self.clock.clone(),
             time: Time::Process,

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-use crate::{Arguments, CAPACITY, Part};
+use crate::{Arguments, CAPACITY, Part, table};
 
 const BEGIN: &str = "<!-- measured: begin -->\n";
 const END: &str = "<!-- measured: end -->\n";
@@ -26,7 +26,7 @@ pub(crate) fn write(arguments: &Arguments, parts: &[Part]) -> Result<()> {
 fn section(arguments: &Arguments, parts: &[Part]) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut text = format!(
-        "## Measured\n\n`cargo xtask bench core --readme --rounds {} --millis {}`, on {cores} cores: capacity {CAPACITY}, values of 8 bytes, \
+        "## Measured\n\n`cargo xtask bench core -- --readme --rounds {} --millis {}`, on {cores} cores: capacity {CAPACITY}, values of 8 bytes, \
          the same hasher (foldhash)\nand allocator (mimalloc) for all, a time to live for cache-core and none for the others. \
          Rounds alternate; a ratio is cache-core's figure\ndivided by the other's in the same round: the median, and \
          the lowest to the highest round.\n",
@@ -35,7 +35,11 @@ fn section(arguments: &Arguments, parts: &[Part]) -> String {
     for part in parts.iter().filter(|part| !part.markdown.is_empty()) {
         text += &format!("\n{}", part.markdown);
     }
-    text
+    let missed: String = parts.iter().map(|part| table::missed(&part.figures)).collect();
+    match missed.as_str() {
+        "" => text + "\nEvery target is held.\n",
+        missed => text + "\nTargets that are missed:\n\n" + missed,
+    }
 }
 
 fn between(text: &str, section: &str) -> Result<String> {

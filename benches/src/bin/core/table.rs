@@ -34,11 +34,34 @@ pub(crate) fn markdown(title: &str, figures: &[Figure]) -> String {
                 let spread = ratio.spread.map_or_else(String::new, |(low, high)| {
                     format!(" ({}–{})", number(low).trim(), number(high).trim())
                 });
-                format!("{}{spread}", number(ratio.median).trim())
+                let is_missed = ratio.target.is_some_and(|target| !target.holds(ratio.median));
+                let mark = if is_missed { "**" } else { "" };
+                format!("{mark}{}{mark}{spread}", number(ratio.median).trim())
             });
             text += &format!(" {cell} |");
         }
         text.push('\n');
+    }
+    text
+}
+
+/// The targets that were missed, a line each.
+pub(crate) fn missed(figures: &[Figure]) -> String {
+    let mut text = String::new();
+    for figure in figures {
+        let (name, unit) = (&figure.name, &figure.unit);
+        if let Some(target) = figure.target.filter(|target| !target.holds(figure.value)) {
+            text += &format!("* {name}: {} {unit}, target {}\n", number(figure.value).trim(), target.text());
+        }
+        for (peer, ratio) in &figure.peers {
+            if let Some(target) = ratio.target.filter(|target| !target.holds(ratio.median)) {
+                text += &format!(
+                    "* {name}: {} of {peer}, target {}\n",
+                    number(ratio.median).trim(),
+                    target.text()
+                );
+            }
+        }
     }
     text
 }

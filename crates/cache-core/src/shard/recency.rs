@@ -125,6 +125,12 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 8 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         /// The `lru` crate's order is the model.
         #[test]
         fn the_order_is_that_of_an_lru_list(steps in prop::collection::vec((0..4_u8, 0..12_u32), 1..200)) {

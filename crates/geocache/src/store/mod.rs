@@ -63,6 +63,7 @@ pub(crate) struct Layout {
     pub(crate) capacity_bytes: Option<u64>,
     pub(crate) default_ttl: Option<Duration>,
     pub(crate) shards: Option<usize>,
+    pub(crate) remote_depth: f64,
     pub(crate) graves_max: usize,
     /// By what values expire, and by what writes are stamped.
     pub(crate) clock: Option<cache_core::Clock>,
@@ -158,6 +159,7 @@ impl Layout {
                 (key.len() + stored.bytes.len()) as u64 + ENTRY_OVERHEAD_BYTES
             })
             .hasher(KeyHasher::new(&self.cache))
+            .remote_depth(self.remote_depth)
             .sidecar(move || Shard::new(Arc::clone(&shared)));
         if let Some(entries) = self.capacity {
             builder = builder.capacity(entries);

@@ -39,11 +39,11 @@ impl Store for NodeStore {
                 return (Verdict::Remove, Merged::Applied);
             };
             if shard.renew(&mut slot, value, record.stamp).is_some() {
-                return (Verdict::Update(expiry(left)), Merged::Applied);
+                return (Verdict::UpdateRemote(expiry(left)), Merged::Applied);
             }
             let value = long.unwrap_or_else(|| unshared(value));
             let stored = Stored::new(value, record.stamp, slot.value.as_deref());
-            (Verdict::Replace(stored, expiry(left)), Merged::Applied)
+            (Verdict::ReplaceRemote(stored, expiry(left)), Merged::Applied)
         })
     }
 

@@ -40,6 +40,7 @@ impl SimStore for NodeStore {
             capacity: Some(settings.capacity),
             capacity_bytes: None,
             default_ttl: None,
+            remote_depth: 0.0,
             shards: None,
             graves_max: settings.graves_max,
             clock: Some(map.clone().into()),

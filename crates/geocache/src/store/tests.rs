@@ -23,6 +23,7 @@ fn layout(capacity: usize, graves_max: usize) -> Layout {
         capacity_bytes: None,
         shards: None,
         default_ttl: None,
+        remote_depth: 0.0,
         graves_max,
         clock: Some(ManualClock::new().into()),
         time: Time::Process,
@@ -111,6 +112,22 @@ fn a_local_write_wins_over_whatever_the_node_has_seen() {
         assert_eq!(text(&store, "k").as_deref(), Some("local"), "{what}");
         assert!(store.peek(b"k", |stored, _| stored.stamp).expect("held") > AHEAD, "{what}");
     }
+}
+
+#[test]
+fn what_other_regions_write_leaves_what_is_used_here() {
+    let held = |remote_depth| {
+        let store = of(&Layout { remote_depth, ..layout(100, 100) });
+        for n in 0..100 {
+            store.put(format!("local-{n}").as_bytes(), payload("v"), Life::Default, Condition::Any);
+        }
+        for n in 0..1_000 {
+            store.merge(&put(&format!("remote-{n}"), "v", stamp(1, 7)), FOREVER);
+        }
+        (0..100).filter(|n| text(&store, &format!("local-{n}")).is_some()).count()
+    };
+    assert_eq!(held(0.0), 0, "off, they are writes like any");
+    assert_eq!(held(0.5), 50);
 }
 
 #[test]
