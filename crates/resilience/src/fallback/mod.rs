@@ -7,7 +7,7 @@
 //! - A link that hangs must not eat the time of those behind it: each gets an equal share of what the deadline
 //!   leaves, at most its *patience*.
 //! - Not each error speaks against a link ([`Blame`]): a request that is wrong is wrong everywhere, and a miss is no
-//!   fault at all, yet worth asking the next.
+//!   fault at all but a sign of life, yet worth asking the next.
 //! - What runs out of its time counts as a failure of the link: a link that hangs for callers in a hurry must open
 //!   its breaker too. A link that would get less than the *least time* is not asked, and so not blamed.
 //! - The links are asked one after the other, never at once: the chain adds no load where nothing is wrong.
@@ -211,7 +211,7 @@ pub struct Answer<T> {
 pub enum Blame {
     /// The link: its breaker counts a failure, and the next is asked.
     Link,
-    /// Nobody, as for a miss: nothing is counted, and the next is asked.
+    /// Nobody, as for a miss: the link is alive, so its breaker counts a success, and the next is asked.
     Nobody,
     /// The caller, as for a key that is too long: nothing is counted and no other is asked.
     Caller,
@@ -341,7 +341,8 @@ impl<L: Clone> Fallback<L> {
                     Err(Ending::Next(Reason::Failed(error)))
                 }
                 Blame::Nobody => {
-                    permit.ignore();
+                    // It answered, only not with what was wanted: a sign of life as good as any.
+                    permit.success();
                     Err(Ending::Next(Reason::Failed(error)))
                 }
                 Blame::Caller => {

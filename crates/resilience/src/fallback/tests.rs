@@ -128,13 +128,42 @@ async fn a_caller_without_time_blames_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_miss_asks_the_next_and_counts_nothing() {
+async fn a_miss_asks_the_next_and_counts_as_a_sign_of_life() {
     let chain = chain(&[Does::Miss, Does::Answer]);
     for _ in 0..10 {
         assert_eq!(chain.ask_with(Deadline::never(), blame, act).await.unwrap().rank, 1);
     }
     let snapshot = chain.breaker("link 0").unwrap().snapshot();
-    assert_eq!((snapshot.state, snapshot.failed, snapshot.ignored), (State::Closed, 0, 10));
+    assert_eq!((snapshot.state, snapshot.failed, snapshot.succeeded), (State::Closed, 0, 10));
+}
+
+/// A link that answered 198 of 201 questions was taken for one that is down, its misses being no answers.
+#[tokio::test(start_paused = true)]
+async fn failures_with_misses_between_them_are_no_row() {
+    let (chain, question) = (chain(&[Does::Answer]), AtomicU32::new(0));
+    let ask = || async {
+        let number = question.fetch_add(1, Ordering::Relaxed);
+        let does = if number.is_multiple_of(100) { Does::Fail } else { Does::Miss };
+        chain.ask_with(Deadline::never(), blame, |turn| act(Turn { link: does, ..turn })).await.unwrap_err()
+    };
+    for _ in 0..1_000 {
+        assert!(matches!(ask().await, FallbackError::NoneAnswered(_)));
+    }
+    let snapshot = chain.breaker("link 0").unwrap().snapshot();
+    assert_eq!((snapshot.state, snapshot.failed, snapshot.succeeded), (State::Closed, 10, 990));
+}
+
+/// Misses left the circuit half-open for ever, with one caller at a time.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_meets_a_miss_closes_the_circuit() {
+    let chain = chain(&[Does::Miss]);
+    let breaker = chain.breaker("link 0").unwrap();
+    for _ in 0..3 {
+        breaker.try_acquire().unwrap().failure();
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    chain.ask_with(Deadline::never(), blame, act).await.unwrap_err();
+    assert_eq!(breaker.state(), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
