@@ -80,7 +80,7 @@ impl RetryBudget {
     ///
     /// ```
     /// let error = resilience::RetryBudget::builder().share(-0.2).build().unwrap_err();
-    /// assert_eq!(error.to_string(), "retry budget setting `share` is -0.2; use 0 to 1000");
+    /// assert_eq!(error.to_string(), "retry budget setting `share` is -0.2; use 0 to 1");
     /// ```
     pub fn builder() -> RetryBudgetBuilder {
         RetryBudgetBuilder::default()
@@ -188,7 +188,7 @@ impl RetryBudgetBuilder {
         self
     }
 
-    /// Retries per first attempt in the window. Default 0.2; from 0 to 1,000.
+    /// Retries per first attempt in the window. Default 0.2; from 0 to 1.
     pub fn share(mut self, share: f64) -> Self {
         self.share = share;
         self
@@ -209,7 +209,7 @@ impl RetryBudgetBuilder {
         if self.window < Duration::from_millis(10) || self.window > Duration::from_secs(3600) {
             CHECK.wrong("window", format!("is {:?}; use 10 ms to 1 h", self.window))?;
         }
-        CHECK.number("share", self.share, 0.0..=1_000.0)?;
+        CHECK.number("share", self.share, 0.0..=1.0)?;
         CHECK.number("per_second", self.per_second, 0.0..=1_000_000.0)?;
         let reserve = self.per_second * self.window.as_secs_f64();
         Ok(RetryBudget { core: Arc::new(Mutex::new(Core::new(self.window, self.share, reserve))) })
@@ -344,9 +344,10 @@ mod tests {
         let field = |builder: RetryBudgetBuilder| builder.build().expect_err("the settings are wrong").field;
         assert_eq!(field(new().window(Duration::ZERO)), "window");
         assert_eq!(field(new().window(Duration::from_secs(3601))), "window");
-        for share in [-0.1, 1_000.1, f64::NAN] {
+        for share in [-0.1, 1.1, 20.0, f64::NAN] {
             assert_eq!(field(new().share(share)), "share");
         }
+        assert!(new().share(1.0).build().is_ok());
         for retries in [-1.0, f64::INFINITY, f64::NAN] {
             assert_eq!(field(new().per_second(retries)), "per_second");
         }
