@@ -41,6 +41,14 @@ impl Check {
         self.wrong(field, format!("is {value}; use {} to {}", range.start(), range.end()))
     }
 
+    /// A share of something, and of more than nothing.
+    pub(crate) fn share(self, field: &'static str, value: f64) -> Result<(), ConfigError> {
+        if value > 0.0 && value <= 1.0 {
+            return Ok(());
+        }
+        self.wrong(field, format!("is {value}; use a share above 0, at most 1"))
+    }
+
     /// A time above zero and not beyond a year.
     pub(crate) fn duration(self, field: &'static str, value: Duration) -> Result<(), ConfigError> {
         if value.is_zero() || value > DURATION_MAX {

@@ -1,8 +1,12 @@
 //! The settings of a breaker, checked once when it is built.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{CircuitBreaker, ConfigError, state::Core, window::Span};
+use crate::{
+    clock,
+    setting::{Check, DURATION_MAX},
+};
 
 /// The largest count window, in calls, of a byte each.
 const WINDOW_CALLS_MAX: u32 = 65_536;
@@ -10,8 +14,6 @@ const WINDOW_CALLS_MAX: u32 = 65_536;
 const WINDOW_TIME_MIN: Duration = Duration::from_millis(10);
 /// The most probes that may be out at once.
 const PROBES_MAX: u32 = 1_024;
-/// The longest wait, lease or window; longer is almost surely a wrong unit.
-const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Checked settings.
 #[derive(Debug, Clone)]
@@ -265,77 +267,52 @@ impl Builder {
     /// assert_eq!(error.to_string(), "circuit breaker setting `probes` is 0; use 1 to 1024");
     /// ```
     pub fn build(self) -> Result<CircuitBreaker, ConfigError> {
+        self.build_at(clock::now())
+    }
+
+    /// [`build`](Self::build) at a given time, on which nothing depends.
+    pub(super) fn build_at(self, now: Instant) -> Result<CircuitBreaker, ConfigError> {
         let Self { mut settings, open_wait_max, seed } = self;
         settings.open_wait_max =
             open_wait_max.unwrap_or_else(|| settings.open_wait.saturating_mul(10).min(DURATION_MAX));
         settings.check()?;
         let random = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let slow_call_threshold = settings.slow_call_threshold;
-        Ok(CircuitBreaker::from_core(Core::new(settings, random), slow_call_threshold))
+        Ok(CircuitBreaker::from_core(Core::new(settings, random), now, slow_call_threshold))
     }
 }
 
 impl Settings {
     fn check(&self) -> Result<(), ConfigError> {
-        whole("consecutive_failures", self.consecutive_failures, u32::MAX)?;
-        share("failure_rate", self.failure_rate)?;
-        share("overload_rate", self.overload_rate)?;
+        let check = Check("circuit breaker");
+        check.whole("consecutive_failures", self.consecutive_failures.into(), 1..=u32::MAX.into())?;
+        check.share("failure_rate", self.failure_rate)?;
+        check.share("overload_rate", self.overload_rate)?;
         if let Some(threshold) = self.slow_call_threshold {
-            duration("slow_call_threshold", threshold)?;
+            check.duration("slow_call_threshold", threshold)?;
         }
-        share("slow_call_rate", self.slow_call_rate)?;
+        check.share("slow_call_rate", self.slow_call_rate)?;
         let holds = match self.window {
             Span::Calls(calls) => {
-                whole("window_calls", calls, WINDOW_CALLS_MAX)?;
+                check.whole("window_calls", calls.into(), 1..=WINDOW_CALLS_MAX.into())?;
                 calls
             }
-            Span::Time(length) if (WINDOW_TIME_MIN..=DURATION_MAX).contains(&length) => u32::MAX,
             Span::Time(length) => {
-                return wrong(
-                    "window_time",
-                    format!("is {length:?}; use at least 10ms and at most 366 days"),
-                );
+                if !(WINDOW_TIME_MIN..=DURATION_MAX).contains(&length) {
+                    let problem = format!("is {length:?}; use at least 10ms and at most 366 days");
+                    return check.wrong("window_time", problem);
+                }
+                u32::MAX
             }
         };
-        whole("minimum_calls", self.minimum_calls, holds)?;
-        duration("open_wait", self.open_wait)?;
-        duration("open_wait_max", self.open_wait_max)?;
-        if self.open_wait_max < self.open_wait {
-            let problem =
-                format!("is {:?}, less than `open_wait` of {:?}", self.open_wait_max, self.open_wait);
-            return wrong("open_wait_max", problem);
-        }
-        if !(1.0..=100.0).contains(&self.open_wait_factor) {
-            return wrong("open_wait_factor", format!("is {}; use 1 to 100", self.open_wait_factor));
-        }
-        if !(0.0..=1.0).contains(&self.open_wait_jitter) {
-            return wrong("open_wait_jitter", format!("is {}; use 0 to 1", self.open_wait_jitter));
-        }
-        whole("probes", self.probes, PROBES_MAX)?;
-        duration("probe_lease", self.probe_lease)
+        check.whole("minimum_calls", self.minimum_calls.into(), 1..=holds.into())?;
+        check.duration("open_wait", self.open_wait)?;
+        check.cap("open_wait_max", self.open_wait_max, "open_wait", self.open_wait)?;
+        check.number("open_wait_factor", self.open_wait_factor, 1.0..=100.0)?;
+        check.number("open_wait_jitter", self.open_wait_jitter, 0.0..=1.0)?;
+        check.whole("probes", self.probes.into(), 1..=PROBES_MAX.into())?;
+        check.duration("probe_lease", self.probe_lease)
     }
-}
-
-fn whole(field: &'static str, value: u32, max: u32) -> Result<(), ConfigError> {
-    if (1..=max).contains(&value) { Ok(()) } else { wrong(field, format!("is {value}; use 1 to {max}")) }
-}
-
-fn share(field: &'static str, value: f64) -> Result<(), ConfigError> {
-    if value > 0.0 && value <= 1.0 {
-        return Ok(());
-    }
-    wrong(field, format!("is {value}; use a share above 0, at most 1"))
-}
-
-fn duration(field: &'static str, value: Duration) -> Result<(), ConfigError> {
-    if value.is_zero() || value > DURATION_MAX {
-        return wrong(field, format!("is {value:?}; use more than zero and at most 366 days"));
-    }
-    Ok(())
-}
-
-fn wrong(field: &'static str, problem: String) -> Result<(), ConfigError> {
-    Err(ConfigError { part: "circuit breaker", field, problem })
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub enum CallError<E> {
     Failed(#[source] E),
 }
 
-/// A setting that a breaker cannot work with.
+/// A setting that a part of this crate cannot work with; every builder here gives it.
 ///
 /// ```
 /// let error = resilience::CircuitBreaker::builder().window_calls(0).build().unwrap_err();
@@ -58,7 +58,7 @@ pub enum CallError<E> {
 #[error("{part} setting `{field}` {problem}")]
 #[non_exhaustive]
 pub struct ConfigError {
-    /// What was being built, such as "circuit breaker".
+    /// What was being built, such as "circuit breaker" or "retry budget".
     pub part: &'static str,
     /// The builder's method that set it.
     pub field: &'static str,

@@ -64,7 +64,7 @@ pub(super) fn mine(lanes: &[Arc<Lane>]) -> &Arc<Lane> {
 #[derive(Debug)]
 pub(super) struct Lanes {
     tallies: Box<[Tally]>,
-    /// The time that is zero to the numbers below.
+    /// The time that is zero to the numbers below. No decision depends on it.
     origin: Instant,
     /// From when on, in nanoseconds, a success belongs into another tenth of a time window than those that are counted.
     ends_ns: AtomicU64,
@@ -82,7 +82,7 @@ struct Tally {
 }
 
 impl Lanes {
-    /// Lanes that count nothing yet. `origin` is a time of about now.
+    /// Lanes that count nothing yet. `origin` is a time of about now: what ends before it is the core's to count.
     pub(super) fn new(origin: Instant, slow_call_threshold: Option<Duration>) -> Self {
         let tally = || Tally { word: AtomicU64::new(NOBODY << COUNT_BITS), newest_ns: AtomicU64::new(0) };
         let tallies = (0..parallelism().clamp(1, LANES_MAX)).map(|_| tally()).collect();
@@ -113,7 +113,7 @@ impl Lanes {
     pub(super) fn count_for(&self, lasts: Uniform) {
         let ends_ns = match lasts {
             Uniform::Ever => u64::MAX,
-            Uniform::Until(end) => self.ns(end),
+            Uniform::Until(end) => self.ns(end).unwrap_or(0),
             Uniform::Never => 0,
         };
         if self.ends_ns.load(Ordering::Relaxed) != ends_ns {
@@ -133,8 +133,10 @@ impl Lanes {
         }))
     }
 
-    fn ns(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    /// The nanoseconds since the origin; `None` before it.
+    fn ns(&self, at: Instant) -> Option<u64> {
+        let passed = at.checked_duration_since(self.origin)?;
+        Some(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
@@ -147,7 +149,8 @@ impl Tally {
         if lanes.slow_call_threshold.is_some_and(|slow| admission.took(now) >= slow) {
             return false;
         }
-        let now_ns = lanes.ns(now);
+        // A time before the origin has no number here; the core knows what to do with it.
+        let Some(now_ns) = lanes.ns(now) else { return false };
         if now_ns >= lanes.ends_ns.load(Ordering::Acquire) {
             return false;
         }

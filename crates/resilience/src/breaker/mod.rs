@@ -103,6 +103,8 @@ use hub::Hub;
 use lane::Lane;
 use state::{Admission, Core, Order};
 
+use crate::clock;
+
 /// A circuit breaker. A clone is another handle on the same circuit.
 ///
 /// ```
@@ -146,7 +148,7 @@ impl CircuitBreaker {
     /// # Ok::<(), resilience::CircuitOpen>(())
     /// ```
     pub fn try_acquire(&self) -> Result<Permit, CircuitOpen> {
-        self.try_acquire_at(clock_now())
+        self.try_acquire_at(clock::now())
     }
 
     /// [`try_acquire`](Self::try_acquire) at a given time.
@@ -192,7 +194,7 @@ impl CircuitBreaker {
     pub async fn ready(&self) -> Permit {
         loop {
             let stirs = self.hub.signal.news().stirs;
-            match self.admit(clock_now(), Core::admit_waiting) {
+            match self.admit(clock::now(), Core::admit_waiting) {
                 Ok(permit) => return permit,
                 Err(open) => {
                     // Whichever it was, the next look tells.
@@ -282,7 +284,7 @@ impl CircuitBreaker {
     /// assert_eq!(CircuitBreaker::default().retry_after(), Duration::ZERO);
     /// ```
     pub fn retry_after(&self) -> Duration {
-        self.retry_after_at(clock_now())
+        self.retry_after_at(clock::now())
     }
 
     /// [`retry_after`](Self::retry_after) at a given time.
@@ -311,7 +313,7 @@ impl CircuitBreaker {
     /// assert_eq!(breaker.snapshot().opened, 0);
     /// ```
     pub fn snapshot(&self) -> Snapshot {
-        self.snapshot_at(clock_now())
+        self.snapshot_at(clock::now())
     }
 
     /// [`snapshot`](Self::snapshot) at a given time.
@@ -394,8 +396,8 @@ impl CircuitBreaker {
         self.hub.act(|core| core.obey(Order::MetricsOnly));
     }
 
-    fn from_core(core: Core, slow_call_threshold: Option<Duration>) -> Self {
-        let hub = Arc::new(Hub::new(core, Instant::now(), slow_call_threshold));
+    fn from_core(core: Core, origin: Instant, slow_call_threshold: Option<Duration>) -> Self {
+        let hub = Arc::new(Hub::new(core, origin, slow_call_threshold));
         let lanes = lane::of(&hub);
         Self { hub, lanes }
     }
@@ -436,9 +438,4 @@ impl fmt::Debug for CircuitBreaker {
 /// `now + wait`; a clock so late that this overflows makes the wait end at once.
 fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now)
-}
-
-/// The time by tokio's clock, which tests can pause.
-fn clock_now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

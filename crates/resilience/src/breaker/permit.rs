@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock_now, lane::Lane, outcome::Outcome, state::Admission};
+use super::{lane::Lane, outcome::Outcome, state::Admission};
+use crate::clock;
 
 /// The right to make one call; hand it back with the call's outcome.
 ///
@@ -45,7 +46,7 @@ impl Permit {
     /// # Ok::<(), resilience::CircuitOpen>(())
     /// ```
     pub fn success(self) {
-        self.success_at(clock_now());
+        self.success_at(clock::now());
     }
 
     /// The call failed in a way that speaks against the callee.
@@ -55,7 +56,7 @@ impl Permit {
     /// # Ok::<(), resilience::CircuitOpen>(())
     /// ```
     pub fn failure(self) {
-        self.failure_at(clock_now());
+        self.failure_at(clock::now());
     }
 
     /// The call ended in a way that says nothing about the callee's health, as when the request was wrong.
@@ -65,7 +66,7 @@ impl Permit {
     /// # Ok::<(), resilience::CircuitOpen>(())
     /// ```
     pub fn ignore(self) {
-        self.ignore_at(clock_now());
+        self.ignore_at(clock::now());
     }
 
     /// The callee asked for less, and said when to come back if it did; see [`Outcome::Overloaded`].
@@ -78,7 +79,7 @@ impl Permit {
     /// # Ok::<(), resilience::CircuitOpen>(())
     /// ```
     pub fn overloaded(self, retry_after: Option<Duration>) {
-        self.overloaded_at(retry_after, clock_now());
+        self.overloaded_at(retry_after, clock::now());
     }
 
     /// The call ended so.
@@ -88,7 +89,7 @@ impl Permit {
     /// # Ok::<(), resilience::CircuitOpen>(())
     /// ```
     pub fn finish(self, outcome: Outcome) {
-        self.finish_at(outcome, clock_now());
+        self.finish_at(outcome, clock::now());
     }
 
     /// [`success`](Self::success) at a given time.
@@ -172,7 +173,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.admission.is_some() {
-            self.give_back(None, clock_now());
+            self.give_back(None, clock::now());
         }
     }
 }

@@ -517,3 +517,31 @@ fn what_many_threads_report_is_all_counted() {
     assert_eq!((snapshot.window_calls, snapshot.window_failures), (THREADS * CALLS, THREADS * CALLS / 100));
     assert_eq!(snapshot.late, 0);
 }
+
+/// Good time was counted up to the moment at which the breaker was built, if that came later: a history replayed in a
+/// simulation, or by a paused clock, gave other waits each time.
+#[test]
+fn when_it_was_built_changes_nothing() {
+    let now = Instant::now();
+    let waits = |built: Instant| -> Vec<Duration> {
+        let breaker = exact().consecutive_failures(1).open_wait(2 * SECOND).build_at(built).unwrap();
+        let mut at = now;
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            breaker.try_acquire_at(at).unwrap().failure_at(at);
+            waits.push(breaker.retry_after_at(at));
+            at += breaker.retry_after_at(at);
+            // The probe, and successes that the core is told of by the lot.
+            for _ in 0..3 {
+                breaker.try_acquire_at(at).unwrap().success_at(at);
+                at += SECOND / 2;
+            }
+        }
+        waits
+    };
+    let usual = waits(now);
+    assert_eq!(usual, [2, 4, 8, 16, 20].map(|seconds| seconds * SECOND), "no good time to speak of");
+    for later in [1, 4_200, 3_600_000] {
+        assert_eq!(waits(now + Duration::from_millis(later)), usual, "built {later} ms later");
+    }
+}
