@@ -11,7 +11,8 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{CallError, CircuitBreaker, CircuitOpen, Outcome, Permit};
+use super::{CallError, CircuitBreaker, CircuitOpen, Outcome, Permit, state::Core};
+use crate::clock;
 
 /// Puts services behind one circuit breaker.
 ///
@@ -73,6 +74,13 @@ impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
 /// refuses, the service is ready at once without asking the inner one, which may well not be, and `call` answers with
 /// [`CallError::Open`].
 ///
+/// An inner service that fails to become ready has failed, as one that reconnects or pools connections does when its
+/// peer is gone: the error is classified and counted like a call's.
+///
+/// What the inner service reserves when it becomes ready, such as a slot of a concurrency limit, it holds until the next
+/// call that passes: through an open wait too, if the circuit opens in between. Drop the service, or a clone that was
+/// made ready and is not called, to give it back.
+///
 /// ```
 /// use std::{future::{Ready, ready}, task::{Context, Poll}};
 /// use resilience::{CallError, CircuitBreaker, CircuitBreakerLayer, Outcome};
@@ -128,6 +136,19 @@ impl<S: Clone, C: Clone> Clone for CircuitBreakerService<S, C> {
     }
 }
 
+impl<S, C> CircuitBreakerService<S, C> {
+    /// Counts a service that cannot become ready, which takes a permit for that moment alone: while it only waits, no
+    /// probe's slot is held. Where there is none, nothing is counted, and nobody refused.
+    pub(super) fn count_not_ready<T, E>(&self, answer: &Result<T, E>)
+    where
+        C: Fn(&Result<T, E>) -> Outcome,
+    {
+        if let Ok(permit) = self.breaker.admit(clock::now(), Core::admit_waiting) {
+            permit.finish((self.classify)(answer));
+        }
+    }
+}
+
 impl<S, C, Request> Service<Request> for CircuitBreakerService<S, C>
 where
     S: Service<Request>,
@@ -139,7 +160,11 @@ where
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         if !self.inner_ready && self.breaker.retry_after().is_zero() {
-            ready!(self.inner.poll_ready(context)).map_err(CallError::Failed)?;
+            if let Err(error) = ready!(self.inner.poll_ready(context)) {
+                let answer = Err(error);
+                self.count_not_ready(&answer);
+                return Poll::Ready(answer.map(drop).map_err(CallError::Failed));
+            }
             self.inner_ready = true;
         }
         Poll::Ready(Ok(()))

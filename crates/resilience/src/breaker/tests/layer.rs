@@ -52,6 +52,25 @@ impl Service<()> for Hanging {
     }
 }
 
+/// Never becomes ready: its peer is gone, or was told wrongly.
+struct Gone {
+    error: &'static str,
+}
+
+impl Service<()> for Gone {
+    type Response = u16;
+    type Error = &'static str;
+    type Future = Pending<Answer>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Err(self.error))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        unreachable!("called without being ready")
+    }
+}
+
 fn classified(answer: &Answer) -> Outcome {
     match answer {
         Ok(500..) => Outcome::Failure,
@@ -116,4 +135,45 @@ async fn a_dropped_answer_frees_the_probe() {
     }
     assert_eq!((breaker.snapshot().cancelled, breaker.snapshot().probes_out), (1, 0));
     assert!(breaker.try_acquire().is_ok());
+}
+
+/// Where services reconnect or pool, this is how a dead peer shows, and the circuit stayed closed.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_cannot_become_ready_opens_the_circuit() {
+    let breaker = exact().build().unwrap();
+    let mut service = CircuitBreakerLayer::new(breaker.clone(), Outcome::of).layer(Gone { error: "refused" });
+    for _ in 0..3 {
+        let readied = poll_fn(|context| service.poll_ready(context)).await;
+        assert_eq!(readied, Err(CallError::Failed("refused")));
+    }
+    assert_eq!((breaker.state(), breaker.snapshot().failed), (State::Open, 3));
+    poll_fn(|context| service.poll_ready(context)).await.unwrap();
+    assert!(matches!(service.call(()).await, Err(CallError::Open(open)) if open.retry_after == WAIT));
+
+    tokio::time::advance(WAIT).await;
+    assert!(poll_fn(|context| service.poll_ready(context)).await.is_err(), "the probe of this wait");
+    let seen = breaker.snapshot();
+    assert_eq!((seen.state, seen.opened, seen.probes_out), (State::Open, 2, 0));
+
+    // Another holds the only slot of the next wait: the error is neither counted nor a refusal.
+    tokio::time::advance(2 * WAIT).await;
+    let probe = breaker.try_acquire().unwrap();
+    service.count_not_ready(&Err::<u16, _>("refused"));
+    let seen = breaker.snapshot();
+    assert_eq!((seen.failed, seen.refused), (4, 1));
+    probe.success();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_readiness_is_classified_as_an_answer_is() {
+    let breaker = exact().build().unwrap();
+    let classify = |answer: &Answer| match answer {
+        Err("shut down") => Outcome::Ignored,
+        _ => Outcome::of(answer),
+    };
+    let mut service = CircuitBreakerLayer::new(breaker.clone(), classify).layer(Gone { error: "shut down" });
+    for _ in 0..3 {
+        assert!(poll_fn(|context| service.poll_ready(context)).await.is_err());
+    }
+    assert_eq!((breaker.state(), breaker.snapshot().ignored), (State::Closed, 3));
 }
