@@ -104,12 +104,15 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// The features that bring public items with tests and doc tests of their own, in crates that others leave them out of.
+const TESTED: &str = "geo/prober,resilience/tower";
+
 fn unit_and_scenario_tests() -> std::process::Command {
-    cargo("test --workspace --lib --bins --tests --features tests/sim")
+    cargo(&format!("test --workspace --lib --bins --tests --features tests/sim,{TESTED}"))
 }
 
 fn doc_tests() -> std::process::Command {
-    cargo("test --workspace --doc --features geo/prober,resilience/tower")
+    cargo(&format!("test --workspace --doc --features {TESTED}"))
 }
 
 /// The features of all members that are wanted, as cargo takes them.
