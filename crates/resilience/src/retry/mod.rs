@@ -1,13 +1,14 @@
 //! Tries again what may succeed the next time, and only as much as the callee can bear.
 //!
-//! Four things end a run of tries, and each is a reason of its own ([`Stop`]): the error is one that a retry cannot
-//! mend, the tries are used up, the [`RetryBudget`] that all callers of a callee share is spent, or the [`Deadline`]
-//! leaves no time for another try. Time that is not there is seen *before* the wait: a caller with a second left is
+//! Five things end a run of tries, and each is a reason of its own ([`Stop`]): the error is one that a retry cannot
+//! mend, the tries are used up, the [`RetryBudget`] that all callers of a callee share is spent, the [`Deadline`]
+//! leaves no time for another try, or the callee asks for a longer wait than anyone here has patience for. Time that is not there is seen *before* the wait: a caller with a second left is
 //! not held for that second only to hear that it is over.
 //!
 //! The decision is pure ([`Tries`] takes `now` and says how long to wait); [`Retry::run`] is the few lines around it
 //! that wait by tokio's clock. Nothing here knows about circuit breakers: put one inside the operation, and give up
-//! (or wait as long as it says) on its refusal.
+//! (or wait as long as it says) on its refusal. A first attempt earns its share of the budget even if that breaker
+//! refuses it; what it earns are retries, most of which the breaker refuses too.
 //!
 //! ```
 //! use std::time::Duration;
@@ -59,6 +60,7 @@ const TRIES_MAX: u32 = 100;
 pub struct Retry {
     tries: u32,
     least: Duration,
+    retry_after_max: Duration,
     budget: RetryBudget,
     /// Each run forks its own waits from it, so that runs do not wait in step.
     waits: Arc<Mutex<Backoff>>,
@@ -77,7 +79,9 @@ pub struct Retry {
 pub enum Verdict {
     /// It may pass: try again after the next wait of the backoff.
     Retry,
-    /// It may pass, and the callee said when: wait at least so long.
+    /// It may pass, and the callee said when: wait so long, and the next wait of the backoff on top. A callee names the
+    /// same time to all whom it turns away, and they should not come back together, nor sooner than it said. A time
+    /// above [`retry_after_max`](RetryBuilder::retry_after_max) ends the run.
     RetryAfter(Duration),
     /// The same call would fail again.
     GiveUp,
@@ -119,6 +123,8 @@ pub enum Stop {
     Budget,
     /// The next try could not end in time.
     Deadline,
+    /// The callee asked for a longer wait than [`retry_after_max`](RetryBuilder::retry_after_max).
+    RetryAfter,
 }
 
 impl fmt::Display for Stop {
@@ -128,6 +134,7 @@ impl fmt::Display for Stop {
             Self::Tries => "all tries were made",
             Self::Budget => "the retry budget is spent",
             Self::Deadline => "no time is left for another try",
+            Self::RetryAfter => "the callee asked for too long a wait",
         })
     }
 }
@@ -206,7 +213,15 @@ impl Retry {
     pub fn begin_at(&self, deadline: Deadline, now: Instant) -> Tries {
         self.budget.first_attempt_at(now);
         let waits = self.waits.lock().fork();
-        Tries { made: 1, tries: self.tries, least: self.least, deadline, waits, budget: self.budget.clone() }
+        Tries {
+            made: 1,
+            tries: self.tries,
+            least: self.least,
+            retry_after_max: self.retry_after_max,
+            deadline,
+            waits,
+            budget: self.budget.clone(),
+        }
     }
 
     /// Tries `operation` until it succeeds or a [`Stop`] says otherwise; a try that runs into `deadline` is dropped.
@@ -284,6 +299,7 @@ impl Default for Retry {
 pub struct RetryBuilder {
     tries: u32,
     least: Duration,
+    retry_after_max: Duration,
     backoff: Option<Backoff>,
     budget: Option<RetryBudget>,
 }
@@ -291,7 +307,13 @@ pub struct RetryBuilder {
 impl Default for RetryBuilder {
     /// Three tries.
     fn default() -> Self {
-        Self { tries: 3, least: Duration::from_millis(1), backoff: None, budget: None }
+        Self {
+            tries: 3,
+            least: Duration::from_millis(1),
+            retry_after_max: Duration::from_secs(60),
+            backoff: None,
+            budget: None,
+        }
     }
 }
 
@@ -306,6 +328,26 @@ impl RetryBuilder {
     /// days.
     pub fn least_time(mut self, least: Duration) -> Self {
         self.least = least;
+        self
+    }
+
+    /// The longest wait that a callee may ask for by [`Verdict::RetryAfter`]; a longer one ends the run at once with
+    /// [`Stop::RetryAfter`], since coming sooner than told is no better than not asking. Default 60 s, from zero to 366
+    /// days. With the backoff's own wait on top, no wait is longer than this and the backoff's cap together.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use resilience::{Deadline, Retry, Stop, Verdict};
+    ///
+    /// let retry = Retry::builder().retry_after_max(Duration::from_secs(5)).build()?;
+    /// let now = Instant::now();
+    /// let an_hour = Verdict::RetryAfter(Duration::from_secs(3600));
+    /// let stop = retry.begin_at(Deadline::never(), now).failed_at(now, an_hour);
+    /// assert_eq!(stop, Err(Stop::RetryAfter));
+    /// # Ok::<(), resilience::ConfigError>(())
+    /// ```
+    pub fn retry_after_max(mut self, wait: Duration) -> Self {
+        self.retry_after_max = wait;
         self
     }
 
@@ -331,6 +373,9 @@ impl RetryBuilder {
         if !self.least.is_zero() {
             check.duration("least_time", self.least)?;
         }
+        if !self.retry_after_max.is_zero() {
+            check.duration("retry_after_max", self.retry_after_max)?;
+        }
         let waits = match self.backoff {
             Some(backoff) => backoff,
             None => Backoff::builder().build()?,
@@ -338,6 +383,7 @@ impl RetryBuilder {
         Ok(Retry {
             tries: self.tries,
             least: self.least,
+            retry_after_max: self.retry_after_max,
             budget: self.budget.unwrap_or_default(),
             waits: Arc::new(Mutex::new(waits)),
         })
@@ -360,6 +406,7 @@ pub struct Tries {
     made: u32,
     tries: u32,
     least: Duration,
+    retry_after_max: Duration,
     deadline: Deadline,
     waits: Backoff,
     budget: RetryBudget,
@@ -378,7 +425,7 @@ impl Tries {
     /// assert_eq!(tries.failed_at(now, Verdict::GiveUp), Err(Stop::GaveUp));
     /// ```
     pub fn failed_at(&mut self, now: Instant, verdict: Verdict) -> Result<Duration, Stop> {
-        let least_wait = match verdict {
+        let told = match verdict {
             Verdict::GiveUp => return Err(Stop::GaveUp),
             Verdict::Retry => Duration::ZERO,
             Verdict::RetryAfter(wait) => wait,
@@ -386,7 +433,10 @@ impl Tries {
         if self.made >= self.tries {
             return Err(Stop::Tries);
         }
-        let wait = self.waits.next().unwrap_or_default().max(least_wait);
+        if told > self.retry_after_max {
+            return Err(Stop::RetryAfter);
+        }
+        let wait = told.saturating_add(self.waits.next().unwrap_or_default());
         if !self.deadline.allows_at(now, wait.saturating_add(self.least)) {
             return Err(Stop::Deadline);
         }

@@ -78,7 +78,7 @@ async fn after_the_deadline_nothing_is_tried_nor_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_callees_own_wait_counts_if_it_is_longer() {
+async fn the_callees_own_wait_comes_before_that_of_the_backoff() {
     let (retry, begun) = (steady(), clock::now());
     let run = retry.run(
         Deadline::never(),
@@ -86,7 +86,32 @@ async fn the_callees_own_wait_counts_if_it_is_longer() {
         |attempt| async move { if attempt.number == 1 { Err(7 * SECOND) } else { Ok(()) } },
     );
     run.await.unwrap();
-    assert_eq!(clock::now() - begun, 7 * SECOND);
+    assert_eq!(clock::now() - begun, 8 * SECOND, "7 s as told, and 1 s");
+}
+
+/// All whom one breaker had refused came back in the same instant.
+#[test]
+fn those_who_were_told_the_same_time_come_back_apart_and_none_of_them_sooner() {
+    let (retry, now, told) = (Retry::default(), Instant::now(), 60 * SECOND);
+    let mut waits: Vec<Duration> = (0..20)
+        .map(|_| retry.begin_at(Deadline::never(), now).failed_at(now, Verdict::RetryAfter(told)).unwrap())
+        .collect();
+    assert!(waits.iter().all(|wait| (told..=told + SECOND / 10).contains(wait)), "{waits:?}");
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() > 15, "{waits:?}");
+}
+
+/// A caller without a deadline waited a day because the callee said so.
+#[test]
+fn a_wait_beyond_the_cap_ends_the_run_and_takes_nothing() {
+    let (retry, now) = (steady(), Instant::now());
+    let after = |wait| retry.begin_at(Deadline::never(), now).failed_at(now, Verdict::RetryAfter(wait));
+    for told in [61 * SECOND, 86_400 * SECOND, Duration::MAX] {
+        assert_eq!(after(told), Err(Stop::RetryAfter));
+    }
+    assert_eq!(retry.budget().snapshot_at(now).retries, 0);
+    assert_eq!(after(60 * SECOND), Ok(61 * SECOND));
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +148,8 @@ fn settings_out_of_range_are_refused_by_name() {
     assert_eq!(field(Retry::builder().tries(0)), "tries");
     assert_eq!(field(Retry::builder().tries(101)), "tries");
     assert_eq!(field(Retry::builder().least_time(Duration::MAX)), "least_time");
-    assert!(Retry::builder().least_time(Duration::ZERO).build().is_ok());
+    assert_eq!(field(Retry::builder().retry_after_max(Duration::MAX)), "retry_after_max");
+    assert!(Retry::builder().least_time(Duration::ZERO).retry_after_max(Duration::ZERO).build().is_ok());
 }
 
 #[test]
