@@ -11,6 +11,7 @@ use super::{
     signal::{News, Signal},
     snapshot::State,
     state::Core,
+    window::Uniform,
 };
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -64,6 +65,9 @@ impl Hub {
     #[cold]
     fn publish(&self, core: &mut Core, generation_before: u64) -> Vec<Waker> {
         if core.generation() != generation_before {
+            // Else a success of the next generation might see the end of a tenth of this one's window, and be counted
+            // without the core, with which the first tenth of the next window begins.
+            self.lanes.count_for(Uniform::Never);
             // What came since the core heard of all came just before it turned.
             if let Some(Batch { successes, .. }) = self.lanes.turn(core.takes_batches()) {
                 core.credit(successes);

@@ -107,6 +107,58 @@ fn a_success_counts_before_the_circuit_opens_or_is_late() {
     });
 }
 
+/// One whose time window slides by this, with a first success in its first tenth.
+const TENTH: Duration = Duration::from_secs(1);
+
+fn timed() -> (CircuitBreaker, Instant) {
+    let builder = CircuitBreaker::builder().consecutive_failures(1).window_time(10 * TENTH);
+    let (breaker, now) = (builder.open_wait_jitter(0.0).seed(1).build().unwrap(), Instant::now());
+    breaker.try_acquire_at(now).unwrap().success_at(now);
+    (breaker, now)
+}
+
+#[test]
+fn a_success_of_the_next_tenth_is_not_counted_in_the_one_before() {
+    explore(|reversed| {
+        let (breaker, start) = timed();
+        let (early, late) = (start + TENTH / 2, start + TENTH * 3 / 2);
+        at_once(reversed, [succeeding(&breaker, 1, early), succeeding(&breaker, 2, late)]);
+        let calls_at = |tenths: u32| breaker.snapshot_at(start + TENTH * tenths).window_calls;
+        assert_eq!((calls_at(9), breaker.snapshot_at(start).succeeded), (4, 4));
+        // One that comes too late for its tenth counts in the running one.
+        assert!((2..=3).contains(&calls_at(10)), "{} of the second tenth", calls_at(10));
+        assert_eq!(calls_at(11), 0);
+    });
+}
+
+#[test]
+fn the_end_of_a_tenth_that_a_reset_forgot_bounds_no_later_one() {
+    explore(|reversed| {
+        let (breaker, start) = timed();
+        let reset: Act = {
+            let breaker = breaker.clone();
+            Box::new(move || breaker.reset())
+        };
+        let (first, second) = (start + TENTH / 10, start + TENTH * 9 / 10);
+        let succeed_twice: Act = {
+            let breaker = breaker.clone();
+            Box::new(move || {
+                for at in [first, second] {
+                    breaker.try_acquire_at(at).unwrap().success_at(at);
+                }
+            })
+        };
+        at_once(reversed, [succeed_twice, reset]);
+        let calls_at = |at: Instant| breaker.snapshot_at(at).window_calls;
+        // A window begins with its first call, and its first tenth leaves as a whole.
+        let kept = calls_at(second);
+        assert!(kept <= 2);
+        let begins = if kept == 2 { first } else { second };
+        assert_eq!(calls_at(begins + 10 * TENTH - TENTH / 100), kept);
+        assert_eq!(calls_at(begins + 10 * TENTH), 0);
+    });
+}
+
 #[test]
 fn a_success_of_before_a_reset_is_not_taken_for_one_of_after() {
     explore(|reversed| {
