@@ -38,8 +38,9 @@
 //! The decisions are a pure core that takes `now`; each method has an `_at` form that hands it through, for
 //! simulations and for callers that have the time at hand. The forms without it ask tokio's clock, so that
 //! tests may pause it; they work outside a runtime as well, except that [`CircuitBreaker::ready`] needs its timer.
-//! While every call passes, an admission is one atomic load and a good call's end one atomic step on a cache line that
-//! few threads share; everything else takes one short lock, under which nobody is woken.
+//! While every call passes, an admission is one atomic load of what all threads share. Beside it, a good call takes three
+//! atomic steps, on cache lines that few threads share: one that counts it, and two for the permit's hold on the breaker,
+//! taken and given back. Everything else takes one short lock, under which nobody is woken.
 //!
 //! Sources: M. Nygard, *Release It!* (2007), chapter "Stability Patterns", for the pattern;
 //! [resilience4j](https://resilience4j.readme.io/docs/circuitbreaker) for the windows, slow calls and forced states, of
