@@ -25,7 +25,7 @@ pub(crate) struct Layer {
 
 const LAYERS: &[Layer] = &[
     Layer { name: "cache-core", may_name: &[], job: "one cache in one process's memory" },
-    Layer { name: "resilience", may_name: &[], job: "circuit breaker, backoff" },
+    Layer { name: "resilience", may_name: &[], job: "breaker, retry, fallback, failover" },
     Layer { name: "geo", may_name: &[], job: "regions and which is closest" },
     Layer {
         name: "replication",
