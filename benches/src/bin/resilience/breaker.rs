@@ -1,6 +1,9 @@
 //! A closed circuit: to be let pass and to tell the outcome, the call itself being nothing.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use benches::report::{Figure, median};
@@ -10,6 +13,12 @@ use crate::rounds::{Cost, Subject, measure};
 
 /// For a call that is told the time, on two threads.
 const NS_MAX: f64 = 100.0;
+
+/// From one call to the next, by the time that they are told: a busy caller's million a second.
+const STEP: Duration = Duration::from_micros(1);
+
+/// So that a tenth ends with each 10,000 calls of a thread, some of them in each round.
+const WINDOW: Duration = Duration::from_millis(100);
 
 fn never(_: u64) -> bool {
     false
@@ -38,11 +47,12 @@ pub(crate) fn figures() -> Result<Vec<Figure>> {
 fn compared(what: &str, fails: fn(u64) -> bool, threads: usize) -> Result<Vec<Figure>> {
     let builder = || CircuitBreaker::builder().consecutive_failures(20);
     let counting = builder().build()?;
-    let timing = builder().window_time(Duration::from_secs(10)).build()?;
+    let timing = builder().window_time(WINDOW).build()?;
     let clocked = builder().build()?;
+    let clock = Clock::new();
     let ours = [
         told("count window", &counting, fails),
-        told("time window", &timing, fails),
+        walking("time window", &timing, fails, &clock),
         asking("count window, own clock", &clocked, fails),
     ];
     let count = ours.len();
@@ -51,6 +61,9 @@ fn compared(what: &str, fails: fn(u64) -> bool, threads: usize) -> Result<Vec<Fi
     for breaker in [&counting, &timing, &clocked] {
         ensure!(breaker.state() == State::Closed, "a circuit opened: {:?}", breaker.snapshot());
     }
+    let timed = timing.snapshot_at(clock.now());
+    let counted = timed.succeeded + timed.failed;
+    ensure!(timed.window_calls < counted / 10, "no tenth of the time window has ended: {timed:?}");
 
     println!("{:<56} processor ns   elapsed ns", format!("{what}: {}", on(threads)));
     for (subject, cost) in subjects.iter().zip(&costs) {
@@ -110,6 +123,47 @@ fn told<'a>(name: &'static str, breaker: &'a CircuitBreaker, fails: fn(u64) -> b
                 if fails(call) { permit.failure_at(now) } else { permit.success_at(now) }
             }
         }
+    };
+    Subject { name, calls: Box::new(calls) }
+}
+
+/// How far the calls of one subject have got, from round to round.
+struct Clock {
+    start: Instant,
+    walked_ns: AtomicU64,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { start: Instant::now(), walked_ns: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + Duration::from_nanos(self.walked_ns.load(Ordering::Relaxed))
+    }
+
+    fn walk_to(&self, now: Instant) {
+        let walked = now.saturating_duration_since(self.start).as_nanos();
+        self.walked_ns.fetch_max(u64::try_from(walked).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// Calls by a caller that has the time at hand, which goes on, so that tenths of a time window end.
+fn walking<'a>(
+    name: &'static str,
+    breaker: &'a CircuitBreaker,
+    fails: fn(u64) -> bool,
+    clock: &'a Clock,
+) -> Subject<'a> {
+    let calls = move |calls| {
+        let mut now = clock.now();
+        for call in 0..calls {
+            if let Ok(permit) = breaker.try_acquire_at(now) {
+                if fails(call) { permit.failure_at(now) } else { permit.success_at(now) }
+            }
+            now += STEP;
+        }
+        clock.walk_to(now);
     };
     Subject { name, calls: Box::new(calls) }
 }
