@@ -296,11 +296,21 @@ impl Router {
     /// Round trips change the first choice when a plan is made, since the router has no clock of its own.
     #[cfg(feature = "watch")]
     pub fn watch(&self, now: Instant) -> Watch {
-        let status = self.with(|core| {
+        let (watch, status) = self.subscribe(now);
+        self.shared.bell.ring(status);
+        watch.seen()
+    }
+
+    /// A watch, and how things stood when it began.
+    ///
+    /// Both under one lock: a change is told of to those who listen by the time it is made, so that one made between
+    /// the status and the subscription would be told to nobody, and the watch would show what was before it.
+    #[cfg(feature = "watch")]
+    fn subscribe(&self, now: Instant) -> (Watch, watch::Status) {
+        self.with(|core| {
             core.ranking(now);
-            core.status()
-        });
-        self.shared.bell.watch(status)
+            (self.shared.bell.subscribe(), core.status())
+        })
     }
 }
 

@@ -75,6 +75,12 @@ impl Watch {
         self.receiver.changed().await.ok()?;
         Some(Arc::clone(&self.receiver.borrow_and_update()))
     }
+
+    /// Begins with what has been told so far, as if it had been looked at.
+    pub(super) fn seen(mut self) -> Self {
+        self.receiver.mark_unchanged();
+        self
+    }
 }
 
 /// Where a router tells of its changes.
@@ -104,12 +110,8 @@ impl Bell {
         });
     }
 
-    /// A watch that has seen this status.
-    pub(super) fn watch(&self, status: Status) -> Watch {
-        // Subscribed first, so that what changes from here on is heard.
-        let mut receiver = self.sender.subscribe();
-        self.ring(status);
-        receiver.mark_unchanged();
-        Watch { receiver }
+    /// A watch that hears of what is told from here on; what it has [`seen`](Watch::seen) is said afterwards.
+    pub(super) fn subscribe(&self) -> Watch {
+        Watch { receiver: self.sender.subscribe() }
     }
 }

@@ -92,6 +92,21 @@ fn a_watch_ends_with_its_router() {
     assert_eq!(watch.status().regions.len(), 3);
 }
 
+/// Another thread may change something while a watch is made; it went unheard until the next change.
+#[test]
+fn what_changes_while_a_watch_is_made_is_in_its_status() {
+    let now = Instant::now();
+    let router = three();
+    let (watch, status) = router.subscribe(now);
+    router.drain(&id("us-east"), true, now).unwrap();
+    router.shared.bell.ring(status);
+    let mut watch = watch.seen();
+    assert!(watch.status().regions[0].drained);
+    assert_eq!(heard(&mut watch), None, "it is part of what the watch begins with");
+    router.drain(&id("us-east"), false, now).unwrap();
+    assert!(!heard(&mut watch).unwrap().regions[0].drained);
+}
+
 /// Two threads may tell of what they changed in the other order.
 #[test]
 fn an_older_status_does_not_replace_a_newer_one() {
