@@ -6,7 +6,8 @@
 //!
 //! A measurement is the median of the last three samples (of two, the lower), which drops a lone spike whole,
 //! smoothed from then on by an exponentially weighted mean. It is taken at its word for a while and then loses it evenly to the guess: a
-//! region that nobody calls may have moved closer again.
+//! region that nobody calls may have moved closer again. What it has lost, it does not get back by a new sample: that
+//! one begins a new measurement, in which the old mean counts for as many samples as its say was worth.
 //!
 //! Invariant: with a location there is always an estimate; without one there is one while a measurement counts.
 
@@ -17,7 +18,7 @@ const PRIOR_BASE_MS: f64 = 12.0;
 /// What each km adds.
 const PRIOR_MS_PER_KM: f64 = 15.0 / 1_000.0;
 /// So many samples leave the prior no say.
-const SAMPLES_TRUSTED: u64 = 4;
+const SAMPLES_TRUSTED: f64 = 4.0;
 
 /// How measurements are smoothed and how they age.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +69,15 @@ struct Measured {
     samples: u64,
     mean_ms: f64,
     at: Instant,
+    aged: Aged,
+}
+
+/// What an earlier measurement, grown old, counts for in a new one.
+#[derive(Debug, Clone, Copy)]
+struct Aged {
+    mean_ms: f64,
+    /// So many samples is it worth, less than those that leave the prior no say.
+    samples: f64,
 }
 
 impl Estimator {
@@ -79,15 +89,14 @@ impl Estimator {
     /// Takes a successful round trip.
     pub(crate) fn observe(&mut self, rtt: Duration, now: Instant, smoothing: Smoothing) {
         let sample_ms = rtt.as_secs_f64() * 1_000.0;
-        // A mean that has lost its say altogether has nothing to smooth the new sample with.
-        if self.measured.as_ref().is_some_and(|measured| measured.say(now, smoothing) == 0.0) {
-            self.measured = None;
-        }
         match &mut self.measured {
-            Some(measured) => measured.add(sample_ms, now, smoothing),
-            None => {
-                self.measured =
-                    Some(Measured { last_ms: [sample_ms; 3], samples: 1, mean_ms: sample_ms, at: now });
+            Some(measured) if measured.left(now, smoothing) == 1.0 => measured.add(sample_ms, now, smoothing),
+            old => {
+                let aged = old.as_ref().map_or(Aged { mean_ms: 0.0, samples: 0.0 }, |measured| Aged {
+                    mean_ms: measured.mean_ms,
+                    samples: SAMPLES_TRUSTED * measured.say(now, smoothing),
+                });
+                *old = Some(Measured::begin(sample_ms, now, aged));
             }
         }
     }
@@ -118,8 +127,9 @@ impl Estimator {
         self.measured.as_ref().map(|measured| measured.mean_ms)
     }
 
+    /// How many samples it rests on; those of before a silence count for what is left of them.
     pub(crate) fn samples(&self) -> u64 {
-        self.measured.as_ref().map_or(0, |measured| measured.samples)
+        self.measured.as_ref().map_or(0, |measured| measured.samples + measured.aged.samples.round() as u64)
     }
 
     pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
@@ -128,14 +138,19 @@ impl Estimator {
 }
 
 impl Measured {
+    fn begin(sample_ms: f64, now: Instant, aged: Aged) -> Self {
+        let mean_ms = aged.mix(sample_ms, 1.0);
+        Self { last_ms: [sample_ms; 3], samples: 1, mean_ms, at: now, aged }
+    }
+
     fn add(&mut self, sample_ms: f64, now: Instant, smoothing: Smoothing) {
         self.last_ms[(self.samples % 3) as usize] = sample_ms;
         self.samples += 1;
         let [first, second, _] = self.last_ms;
         match self.samples {
             // The first call often pays for a connection too; nothing is smoothed until a spike shows as one.
-            2 => self.mean_ms = first.min(second),
-            3 => self.mean_ms = median(self.last_ms),
+            2 => self.mean_ms = self.aged.mix(first.min(second), 2.0),
+            3 => self.mean_ms = self.aged.mix(median(self.last_ms), 3.0),
             _ => self.mean_ms += smoothing.weight * (median(self.last_ms) - self.mean_ms),
         }
         self.at = self.at.max(now);
@@ -143,13 +158,26 @@ impl Measured {
 
     /// The share of the measured in the estimate, 0 to 1: it grows with samples and shrinks with age.
     fn say(&self, now: Instant, smoothing: Smoothing) -> f64 {
-        let grown = self.samples.min(SAMPLES_TRUSTED) as f64 / SAMPLES_TRUSTED as f64;
+        let samples = self.samples as f64 + self.aged.samples;
+        samples.min(SAMPLES_TRUSTED) / SAMPLES_TRUSTED * self.left(now, smoothing)
+    }
+
+    /// What age has left of the say, 0 to 1.
+    fn left(&self, now: Instant, smoothing: Smoothing) -> f64 {
         let age = now.saturating_duration_since(self.at);
+        // Most are fresh, and all of them are looked at in each round.
         if age <= smoothing.fresh {
-            return grown;
+            return 1.0;
         }
-        let left = 1.0 - (age - smoothing.fresh).as_secs_f64() / smoothing.fresh.as_secs_f64();
-        grown * left.max(0.0)
+        let over = age - smoothing.fresh;
+        (1.0 - over.as_secs_f64() / smoothing.fresh.as_secs_f64()).max(0.0)
+    }
+}
+
+impl Aged {
+    /// The mean of it and of new samples, each for what it counts.
+    fn mix(self, new_ms: f64, new_samples: f64) -> f64 {
+        (self.samples * self.mean_ms + new_samples * new_ms) / (self.samples + new_samples)
     }
 }
 
@@ -246,5 +274,45 @@ mod tests {
         estimator.observe(ms(20), now + Duration::from_secs(200), SMOOTHING);
         assert_ms(&estimator, now + Duration::from_secs(200), 20.0);
         assert_eq!(estimator.samples(), 1);
+    }
+
+    /// A region that nobody had called for long stood again where it had stood, by one sample that said otherwise.
+    #[test]
+    fn one_sample_does_not_give_an_old_measurement_its_say_again() {
+        let now = Instant::now();
+        let nearly_forgotten = now + Duration::from_secs(199);
+        let mut estimator = fed(Some(10_000.0), &[900; 6], now);
+        assert_ms(&estimator, nearly_forgotten, 162.0 + 0.01 * (900.0 - 162.0));
+        estimator.observe(ms(90), nearly_forgotten, SMOOTHING);
+        // A quarter of the say is the new sample's, a hundredth is still the old mean's, the rest the distance's.
+        assert_ms(&estimator, nearly_forgotten, 0.25 * 90.0 + 0.01 * 900.0 + 0.74 * 162.0);
+        assert_eq!(estimator.samples(), 1);
+        assert_eq!(estimator.assess(nearly_forgotten, SMOOTHING).1, Basis::Mixed { measured: 0.26 });
+    }
+
+    #[test]
+    fn a_sample_takes_its_quarter_from_the_distance_whatever_age_has_left_of_the_old() {
+        let now = Instant::now();
+        for age_s in [0, 50, 100, 101, 125, 150, 175, 199, 200, 1_000] {
+            let then = now + Duration::from_secs(age_s);
+            let mut estimator = fed(Some(10_000.0), &[62; 2], now);
+            let before = estimator.assess(then, SMOOTHING).0.unwrap();
+            estimator.observe(ms(62), then, SMOOTHING);
+            assert_ms(&estimator, then, before - 0.25 * (162.0 - 62.0));
+        }
+    }
+
+    #[test]
+    fn samples_after_a_silence_replace_what_is_left_of_the_old() {
+        let now = Instant::now();
+        let then = now + Duration::from_secs(150);
+        let mut estimator = fed(None, &[500; 9], now);
+        // Half of its say is left, that of two samples. The second new one shows the first to be a spike.
+        for (sample, expected) in
+            [(8_000, 9_000.0 / 3.0), (20, 1_040.0 / 4.0), (20, 1_060.0 / 5.0), (20, 212.0 - 0.2 * 192.0)]
+        {
+            estimator.observe(ms(sample), then, SMOOTHING);
+            assert_ms(&estimator, then, expected);
+        }
     }
 }
