@@ -170,7 +170,8 @@ impl Builder {
     }
 
     /// Leaves health to what [`Router::set_health`] is told, as by a circuit breaker that counts for itself. Default:
-    /// the outcomes of calls are counted too, and the worse of the two holds.
+    /// the outcomes of calls are counted too, and the worse of the two holds; a word that takes a region back in
+    /// overrules what was counted before it.
     pub fn health_by_caller(mut self) -> Self {
         self.counts = false;
         self

@@ -247,7 +247,10 @@ impl Core {
         now: Instant,
     ) -> Result<(), UnknownRegion> {
         let slot = self.slot(region)?;
-        self.heal(slot, now, |region| region.said = health);
+        self.heal(slot, now, |region| {
+            region.said = health;
+            region.counted.told(health);
+        });
         Ok(())
     }
 

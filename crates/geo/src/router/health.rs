@@ -1,9 +1,12 @@
 //! Whether a region is worth asking: what the caller says, and what the router counts.
 //!
-//! The two are independent and the worse one holds. The caller's word usually comes from a circuit breaker per
-//! region. Those who have none let the router count: so many failed calls in a row put a region out, and so many
-//! successful probes in a row bring it back. Time alone never brings it back: a region is not well because nobody
-//! has asked it for a while.
+//! The caller's word usually comes from a circuit breaker per region. Those who have none let the router count: so many
+//! failed calls in a row put a region out, and so many successful probes in a row bring it back. Time alone never brings
+//! it back: a region is not well because nobody has asked it for a while.
+//!
+//! Of the two the worse one holds, but a word overrules what was counted before it. A breaker learns by calls, and by
+//! plan a region that is out gets none: where the count alone kept a region out that its breaker wants to try or
+//! to use again, neither would ever learn better.
 
 use std::{
     fmt,
@@ -83,6 +86,13 @@ impl Counted {
         }
     }
 
+    /// What is left of it once the caller said how the region is: by a word that takes it back in, nothing.
+    pub(super) fn told(&mut self, said: Health) {
+        if said != Health::Unhealthy && self.health() != Health::Healthy {
+            *self = Self::START;
+        }
+    }
+
     /// When it is to be probed, if it is out.
     pub(super) fn due(self) -> Option<Instant> {
         match self {
@@ -140,6 +150,27 @@ mod tests {
         counted.success(RULES);
         assert_eq!(counted.health(), Health::Healthy);
         assert_eq!(counted.due(), None);
+    }
+
+    #[test]
+    fn a_word_that_takes_it_back_in_overrules_the_count_and_others_do_not() {
+        let now = Instant::now();
+        for (said, expected) in [
+            (Health::Healthy, Health::Healthy),
+            (Health::Probing, Health::Healthy),
+            (Health::Unhealthy, Health::Unhealthy),
+        ] {
+            let mut counted = Counted::Down { successes: 0, due: now };
+            counted.told(said);
+            assert_eq!(counted.health(), expected, "{said}");
+        }
+        // A caller that says so again and again does not keep failures from being counted.
+        let mut counted = Counted::START;
+        for _ in 0..RULES.failures {
+            counted.told(Health::Healthy);
+            counted.failure(RULES, now);
+        }
+        assert_eq!(counted.health(), Health::Unhealthy);
     }
 
     #[test]

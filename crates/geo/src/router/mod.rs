@@ -243,7 +243,24 @@ impl Router {
     /// the time it is back, the way there may be another.
     ///
     /// Where the router also counts by itself (unless [told otherwise](Builder::health_by_caller)), the worse of the
-    /// two holds.
+    /// two holds, and `Healthy` or `Probing` overrules what was counted until then: a region that counting put
+    /// out is back by that word. Such a word is needed, or [probes](Self::probe_due): a breaker that stayed closed says
+    /// nothing, so those who have one for each region leave the counting to it.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use geo::Health;
+    ///
+    /// let now = Instant::now();
+    /// let router = geo::Router::builder().region("us-east").region("eu-central").failures(1).build()?;
+    /// let region: geo::RegionId = "us-east".parse()?;
+    /// router.begin(&region, now)?.failure(now);
+    /// router.set_health(&region, Health::Unhealthy, now)?;
+    /// assert_eq!(router.plan(now).left_out(), [region.clone()]);
+    /// router.set_health(&region, Health::Healthy, now)?;
+    /// assert!(router.plan(now).left_out().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`UnknownRegion`] if the router has no such region.

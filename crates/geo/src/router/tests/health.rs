@@ -144,14 +144,48 @@ fn probes_that_are_due_are_handed_out_one_at_a_time_and_the_longest_waiting_firs
 fn the_worse_of_what_is_said_and_what_is_counted_holds() {
     let now = Instant::now();
     let router = unplaced(&["a", "b"]).failures(1).probes(1).build().unwrap();
-    fail(&router, "a", now);
     router.set_health(&id("a"), Health::Healthy, now).unwrap();
+    fail(&router, "a", now);
     assert_eq!(order(&router, now), ["b"]);
     router.set_health(&id("a"), Health::Unhealthy, now).unwrap();
     succeed(&router, "a", now);
     assert_eq!(order(&router, now), ["b"]);
     router.set_health(&id("a"), Health::Healthy, now).unwrap();
     assert_eq!(router.plan(now).len(), 2);
+}
+
+/// Counted out as well as said to be out, it stayed out for ever: a region that is out gets no calls to count.
+#[test]
+fn a_region_that_the_caller_declares_healthy_again_comes_back_though_its_failures_were_counted_too() {
+    let mut now = Instant::now();
+    let router = three();
+    (0..3).for_each(|_| fail(&router, "us-east", now));
+    router.set_health(&id("us-east"), Health::Unhealthy, now).unwrap();
+    now += 60 * ROUND;
+    assert_eq!(order(&router, now), ["eu-central", "ap-south"]);
+    // Half-open, its breaker needs calls, so the region must be in the plan.
+    router.set_health(&id("us-east"), Health::Probing, now).unwrap();
+    assert_eq!(order(&router, now), ["eu-central", "ap-south", "us-east"]);
+    router.set_health(&id("us-east"), Health::Healthy, now).unwrap();
+    assert_eq!(order(&router, now), ["us-east", "eu-central", "ap-south"]);
+    assert_eq!(router.probe_due(now + 60 * ROUND), None);
+    // From there on counting begins anew.
+    (0..2).for_each(|_| fail(&router, "us-east", now));
+    assert_eq!(router.plan(now).len(), 3);
+    fail(&router, "us-east", now);
+    assert_eq!(router.plan(now).left_out(), [id("us-east")]);
+}
+
+#[test]
+fn a_region_that_counting_alone_put_out_comes_back_by_the_callers_word_though_said_before() {
+    let now = Instant::now();
+    let router = three();
+    for _ in 0..2 {
+        (0..3).for_each(|_| fail(&router, "us-east", now));
+        assert_eq!(router.plan(now).left_out(), [id("us-east")]);
+        router.set_health(&id("us-east"), Health::Healthy, now).unwrap();
+        assert_eq!(order(&router, now)[0], "us-east");
+    }
 }
 
 #[test]

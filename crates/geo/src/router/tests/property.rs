@@ -56,6 +56,13 @@ impl Model {
         counted.max(self.said.unwrap_or(Health::Healthy))
     }
 
+    fn say(&mut self, health: Health) {
+        self.said = Some(health);
+        if self.out && health != Health::Unhealthy {
+            (self.out, self.in_a_row) = (false, 0);
+        }
+    }
+
     fn end(&mut self, outcome: Outcome) {
         match (outcome, self.out) {
             (Outcome::Success, false) | (Outcome::Failure, true) => self.in_a_row = 0,
@@ -92,7 +99,7 @@ proptest! {
             match step {
                 Step::Observe(rtt) => router.observe(&region, ms(rtt), now).unwrap(),
                 Step::Say(health) => {
-                    models[at].said = Some(health);
+                    models[at].say(health);
                     router.set_health(&region, health, now).unwrap();
                 }
                 Step::Drain(on) => {
