@@ -10,7 +10,9 @@
 //!   with one other of them drawn at random, whichever has fewer calls in flight. The first choice is always
 //!   one of the two: drawing both would send calls past it with nothing in flight at all.
 //! - **Suspicion**: fast errors free their place in flight soonest, so by load alone a broken region would attract calls. A
-//!   region that failed lately is therefore chosen for balance by nobody, and passed over if it is the first.
+//!   region of whose latest calls clearly more failed than of the band's best is therefore chosen for balance by
+//!   nobody, and passed over if it is the first. Below that, a region's calls in flight count for more the more of
+//!   its calls fail, by just as much as errors at once make room.
 //!
 //! Invariants: `ranking` and `spare` are never edited while a plan holds them; a region's life grows with each time
 //! that it goes down; `version` grows with each change that a watcher wants to hear of.
@@ -28,14 +30,12 @@ use super::{
     from_ms,
     health::{Counted, Rules},
     plan::{Plan, Ranking},
+    tally::{TOLERANCE, Tally},
 };
 use crate::{
     Basis, ConfigError, Location, RegionId, UnknownRegion,
     estimator::{Estimator, Smoothing},
 };
-
-/// How long a region that failed is not chosen to balance load.
-const SUSPECT_FOR: Duration = Duration::from_secs(10);
 
 /// How a router decides; checked by the builder.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ pub(super) struct Region {
     drained: bool,
     life: u32,
     in_flight: u32,
-    failed_at: Option<Instant>,
+    tally: Tally,
     // As of the last ranking:
     pub(super) rtt_ms: Option<f64>,
     pub(super) basis: Basis,
@@ -84,9 +84,20 @@ pub(super) struct Core {
     keys: Vec<u128>,
     ranked_at: Option<Instant>,
     first: Option<First>,
+    /// The least share of failed calls in the band, as of the last ranking.
+    least_failed: f64,
     /// Whether something changed that does not wait for a round.
     stale: bool,
     version: u64,
+}
+
+/// What speaks against a candidate where load is balanced.
+#[derive(Debug, Clone, Copy)]
+struct Burden {
+    /// Whether clearly more of its calls fail than of the best in the band.
+    suspect: bool,
+    /// Its calls in flight, and those that would be if errors took as long as answers do.
+    load: f64,
 }
 
 /// The first choice.
@@ -112,10 +123,6 @@ impl Region {
             (Health::Healthy, false) => Some(Standing::Healthy),
             (Health::Probing, false) => Some(Standing::Probing),
         }
-    }
-
-    fn is_suspect(&self, now: Instant) -> bool {
-        self.failed_at.is_some_and(|at| now.saturating_duration_since(at) < SUSPECT_FOR)
     }
 
     /// What it is sorted by: standing, round trip, name; and at the end its slot.
@@ -169,6 +176,7 @@ impl Core {
             keys: Vec::new(),
             ranked_at: None,
             first: None,
+            least_failed: 0.0,
             stale: true,
             version: 0,
         }
@@ -201,7 +209,7 @@ impl Core {
             drained: false,
             life: 0,
             in_flight: 0,
-            failed_at: None,
+            tally: Tally::default(),
             rtt_ms: None,
             basis: Basis::Nothing,
         });
@@ -297,11 +305,13 @@ impl Core {
         let (smoothing, counting) = (self.settings.smoothing, self.settings.counting);
         let region = &mut self.regions[ticket.slot];
         region.in_flight = region.in_flight.saturating_sub(1);
-        if matches!(outcome, Outcome::Failure | Outcome::Overloaded) {
-            region.failed_at = region.failed_at.max(Some(now));
-        }
         if region.life != ticket.life {
             return;
+        }
+        match outcome {
+            Outcome::Success => region.tally.count(false, now),
+            Outcome::Failure | Outcome::Overloaded => region.tally.count(true, now),
+            Outcome::Ignored | Outcome::Cancelled => {}
         }
         match (outcome, counting) {
             (Outcome::Success, counting) => {
@@ -348,12 +358,28 @@ impl Core {
         if band < 2 || !self.settings.balance {
             return 0;
         }
-        let other = 1 + self.random.usize(..band - 1);
-        let load = |at: usize| {
-            let region = &self.regions[usize::from(self.ranking.slots[at])];
-            (region.is_suspect(now), region.in_flight)
-        };
-        if load(other) < load(0) { other } else { 0 }
+        let drawn = 1 + self.random.usize(..band - 1);
+        let first = self.burden(0, now);
+        if !first.suspect {
+            let other = self.burden(drawn, now);
+            return if !other.suspect && other.load < first.load { drawn } else { 0 };
+        }
+        // Mostly the one drawn is sound, and none is looked at but that.
+        let mut others = (drawn..band).chain(1..drawn);
+        others.find(|&other| !self.burden(other, now).suspect).unwrap_or_else(|| {
+            let other = self.burden(drawn, now);
+            if other.load < first.load { drawn } else { 0 }
+        })
+    }
+
+    /// What speaks against beginning with the candidate at a place of the band.
+    fn burden(&mut self, at: usize, now: Instant) -> Burden {
+        let region = &mut self.regions[usize::from(self.ranking.slots[at])];
+        let failed = region.tally.share(now);
+        Burden {
+            suspect: failed > self.least_failed + TOLERANCE,
+            load: f64::from(region.in_flight) / (1.0 - failed),
+        }
     }
 
     /// Ranks anew if a round passed or something changed.
@@ -384,6 +410,7 @@ impl Core {
         sort_nearly_sorted(&mut self.keys);
         self.choose_first(is_round);
         let band = self.band();
+        self.least_failed = self.least_failed(band, now);
         // A plan that still holds the spare keeps it, and new memory is taken.
         if Arc::get_mut(&mut self.spare).is_none() {
             self.spare = Arc::default();
@@ -472,6 +499,13 @@ impl Core {
         self.keys.iter().take_while(|key| within(&self.regions[slot(**key)])).count()
     }
 
+    /// The least share of failed calls among the first so many.
+    fn least_failed(&mut self, band: usize, now: Instant) -> f64 {
+        let regions = &mut self.regions;
+        let failed = self.keys[..band].iter().map(|key| regions[slot(*key)].tally.share(now));
+        failed.fold(1.0, f64::min)
+    }
+
     pub(super) fn explain(&mut self, now: Instant) -> Explanation {
         self.refresh(now);
         let regions = self.keys.iter().enumerate().map(|(at, &key)| self.explained(at, slot(key), now));
@@ -482,6 +516,7 @@ impl Core {
         let region = &self.regions[slot];
         let standing = self.ranking.candidates.get(at).map(|candidate| candidate.standing);
         let estimator = &region.estimator;
+        let failed = { region.tally }.share(now);
         Explained {
             region: region.id.clone(),
             place: standing.map(|standing| (at + 1, standing)),
@@ -490,7 +525,8 @@ impl Core {
             drained: region.drained,
             in_flight: region.in_flight,
             in_band: at < self.ranking.band && self.ranking.band > 1,
-            suspect: region.is_suspect(now),
+            failed,
+            suspect: failed > self.least_failed + TOLERANCE,
             distance_km: region.distance_km,
             prior: estimator.prior_ms().map(from_ms),
             measured: estimator.mean_ms().map(from_ms),

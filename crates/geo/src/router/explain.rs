@@ -57,7 +57,10 @@ pub struct Explained {
     pub in_flight: u32,
     /// Whether it is one of several that load is balanced over.
     pub in_band: bool,
-    /// Whether it failed or refused lately, so that load is not balanced onto it.
+    /// The share of its latest calls that failed or were refused, 0 to 1; it fades within a minute.
+    pub failed: f64,
+    /// Whether that share is clearly above that of the best of those that load is balanced over, so that none is
+    /// balanced onto it.
     pub suspect: bool,
     /// How far away it is, if both places are known.
     pub distance_km: Option<f64>,
@@ -172,7 +175,7 @@ impl fmt::Display for Explained {
             write!(f, "{}", if self.in_band { ", shares the load" } else { "" })?;
         }
         if self.suspect {
-            write!(f, "; failed lately")?;
+            write!(f, "; {:.0} % failed lately", self.failed * 100.0)?;
         }
         if self.reason != Reason::RoundTrip {
             write!(f, "; {}", self.reason)?;

@@ -24,7 +24,7 @@ pub enum Outcome {
     Success,
     /// It did not answer, or with a fault of its own. However soon that was, it says nothing of the round trip.
     Failure,
-    /// It refused since it has too much to do: no fault, but for a while it is not chosen to balance load.
+    /// It refused since it has too much to do: no fault, but it counts like a failure where load is balanced.
     Overloaded,
     /// It says nothing of the region, such as an answer to a call that was wrong.
     Ignored,

@@ -10,7 +10,7 @@
 //! The order is looked at once a *round* (a second, unless set otherwise) and at once when health, a drain or the regions
 //! change; in between a plan is a view of it, without allocation. The first choice is held on to until another
 //! one has been closer by more than 5 ms and 10 % for three rounds. Where several are as close as that, plans share their
-//! calls among them by what is in flight.
+//! calls among them by what is in flight; one of whose latest calls more failed than of the others gets none so.
 //!
 //! It makes no calls itself. The caller says when one begins and how it ends ([`Router::begin`]), or what it measured
 //! otherwise ([`Router::observe`]), and who is healthy ([`Router::set_health`], say from a circuit breaker). Failures tell
@@ -39,6 +39,7 @@ mod explain;
 mod flight;
 mod health;
 mod plan;
+mod tally;
 #[cfg(feature = "watch")]
 mod watch;
 
