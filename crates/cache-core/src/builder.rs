@@ -369,8 +369,8 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the setter and what would be right. With [`Clock::coarse`], also when the operating system refuses a
-    /// thread.
+    /// [`ConfigError`] names the setter and what would be right. With [`Clock::coarse`], also when the operating system refuses one of
+    /// its two threads.
     ///
     /// ```
     /// let error = cache_core::Cache::<u32, u32>::builder().capacity(100).shards(3).build().unwrap_err();
@@ -417,7 +417,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
             sweep_panics: AtomicU64::new(0),
         });
         if self.clock.manual().is_none() {
-            ticker::spawn(&inner).map_err(ConfigError::no_thread)?;
+            let _threads = ticker::spawn(&inner).map_err(ConfigError::no_thread)?;
         }
         Ok(Cache::from_inner(inner))
     }

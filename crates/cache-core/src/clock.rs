@@ -2,8 +2,9 @@
 //!
 //! Time is whole milliseconds since the clock began, in one atomic that advances in steps of one tick. A reader pays one load. The
 //! price is precision, always paid on the same side: a deadline is the time as last published plus the lifetime *rounded down* to
-//! a tick, so an entry lives at most as long as it was given, and at most two ticks less. (The one thing that can lengthen a life is
-//! the operating system not running the ticker's thread; then the clock stands still until it does.)
+//! a tick, so an entry lives at most as long as it was given, and at most two ticks less. The one thing that can lengthen a life is
+//! the operating system running the clock's thread late, usually by some tenths of a millisecond: by as much later the time advances.
+//! That thread runs nobody else's code, so no listener, sidecar or `Drop` holds the time up.
 
 use std::{
     sync::{
@@ -67,9 +68,10 @@ impl Clock {
     /// ```
     pub const TICK: Duration = Duration::from_millis(10);
 
-    /// A monotonic clock in steps of [`TICK`](Self::TICK), advanced by a thread that also reclaims expired entries: the default.
+    /// A monotonic clock in steps of [`TICK`](Self::TICK): the default.
     ///
-    /// Each cache built with it has a thread of its own, which ends with the cache.
+    /// Each cache built with it has two threads of its own, which end with the cache: one advances the clock and runs nobody else's
+    /// code, and the *ticker* reclaims expired entries, where listeners are called.
     ///
     /// ```
     /// use cache_core::{Cache, Clock};
@@ -179,7 +181,7 @@ impl Time {
         self.now_ms.load(Ordering::Relaxed)
     }
 
-    /// Publishes how much time has passed since the ticker began, rounded down to a tick.
+    /// Publishes how much time has passed since the clock began, rounded down to a tick. For one thread alone, or time could go back.
     pub(crate) fn publish(&self, elapsed: Duration) {
         let elapsed = millis(elapsed);
         self.now_ms.store(elapsed - elapsed % self.tick_ms, Ordering::Relaxed);
@@ -193,11 +195,6 @@ impl Time {
     #[inline]
     pub(crate) fn deadline(&self, now: u64, lifetime_ms: u64) -> u64 {
         now.saturating_add(lifetime_ms - lifetime_ms % self.tick_ms).min(NEVER - 1)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn holders(&self) -> usize {
-        Arc::strong_count(&self.now_ms)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, io};
 /// A cache could not be built: one field of the configuration is wrong.
 ///
 /// The next move is the same for every field: change it. The one exception is `clock`, when the operating system
-/// refused the ticker's thread; that cause is the error's source.
+/// refused one of the clock's threads; that cause is the error's source.
 ///
 /// ```
 /// let error = cache_core::Cache::<u32, u32>::builder().capacity(0).build().unwrap_err();
@@ -32,7 +32,7 @@ impl ConfigError {
     pub(crate) fn no_thread(cause: io::Error) -> Self {
         ConfigError {
             field: "clock",
-            reason: "the ticker's thread could not be started; free threads or use a manual clock".into(),
+            reason: "a thread of its clock could not be started; free threads or use a manual clock".into(),
             cause: Some(cause),
         }
     }

@@ -1,25 +1,29 @@
-//! The thread that advances a cache's coarse clock and reclaims what expired.
+//! The two threads of a cache: one advances its coarse clock, the other reclaims what expired.
 //!
-//! It holds the cache weakly: each round it borrows the cache for one short step at a time, and when the last handle is gone it
-//! ends, within one tick. (If that handle is dropped in the middle of a step, the cache's memory is freed on this thread.)
+//! They are two because reclaiming runs others' code (listeners, sidecars, `Drop`s), which may block for as long as it likes. The clock
+//! runs none, so however long that takes, time passes and what expired is not returned. Meanwhile the ticker reclaims nothing more
+//! by itself; reads and writes still do where they meet something.
+//!
+//! Both hold the cache weakly: the clock's thread never borrows it, and the ticker's borrows it for one short step at a time. When the
+//! last handle is gone both end, within one tick. (If that handle is dropped in the middle of a step, the cache's memory is freed on
+//! the ticker's thread.)
 //!
 //! Work per tick is bounded. A round over all slots is spread over about [`ROUND_TICKS`] ticks, at most [`VISITS_MAX`] slots and
-//! [`RECLAIMS_MAX`] expired entries each; so with up to 2 million slots everything expired is met within about 0.3 s plus the
-//! time that the removals themselves take, and larger caches take proportionally longer. A shard in which nothing can have expired
-//! costs one look.
+//! [`RECLAIMS_MAX`] expired entries each, and one step more; so with up to 2 million slots everything expired is met within about 0.3 s
+//! plus the time that the removals themselves take, and larger caches take proportionally longer. A shard in which nothing can have
+//! expired costs one look.
 
 use std::{
     hash::{BuildHasher, Hash},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak, atomic::Ordering},
-    thread,
-    time::Instant,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use crate::{
     Clock, Sidecar,
-    clock::Time,
     departed::Departed,
     inner::{Inner, Swept},
     shard::Budget,
@@ -33,8 +37,8 @@ const VISITS_MIN: usize = 4_096;
 /// The most expired entries taken out in a tick.
 const RECLAIMS_MAX: usize = 32_768;
 
-/// Starts the thread of a cache.
-pub(crate) fn spawn<K, V, S, X>(cache: &Arc<Inner<K, V, S, X>>) -> io::Result<()>
+/// Starts the threads of a cache. Whoever waits for them has to let go of the cache first.
+pub(crate) fn spawn<K, V, S, X>(cache: &Arc<Inner<K, V, S, X>>) -> io::Result<[JoinHandle<()>; 2]>
 where
     K: Hash + Eq + Send + 'static,
     V: Send + 'static,
@@ -42,15 +46,29 @@ where
     X: Sidecar<K, V>,
 {
     let (weak, time) = (Arc::downgrade(cache), cache.time.clone());
-    let began = Instant::now();
-    thread::Builder::new().name("cache-core-tick".into()).spawn(move || {
+    let clock = thread::Builder::new().name("cache-core-time".into()).spawn(move || {
+        let began = Instant::now();
+        while weak.strong_count() > 0 {
+            // To the next tick and not for one: what a sleep overshoots by must not add up, or the clock would lag behind by it.
+            thread::sleep(until_tick(began.elapsed()));
+            time.publish(began.elapsed());
+        }
+    })?;
+    let weak = Arc::downgrade(cache);
+    let ticker = thread::Builder::new().name("cache-core-tick".into()).spawn(move || {
         let mut round = Round { index: 0, slots_seen: 0, slots: 0 };
         while weak.strong_count() > 0 {
             thread::sleep(Clock::TICK);
-            round.tick(&weak, &time, began);
+            round.tick(&weak);
         }
     })?;
-    Ok(())
+    Ok([clock, ticker])
+}
+
+/// How long it is from then to the next multiple of a tick.
+fn until_tick(elapsed: Duration) -> Duration {
+    let into_tick = elapsed.as_nanos() % Clock::TICK.as_nanos();
+    Clock::TICK - Duration::from_nanos(into_tick as u64)
 }
 
 /// How far the sweep has come with its round over the shards.
@@ -62,7 +80,7 @@ struct Round {
 }
 
 impl Round {
-    fn tick<K, V, S, X>(&mut self, weak: &Weak<Inner<K, V, S, X>>, time: &Time, began: Instant)
+    fn tick<K, V, S, X>(&mut self, weak: &Weak<Inner<K, V, S, X>>)
     where
         K: Hash + Eq,
         S: BuildHasher,
@@ -73,11 +91,9 @@ impl Round {
         let mut finished = 0;
         let mut departed = Departed::new();
         loop {
-            // Between steps too, so that a long sweep does not hold the time up.
-            time.publish(began.elapsed());
             let Some(cache) = weak.upgrade() else { return };
             let step = || cache.sweep_step(self.index, &mut budget, &mut departed);
-            // A panic of the user's code must not stop the clock of everyone else.
+            // A panic of the user's code must not end the thread.
             let swept = catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
                 cache.sweep_panics.fetch_add(1, Ordering::Relaxed);
                 Swept { finished: true, slots: 0, reclaimed: 0 }
@@ -100,8 +116,6 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{Cache, ManualClock};
 
@@ -109,13 +123,22 @@ mod tests {
     const STEP_RECLAIMS: usize = 256;
 
     #[test]
-    fn the_thread_ends_with_the_last_handle() {
-        let cache: Cache<u32, u32> = Cache::builder().capacity(10).build().expect("a right configuration");
+    fn the_threads_end_with_the_last_handle() {
+        let cache: Cache<u32, u32> =
+            Cache::builder().capacity(10).clock(ManualClock::new()).build().expect("a right configuration");
+        let threads = spawn(cache.inner()).expect("two threads more");
         let time = cache.inner().time.clone();
-        assert_eq!(time.holders(), 3, "the cache, the thread, and this test");
-        wait("the thread is at work", || time.now() > 0);
+        wait("the clock goes", || time.now() > 0);
+        assert!(threads.iter().all(|thread| !thread.is_finished()));
         drop(cache);
-        wait("the thread has let go of the clock", || time.holders() == 1);
+        threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
+    }
+
+    #[test]
+    fn a_late_tick_is_followed_by_one_in_time() {
+        let left = |us| until_tick(Duration::from_micros(us)).as_micros();
+        assert_eq!([0, 1, 9_999, 10_000, 13_000].map(left), [10_000, 9_999, 1, 10_000, 7_000]);
+        assert_eq!(left(u64::MAX), 10_000 - u128::from(u64::MAX) % 10_000);
     }
 
     /// A quarter of a million entries whose time ends at once, by a clock that stood still until then because no tick came.
@@ -140,8 +163,9 @@ mod tests {
         wait("the lifetime has passed", || began.elapsed() > Duration::from_millis(20));
         let (mut ticks, mut left) = (0, ENTRIES);
         while left > 0 {
-            round.tick(&weak, &time, began);
-            assert!(time.now() >= 20 && cache.get(&0).is_none(), "from the first tick on none is returned");
+            time.publish(began.elapsed());
+            round.tick(&weak);
+            assert!(cache.get(&0).is_none(), "from the first tick on none is returned");
             let reclaimed = left - cache.len();
             // Everything that is met is over here, so the bound of what is looked at is one of what is reclaimed, too. The
             // budget is asked between steps, and one entry is the read's.

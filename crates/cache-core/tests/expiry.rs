@@ -1,7 +1,7 @@
 //! Expiry on the real clock: reclaimed without access, in bounded steps, by a thread that ends with its cache.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -44,7 +44,36 @@ fn an_entry_lives_no_longer_than_given_and_at_most_two_ticks_less() {
 }
 
 #[test]
-fn the_last_handle_ends_the_thread_and_drops_the_values() {
+fn a_listener_that_blocks_the_ticker_does_not_hold_the_time_up() {
+    let (entered, has_entered) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let cache: Cache<u32, ()> = Cache::builder()
+        .capacity(10)
+        .listener(move |key: &u32, (), _| {
+            if *key == 0 {
+                entered.send(thread::current().id()).expect("the test waits");
+                let _ = released.lock().expect("nobody panics").recv();
+            }
+        })
+        .build()
+        .expect("a right configuration");
+    cache.insert_with_expiry(0, (), Expiry::After(Clock::TICK));
+    let blocked = has_entered.recv_timeout(Duration::from_secs(60)).expect("nobody but the ticker meets it");
+    assert_ne!(blocked, thread::current().id());
+    // Two lifetimes, one after the other, end while the ticker's thread is in the listener.
+    for key in [1, 2] {
+        let began = Instant::now();
+        cache.insert_with_expiry(key, (), Expiry::After(5 * Clock::TICK));
+        until("it is over for a reader", || cache.get(&key).is_none());
+        assert!(began.elapsed() >= 3 * Clock::TICK);
+    }
+    drop(release);
+    until("the ticker goes on", || cache.is_empty());
+}
+
+#[test]
+fn the_last_handle_ends_the_threads_and_drops_the_values() {
     let value = Arc::new(());
     let cache: Cache<u32, Arc<()>> = Cache::builder().capacity(10).build().expect("a right configuration");
     let other = cache.clone();
