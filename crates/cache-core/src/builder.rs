@@ -272,8 +272,31 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// What hears of each value that leaves, after the lock is released: on the thread that caused it, or on the ticker's.
     ///
     /// Called once per value, with the cause. It may call the cache. By the time it runs, others may have written the key again.
-    /// For a replaced value, the key is the one that the write came with. If it panics, the panic reaches the caller whose
-    /// operation it was (the operation is done all the same), and further events of that operation are not told.
+    /// For a replaced value, the key is the one that the write came with. If it panics, the operation is done all the same, the
+    /// rest of what left is told, and then the first panic reaches the caller whose operation it was.
+    ///
+    /// A listener that owns a handle on the cache keeps it alive for ever, as the cache owns the listener. For calling back, give it a
+    /// [`Weak`](std::sync::Weak) one:
+    ///
+    /// ```
+    /// use std::sync::{Arc, OnceLock, Weak};
+    /// use cache_core::{Cache, Cause};
+    ///
+    /// let link = Arc::new(OnceLock::<Cache<u32, u32>>::new());
+    /// let weak: Weak<_> = Arc::downgrade(&link);
+    /// let cache = Cache::builder()
+    ///     .capacity(100)
+    ///     .listener(move |key: &u32, _: &u32, cause| {
+    ///         let link = weak.upgrade();
+    ///         if let (Cause::Evicted, Some(cache)) = (cause, link.as_ref().and_then(|link| link.get())) {
+    ///             cache.remove(&(key + 1_000));
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// // Whoever owns the link owns the cache; when it is dropped, and all other handles, so is the cache.
+    /// link.set(cache.clone()).map_err(drop).expect("set once");
+    /// # Ok::<(), cache_core::ConfigError>(())
+    /// ```
     ///
     /// ```
     /// use std::sync::mpsc;

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     Builder, Cause, Expiry, Sidecar, Slot, Stats, Verdict,
     clock::left,
-    departed::Departed,
+    departed::{Departed, Departing, Panics},
     inner::Inner,
     shard::{Budget, Change, New, Origin, Shard, Store},
     sync::MutexGuard,
@@ -223,14 +223,17 @@ impl<K, V, S, X> Cache<K, V, S, X> {
     /// # Ok::<(), cache_core::ConfigError>(())
     /// ```
     pub fn clear(&self) {
+        let mut panics = Panics::default();
         for shard in &self.inner.shards {
             let cleared = shard.0.lock().store.clear();
             if let Some(listener) = &self.inner.listener {
                 for (key, value) in cleared.entries() {
-                    listener(key, value, Cause::Removed);
+                    panics.catch(|| listener(key, value, Cause::Removed));
                 }
             }
+            panics.catch(|| drop(cleared));
         }
+        panics.resume();
     }
 }
 
@@ -426,7 +429,7 @@ where
         let hash = inner.hasher.hash_one(&key);
         let weight = inner.weigh(&key, &value);
         let now = inner.time.now();
-        let mut departed = Departed::new();
+        let mut departed = Departing::new(inner);
         let (key, old) = {
             let mut guard = inner.lock(hash);
             let Shard { store, sidecar } = &mut *guard;
@@ -469,7 +472,7 @@ where
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let now = inner.time.now();
-        let mut departed = Departed::new();
+        let mut departed = Departing::new(inner);
         let removed = {
             let mut guard = inner.lock(hash);
             let Shard { store, sidecar } = &mut *guard;
@@ -507,7 +510,7 @@ where
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let now = inner.time.now();
-        let mut departed = Departed::new();
+        let mut departed = Departing::new(inner);
         let touched = {
             let mut guard = inner.lock(hash);
             let Shard { store, sidecar } = &mut *guard;
@@ -568,7 +571,7 @@ where
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let now = inner.time.now();
-        let mut departed = Departed::new();
+        let mut departed = Departing::new(inner);
         let answer = {
             let mut guard = inner.lock(hash);
             let Shard { store, sidecar } = &mut *guard;
@@ -622,7 +625,7 @@ where
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let now = inner.time.now();
-        let mut departed = Departed::new();
+        let mut departed = Departing::new(inner);
         let (mut replaced, mut removed) = (None, None);
         let mut own = Some(own);
         let answer = {
@@ -759,7 +762,7 @@ where
     /// ```
     pub fn sweep(&self) -> usize {
         let now = self.inner.time.now();
-        let mut departed = Departed::new();
+        let (mut departed, mut panics) = (Departing::new(&self.inner), Panics::default());
         let mut reclaimed = 0;
         for index in 0..self.inner.shards.len() {
             // The first walk may have been begun by the ticker at an earlier time; the second is then wholly ours.
@@ -767,6 +770,7 @@ where
                 while self.inner.is_due(index, now) {
                     let mut budget = Budget::unlimited();
                     let swept = self.inner.sweep_step(index, &mut budget, &mut departed);
+                    self.inner.tell(&mut departed, &mut panics);
                     reclaimed += swept.reclaimed;
                     if swept.finished {
                         break;
@@ -774,6 +778,7 @@ where
                 }
             }
         }
+        panics.resume();
         reclaimed
     }
 }

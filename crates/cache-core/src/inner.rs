@@ -9,7 +9,7 @@ use crate::{
     Cause, Expiry, Sidecar, Stats,
     capacity::Capacity,
     clock::{Jitter, NEVER, Time},
-    departed::Departed,
+    departed::{Departed, Panics},
     shard::{Budget, Gathering, Origin, Page, Shard},
     sync::{Mutex, MutexGuard},
 };
@@ -94,6 +94,8 @@ impl<K, V, S, X> Inner<K, V, S, X> {
     }
 
     /// Tells the listener of what left, and drops it. To be called without a lock.
+    ///
+    /// If others' code panics at one entry, the rest is told all the same, and then the panic goes on.
     #[inline]
     pub(crate) fn settle(&self, departed: &mut Departed<K, V>) {
         if departed.len() > 0 {
@@ -103,10 +105,20 @@ impl<K, V, S, X> Inner<K, V, S, X> {
 
     #[cold]
     fn settle_each(&self, departed: &mut Departed<K, V>) {
+        let mut panics = Panics::default();
+        self.tell(departed, &mut panics);
+        panics.resume();
+    }
+
+    /// [`settle`](Self::settle) for an operation that has more to do before a panic may go on.
+    pub(crate) fn tell(&self, departed: &mut Departed<K, V>, panics: &mut Panics) {
         for (key, value, cause) in departed.drain() {
-            if let Some(listener) = &self.listener {
-                listener(&key, &value, cause);
-            }
+            panics.catch(|| {
+                if let Some(listener) = &self.listener {
+                    listener(&key, &value, cause);
+                }
+                drop((key, value));
+            });
         }
     }
 
@@ -146,7 +158,7 @@ where
         }
     }
 
-    /// One short step in one shard, under its lock; what it reclaimed is settled after unlocking.
+    /// One short step in one shard, under its lock; what it reclaimed is to be told of by the caller.
     pub(crate) fn sweep_step(
         &self,
         index: usize,
@@ -154,14 +166,13 @@ where
         departed: &mut Departed<K, V>,
     ) -> Swept {
         let now = self.time.now();
+        let before = departed.len();
         let step = {
             let mut guard = self.shards[index].0.lock();
             let Shard { store, sidecar } = &mut *guard;
             store.sweep_step(now, budget, sidecar, departed)
         };
-        let reclaimed = departed.len();
-        self.settle(departed);
-        Swept { finished: step.finished, slots: step.slots, reclaimed }
+        Swept { finished: step.finished, slots: step.slots, reclaimed: departed.len() - before }
     }
 
     pub(crate) fn is_due(&self, index: usize, now: u64) -> bool {

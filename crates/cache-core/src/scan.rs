@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Cache, Cause, Place, Sidecar,
     clock::left,
-    departed::Departed,
+    departed::{Departing, Panics},
     shard::{Shard, Store},
 };
 
@@ -99,7 +99,7 @@ where
     pub fn at<R>(&self, position: u64, f: impl FnOnce(&mut Place<'_, K, V>, &mut X) -> R) -> R {
         let inner = self.inner();
         let now = inner.time.now();
-        let mut departed = Departed::new();
+        let mut departed = Departing::new(self.inner());
         let answer = {
             let mut guard = inner.lock(position);
             let Shard { store, sidecar } = &mut *guard;
@@ -137,7 +137,7 @@ where
     /// ```
     pub fn scan<R>(&self, position: u64, limit: usize, f: impl FnOnce(ScanPage<'_, K, V>, &mut X) -> R) -> R {
         let now = self.inner().time.now();
-        let mut departed = Departed::new();
+        let mut departed = Departing::new(self.inner());
         let (page, mut guard) = self.inner().page(position, limit, now, &mut departed);
         let Shard { store, sidecar } = &mut *guard;
         let items: Vec<_> = page.picked.iter().map(|&(at, slot)| store.item(at, slot, now)).collect();
@@ -171,20 +171,10 @@ where
         limit: usize,
         mut keep: impl FnMut(ScanItem<'_, K, V>, &mut X) -> bool,
     ) -> Option<u64> {
-        let now = self.inner().time.now();
-        let mut departed = Departed::new();
-        let (page, mut guard) = self.inner().page(position, limit, now, &mut departed);
-        let Shard { store, sidecar } = &mut *guard;
-        store.flights.overtake_range(position, page.next);
-        let mut gone = page.picked;
-        gone.retain(|&(at, slot)| !keep(store.item(at, slot, now), sidecar));
-        for (_, slot) in gone {
-            let (key, value) = store.remove(slot);
-            departed.push(key, value, Cause::Removed);
-        }
-        drop(guard);
-        self.inner().settle(&mut departed);
-        page.next
+        let mut panics = Panics::default();
+        let next = self.judge_page(position, limit, &mut keep, &mut panics);
+        panics.resume();
+        next
     }
 
     /// Takes out every live entry that the closure does not keep, and returns how many those were.
@@ -206,15 +196,42 @@ where
     /// ```
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) -> usize {
         let mut removed = 0;
+        let mut keep = |item: ScanItem<'_, K, V>, _: &mut X| {
+            let stays = keep(item.key, item.value);
+            removed += usize::from(!stays);
+            stays
+        };
+        let mut panics = Panics::default();
         let mut next = Some(0);
         while let Some(position) = next {
-            next = self.retain_page(position, RETAIN_PAGE, |item, _| {
-                let stays = keep(item.key, item.value);
-                removed += usize::from(!stays);
-                stays
-            });
+            next = self.judge_page(position, RETAIN_PAGE, &mut keep, &mut panics);
         }
+        panics.resume();
         removed
+    }
+
+    /// Takes out what the closure does not keep of a page. Panics of a listener are for the caller to go on with.
+    fn judge_page(
+        &self,
+        position: u64,
+        limit: usize,
+        keep: &mut impl FnMut(ScanItem<'_, K, V>, &mut X) -> bool,
+        panics: &mut Panics,
+    ) -> Option<u64> {
+        let now = self.inner().time.now();
+        let mut departed = Departing::new(self.inner());
+        let (page, mut guard) = self.inner().page(position, limit, now, &mut departed);
+        let Shard { store, sidecar } = &mut *guard;
+        store.flights.overtake_range(position, page.next);
+        let mut gone = page.picked;
+        gone.retain(|&(at, slot)| !keep(store.item(at, slot, now), sidecar));
+        for (_, slot) in gone {
+            let (key, value) = store.remove(slot);
+            departed.push(key, value, Cause::Removed);
+        }
+        drop(guard);
+        self.inner().tell(&mut departed, panics);
+        page.next
     }
 
     /// The most recently used entries, the hottest first, as the closure shows them; it may leave some out.

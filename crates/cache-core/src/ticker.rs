@@ -16,7 +16,6 @@
 use std::{
     hash::{BuildHasher, Hash},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -24,7 +23,7 @@ use std::{
 
 use crate::{
     Clock, Sidecar,
-    departed::Departed,
+    departed::{Departed, Panics},
     inner::{Inner, Swept},
     shard::Budget,
 };
@@ -92,12 +91,14 @@ impl Round {
         let mut departed = Departed::new();
         loop {
             let Some(cache) = weak.upgrade() else { return };
-            let step = || cache.sweep_step(self.index, &mut budget, &mut departed);
+            let mut step = || cache.sweep_step(self.index, &mut budget, &mut departed);
             // A panic of the user's code must not end the thread.
-            let swept = catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
-                cache.sweep_panics.fetch_add(1, Ordering::Relaxed);
-                Swept { finished: true, slots: 0, reclaimed: 0 }
-            });
+            let mut panics = Panics::default();
+            let mut swept = Swept { finished: true, slots: 0, reclaimed: 0 };
+            panics.catch(|| swept = step());
+            // Also of what a step took out before a sidecar's panic ended it.
+            cache.tell(&mut departed, &mut panics);
+            cache.sweep_panics.fetch_add(panics.count(), Ordering::Relaxed);
             if swept.finished {
                 finished += 1;
                 self.slots_seen += swept.slots;

@@ -6,13 +6,14 @@ use std::{
     hash::{Hash, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     time::Duration,
 };
 
-use cache_core::{Cache, Cause, Expiry, ManualClock, Stats, Verdict};
+use cache_core::{Cache, Cause, Expiry, ManualClock, Sidecar, Stats, Verdict};
 
 const NEVER_TOO_LATE: Duration = Duration::MAX;
 
@@ -155,6 +156,126 @@ fn a_drop_may_call_back_whatever_made_the_value_leave() {
     clock.advance(Duration::from_millis(5));
     count("swept", 3, &|| assert!(cache.sweep() > 0));
     assert!(cache.is_empty());
+}
+
+/// A full cache of 8 shards whose listener panics at every fifth event, and how many it heard.
+fn full_of_panics(clock: &ManualClock) -> (Cache<u32, u32>, Arc<AtomicU64>) {
+    let heard = Arc::<AtomicU64>::default();
+    let for_listener = Arc::clone(&heard);
+    let cache = Cache::builder()
+        .capacity(800)
+        .shards(8)
+        .clock(clock.clone())
+        .listener(move |_: &u32, _: &u32, _| {
+            let earlier = for_listener.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(earlier % 5, 4, "told to panic here");
+        })
+        .build()
+        .expect("a right configuration");
+    for key in 0..4_000 {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            cache.insert_with_ttl(key, key, Duration::from_millis(5));
+        }));
+    }
+    assert_eq!(cache.len(), 800);
+    heard.store(0, Ordering::Relaxed);
+    (cache, heard)
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "so many panics take Miri many minutes")]
+fn a_listener_that_panics_leaves_no_operation_half_done_and_nothing_untold() {
+    type Op = fn(&Cache<u32, u32>, &ManualClock);
+    let ops: [(&str, u64, Op); 4] = [
+        ("clear", 800, |cache, _| cache.clear()),
+        ("retain", 800, |cache, _| ignore(cache.retain(|_, _| false))),
+        ("retain_page", 7, |cache, _| ignore(cache.retain_page(0, 7, |_, ()| false))),
+        ("sweep", 800, |cache, clock| {
+            clock.advance(Duration::from_millis(5));
+            cache.sweep();
+        }),
+    ];
+    for (name, leave, op) in ops {
+        let clock = ManualClock::new();
+        let (cache, heard) = full_of_panics(&clock);
+        assert!(panics(|| op(&cache, &clock)), "{name}: the panic goes on");
+        assert_eq!(heard.load(Ordering::Relaxed), leave, "{name}: each is told, once");
+        assert_eq!(cache.len() as u64, 800 - leave, "{name}: it is done all the same");
+        balanced(cache.stats(), cache.len());
+        for key in 0..4_000 {
+            let _ = catch_unwind(AssertUnwindSafe(|| cache.insert(key, key)));
+        }
+        assert_eq!(cache.len(), 800, "{name}: all of it is of use");
+    }
+}
+
+#[test]
+fn a_replacement_whose_listener_panics_tells_of_what_it_pushed_out_too() {
+    let told = Arc::<Mutex<Vec<(u32, Cause)>>>::default();
+    let for_listener = Arc::clone(&told);
+    let cache = Cache::builder()
+        .weight_capacity(10)
+        .weigher(|_, value| u64::from(*value))
+        .listener(move |key: &u32, _: &u32, cause| {
+            for_listener.lock().expect("not held where it panics").push((*key, cause));
+            assert_ne!(cause, Cause::Replaced, "told to panic here");
+        })
+        .build()
+        .expect("a right configuration");
+    (0..10).for_each(|key| ignore(cache.insert(key, 1)));
+    assert!(panics(|| cache.insert(9, 4)));
+    let told = told.lock().expect("not held where it panics");
+    let evicted = |key| (key, Cause::Evicted);
+    assert_eq!(*told, [(9, Cause::Replaced), evicted(0), evicted(1), evicted(2)]);
+    assert_eq!((cache.weight(), cache.peek(&9)), (10, Some(4)));
+}
+
+/// Panics at the third victim.
+#[derive(Default)]
+struct Third(u32);
+
+impl Sidecar<u32, u32> for Third {
+    fn victim(&mut self, _: u64, _: &u32, _: &u32, _: Cause) {
+        self.0 += 1;
+        assert_ne!(self.0, 3, "told to panic here");
+    }
+}
+
+#[test]
+fn the_listener_hears_of_every_victim_that_left_before_a_sidecar_panicked() {
+    let heard = Arc::<AtomicU64>::default();
+    let for_listener = Arc::clone(&heard);
+    let cache = Cache::builder()
+        .weight_capacity(10)
+        .weigher(|_, value| u64::from(*value))
+        .sidecar(Third::default)
+        .listener(move |_: &u32, _: &u32, _| ignore(for_listener.fetch_add(1, Ordering::Relaxed)))
+        .build()
+        .expect("a right configuration");
+    (0..10).for_each(|key| ignore(cache.insert(key, 1)));
+    assert!(panics(|| cache.insert(10, 5)));
+    assert_eq!((heard.load(Ordering::Relaxed), cache.len(), cache.peek(&10)), (2, 8, None));
+    balanced(cache.stats(), cache.len());
+}
+
+#[test]
+fn the_listener_hears_of_what_the_ticker_reclaimed_before_a_sidecar_panicked() {
+    let (tell, told) = mpsc::channel();
+    let cache = Cache::builder()
+        .capacity(10)
+        .sidecar(Third::default)
+        .listener(move |key: &u32, _: &u32, cause| tell.send((*key, cause)).expect("the test listens"))
+        .build()
+        .expect("a right configuration");
+    (0..5).for_each(|key| ignore(cache.insert_with_ttl(key, 0, Duration::from_millis(20))));
+    let hear = |_| told.recv_timeout(Duration::from_secs(60)).expect("none is forgotten");
+    let mut heard: Vec<_> = (0..4).map(hear).collect();
+    // The one that it panicked at may wait for whoever meets it.
+    assert_eq!(cache.get(&2), None);
+    heard.extend((4..5).map(hear));
+    heard.sort_unstable_by_key(|(key, _)| *key);
+    assert_eq!(heard, [0, 1, 2, 3, 4].map(|key| (key, Cause::Expired)));
+    assert_eq!((cache.len(), cache.stats().sweep_panics), (0, 1));
 }
 
 /// A weigher that says what the test put there: a weight, or that it panics.

@@ -12,7 +12,7 @@ use event_listener::EventListener;
 
 use crate::{
     Expiry, Sidecar,
-    departed::Departed,
+    departed::{Departed, Departing},
     inner::Inner,
     shard::{New, Origin, Shard},
     sync::Arc,
@@ -42,7 +42,7 @@ where
     /// Takes a part. The key is taken if that is to lead.
     pub(crate) fn take(inner: &'a Inner<K, V, S, X>, hash: u64, key: &mut Option<K>) -> Self {
         loop {
-            let mut departed = Departed::new();
+            let mut departed = Departing::new(inner);
             if let Some(part) = Part::take_once(inner, hash, key, &mut departed) {
                 return part;
             }
@@ -119,7 +119,7 @@ impl<'a, K, V, S, X> Lead<'a, K, V, S, X> {
     {
         let (inner, hash, took) = (self.inner, self.hash, self.began.elapsed());
         let mut answer = value.clone();
-        let mut departed = Departed::new();
+        let mut departed = Departing::new(inner);
         // What leaves is dropped after unlocking.
         let (emptied, stale);
         {
