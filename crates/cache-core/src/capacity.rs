@@ -9,17 +9,26 @@ use parking_lot::Mutex;
 
 use crate::{
     Cache, ConfigError, Sidecar,
-    departed::Departed,
+    departed::{Departing, Panics},
     inner::Inner,
     shard::{Shard, Share},
 };
 
 /// The bounds of a cache. 0 stands for none.
 pub(crate) struct Capacity {
+    /// What is promised: never less than what the shards may hold together.
     entries: AtomicUsize,
     weight: AtomicU64,
-    /// Held by whoever resizes, so that two do not divide different capacities among the shards in turns.
-    resizing: Mutex<()>,
+    /// Held for a step of a resize, and never while others' code is told of what that evicted, which may resize, too.
+    wanted: Mutex<Wanted>,
+}
+
+/// What the shards' shares are to add up to. Each step of a resize goes by this, so of several under way the newest wins.
+struct Wanted {
+    entries: Option<usize>,
+    weight: Option<u64>,
+    /// The number of the newest resize. The one that bears it when it ends has been through all shards with what is wanted.
+    newest: u64,
 }
 
 impl Capacity {
@@ -27,7 +36,7 @@ impl Capacity {
         Capacity {
             entries: AtomicUsize::new(entries.unwrap_or(0)),
             weight: AtomicU64::new(weight.unwrap_or(0)),
-            resizing: Mutex::new(()),
+            wanted: Mutex::new(Wanted { entries, weight, newest: 0 }),
         }
     }
 
@@ -37,6 +46,15 @@ impl Capacity {
 
     pub(crate) fn weight(&self) -> Option<u64> {
         Some(self.weight.load(Ordering::Relaxed)).filter(|weight| *weight > 0)
+    }
+
+    /// A resize has been through all shards. If it is still the newest, each has the share that is wanted.
+    fn reached(&self, number: u64) {
+        let wanted = self.wanted.lock();
+        if wanted.newest == number {
+            self.entries.store(wanted.entries.unwrap_or(0), Ordering::Relaxed);
+            self.weight.store(wanted.weight.unwrap_or(0), Ordering::Relaxed);
+        }
     }
 }
 
@@ -64,7 +82,10 @@ where
     /// A larger capacity holds at once. For a smaller one, what is too much is evicted shard after shard, in steps of at most 256
     /// entries under a lock, so other threads are not held up; the sidecars hear of each under the lock and the listener after it, as of any
     /// eviction. Once this returns, the new capacity is never exceeded. The number of shards stays. So does memory that is laid out
-    /// already, until the cache is cleared or empty; it is used again when the capacity grows.
+    /// already, until the cache is cleared or what was left of it has expired; it is used again when the capacity grows.
+    ///
+    /// Resizes may overlap, also by a listener that resizes: the one that was called last wins. If a listener panics, the resize is
+    /// done all the same, and then the panic goes on.
     ///
     /// # Errors
     ///
@@ -81,19 +102,22 @@ where
     /// ```
     pub fn resize(&self, entries: usize) -> Result<(), ConfigError> {
         let capacity = &self.inner().capacity;
-        let _resizing = capacity.resizing.lock();
-        let Some(before) = capacity.entries() else {
-            let reason = "the cache is bounded by weight alone; use resize_weight";
-            return Err(ConfigError::new("capacity", reason));
+        let number = {
+            let mut wanted = capacity.wanted.lock();
+            if wanted.entries.is_none() {
+                let reason = "the cache is bounded by weight alone; use resize_weight";
+                return Err(ConfigError::new("capacity", reason));
+            }
+            if entries < self.shards() {
+                return Err(too_small("capacity", entries as u64, self.shards()));
+            }
+            // Whoever compares what is held with the capacity never finds more: a larger one is told before it is used, a smaller
+            // one when it is reached.
+            capacity.entries.fetch_max(entries, Ordering::Relaxed);
+            wanted.entries = Some(entries);
+            wanted.begin()
         };
-        if entries < self.shards() {
-            return Err(too_small("capacity", entries as u64, self.shards()));
-        }
-        // Whoever compares what is held with the capacity never finds more: a larger one is told before it is used, a smaller one
-        // when it is reached.
-        capacity.entries.store(before.max(entries), Ordering::Relaxed);
-        self.resize_shards(Some(entries), capacity.weight());
-        capacity.entries.store(entries, Ordering::Relaxed);
+        self.resize_shards(number);
         Ok(())
     }
 
@@ -114,36 +138,50 @@ where
     /// ```
     pub fn resize_weight(&self, weight: u64) -> Result<(), ConfigError> {
         let capacity = &self.inner().capacity;
-        let _resizing = capacity.resizing.lock();
-        let Some(before) = capacity.weight() else {
-            let reason = "the cache is not bounded by weight; use resize";
-            return Err(ConfigError::new("weight_capacity", reason));
+        let number = {
+            let mut wanted = capacity.wanted.lock();
+            if wanted.weight.is_none() {
+                let reason = "the cache is not bounded by weight; use resize";
+                return Err(ConfigError::new("weight_capacity", reason));
+            }
+            if weight < self.shards() as u64 {
+                return Err(too_small("weight_capacity", weight, self.shards()));
+            }
+            capacity.weight.fetch_max(weight, Ordering::Relaxed);
+            wanted.weight = Some(weight);
+            wanted.begin()
         };
-        if weight < self.shards() as u64 {
-            return Err(too_small("weight_capacity", weight, self.shards()));
-        }
-        capacity.weight.store(before.max(weight), Ordering::Relaxed);
-        self.resize_shards(capacity.entries(), Some(weight));
-        capacity.weight.store(weight, Ordering::Relaxed);
+        self.resize_shards(number);
         Ok(())
     }
 
-    fn resize_shards(&self, entries: Option<usize>, weight: Option<u64>) {
+    fn resize_shards(&self, number: u64) {
         let inner: &Inner<K, V, S, X> = self.inner();
-        let mut departed = Departed::new();
+        let (mut departed, mut panics) = (Departing::new(inner), Panics::default());
         for (index, shard) in inner.shards.iter().enumerate() {
-            let target = share(entries, weight, index, inner.shards.len());
             let mut is_reached = false;
             while !is_reached {
                 let now = inner.time.now();
                 {
+                    let wanted = inner.capacity.wanted.lock();
+                    let target = share(wanted.entries, wanted.weight, index, inner.shards.len());
                     let mut guard = shard.0.lock();
                     let Shard { store, sidecar } = &mut *guard;
                     is_reached = store.resize_step(target, now, sidecar, &mut departed);
                 }
-                inner.settle(&mut departed);
+                inner.tell(&mut departed, &mut panics);
             }
         }
+        inner.capacity.reached(number);
+        panics.resume();
+    }
+}
+
+impl Wanted {
+    /// Begins a resize, and returns its number.
+    fn begin(&mut self) -> u64 {
+        self.newest += 1;
+        self.newest
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
+    thread,
     time::Duration,
 };
 
@@ -40,6 +41,7 @@ fn meddle(cache: &Cache<u32, u32>, key: u32) {
     cache.retain(|key, _| key % 5 != 0);
     cache.scan(0, 10, |page, ()| page.items.len());
     cache.sweep();
+    cache.resize(5 + key as usize % 6).expect("enough for a shard");
     if key.is_multiple_of(7) {
         cache.clear();
     }
@@ -106,6 +108,7 @@ impl Drop for Last {
             cache.read(&1, |_, _| ());
             cache.touch(&2, Expiry::Never);
             cache.sweep();
+            cache.resize(4).expect("enough for a shard");
             self.1.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -147,6 +150,11 @@ fn a_drop_may_call_back_whatever_made_the_value_leave() {
         assert!(taken.is_some());
     });
     count("cleared", 3, &|| cache.clear());
+    fill();
+    // The first one's drop wants the old capacity back before this one is reached by a step.
+    count("evicted by a resize", 2, &|| cache.resize(2).expect("enough for a shard"));
+    assert_eq!((cache.len(), cache.capacity()), (2, Some(4)), "the newest resize wins");
+    cache.clear();
     let brief = |key| drop(cache.insert_with_ttl(key, value(), Duration::from_millis(5)));
     (0..3).for_each(brief);
     clock.advance(Duration::from_millis(5));
@@ -156,6 +164,77 @@ fn a_drop_may_call_back_whatever_made_the_value_leave() {
     clock.advance(Duration::from_millis(5));
     count("swept", 3, &|| assert!(cache.sweep() > 0));
     assert!(cache.is_empty());
+}
+
+/// Does the work on a thread of its own, because what must not happen is that it never ends.
+fn ends(what: &str, work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let worker = thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    match is_done.recv_timeout(Duration::from_secs(60)) {
+        Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => worker.join().expect(what),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{what} does not end"),
+    }
+}
+
+#[test]
+fn a_listener_that_resizes_within_a_resize_has_the_last_word() {
+    for (entries, weight, nested) in [(40, 400, 80), (80, 400, 40), (40, 100, 16)] {
+        ends("a resize within a resize", move || {
+            let link = Arc::<OnceLock<Cache<u32, u32>>>::default();
+            let (for_listener, armed) = (Arc::downgrade(&link), Arc::<AtomicU64>::default());
+            let countdown = Arc::clone(&armed);
+            let cache = Cache::builder()
+                .capacity(160)
+                .weight_capacity(400)
+                .weigher(|_, _| 2)
+                .shards(8)
+                .listener(move |_: &u32, _: &u32, _| {
+                    let link = for_listener.upgrade().expect("it lives as long as the test");
+                    let cache = link.get().expect("set before the first write");
+                    if countdown.load(Ordering::Relaxed) > 0 && countdown.fetch_sub(1, Ordering::Relaxed) == 1
+                    {
+                        cache.resize(nested).expect("enough for the shards");
+                        assert!(cache.len() <= nested && cache.capacity() == Some(nested));
+                    }
+                })
+                .build()
+                .expect("a right configuration");
+            link.set(cache.clone()).expect("set once");
+            (0..120).for_each(|key| ignore(cache.insert(key, key)));
+            armed.store(3, Ordering::Relaxed);
+            cache.resize(entries).expect("enough for the shards");
+            cache.resize_weight(weight).expect("enough for the shards");
+            assert_eq!((cache.capacity(), cache.weight_capacity()), (Some(nested), Some(weight)));
+            (1_000..3_000).for_each(|key| ignore(cache.insert(key, key)));
+            let expected = nested.min(weight as usize / 2);
+            assert_eq!(cache.len(), expected, "all of it is of use, and no more");
+            balanced(cache.stats(), cache.len());
+        });
+    }
+}
+
+#[test]
+fn a_resize_may_wait_for_another_threads_resize() {
+    ends("a listener that waits for a resize", || {
+        let link = Arc::<OnceLock<Cache<u32, u32>>>::default();
+        let for_listener = Arc::downgrade(&link);
+        let cache = Cache::builder()
+            .capacity(100)
+            .listener(move |_: &u32, _: &u32, _| {
+                let cache = for_listener.upgrade().and_then(|link| link.get().cloned());
+                let cache = cache.expect("it lives as long as the test");
+                thread::spawn(move || cache.resize(50)).join().expect("no panic").expect("enough");
+            })
+            .build()
+            .expect("a right configuration");
+        link.set(cache.clone()).expect("set once");
+        (0..100).for_each(|key| ignore(cache.insert(key, key)));
+        cache.resize(99).expect("enough for a shard");
+        assert_eq!((cache.capacity(), cache.len()), (Some(50), 50));
+    });
 }
 
 /// A full cache of 8 shards whose listener panics at every fifth event, and how many it heard.
@@ -186,10 +265,11 @@ fn full_of_panics(clock: &ManualClock) -> (Cache<u32, u32>, Arc<AtomicU64>) {
 #[cfg_attr(miri, ignore = "so many panics take Miri many minutes")]
 fn a_listener_that_panics_leaves_no_operation_half_done_and_nothing_untold() {
     type Op = fn(&Cache<u32, u32>, &ManualClock);
-    let ops: [(&str, u64, Op); 4] = [
+    let ops: [(&str, u64, Op); 5] = [
         ("clear", 800, |cache, _| cache.clear()),
         ("retain", 800, |cache, _| ignore(cache.retain(|_, _| false))),
         ("retain_page", 7, |cache, _| ignore(cache.retain_page(0, 7, |_, ()| false))),
+        ("resize", 700, |cache, _| cache.resize(100).expect("enough for the shards")),
         ("sweep", 800, |cache, clock| {
             clock.advance(Duration::from_millis(5));
             cache.sweep();
@@ -202,10 +282,12 @@ fn a_listener_that_panics_leaves_no_operation_half_done_and_nothing_untold() {
         assert_eq!(heard.load(Ordering::Relaxed), leave, "{name}: each is told, once");
         assert_eq!(cache.len() as u64, 800 - leave, "{name}: it is done all the same");
         balanced(cache.stats(), cache.len());
+        let capacity = if name == "resize" { 100 } else { 800 };
+        assert_eq!(cache.capacity(), Some(capacity), "{name}");
         for key in 0..4_000 {
             let _ = catch_unwind(AssertUnwindSafe(|| cache.insert(key, key)));
         }
-        assert_eq!(cache.len(), 800, "{name}: all of it is of use");
+        assert_eq!(cache.len(), capacity, "{name}: all of it is of use");
     }
 }
 
