@@ -789,10 +789,10 @@ impl<K, V, S, X> Clone for Cache<K, V, S, X> {
     }
 }
 
+/// Shows the configuration and takes no lock, so it may be printed where one is held.
 impl<K, V, S, X> fmt::Debug for Cache<K, V, S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
-            .field("len", &self.len())
             .field("capacity", &self.inner.capacity.entries())
             .field("weight_capacity", &self.inner.capacity.weight())
             .field("shards", &self.shards())

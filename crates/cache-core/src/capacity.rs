@@ -82,7 +82,7 @@ where
     /// A larger capacity holds at once. For a smaller one, what is too much is evicted shard after shard, in steps of at most 256
     /// entries under a lock, so other threads are not held up; the sidecars hear of each under the lock and the listener after it, as of any
     /// eviction. Once this returns, the new capacity is never exceeded. The number of shards stays. So does memory that is laid out
-    /// already, until the cache is cleared or what was left of it has expired; it is used again when the capacity grows.
+    /// already, until the cache is cleared, or the last entries of a shard expire; it is used again when the capacity grows.
     ///
     /// Resizes may overlap, also by a listener that resizes: the one that was called last wins. If a listener panics, the resize is
     /// done all the same, and then the panic goes on.

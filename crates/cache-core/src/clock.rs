@@ -40,7 +40,8 @@ pub enum Expiry {
     Default,
     /// Until it is evicted or removed.
     Never,
-    /// For this long, rounded down to one tick of the clock. A lifetime under one tick is over at once.
+    /// For this long, rounded down to one tick of the clock. A lifetime under one tick is over at
+    /// once: nobody ever sees the entry, but it is written as any other, and room is made for it.
     After(Duration),
     /// Until the deadline that the entry already has. For a key that was vacant this is [`Default`](Expiry::Default).
     Keep,

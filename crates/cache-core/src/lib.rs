@@ -4,8 +4,9 @@
 //!
 //! A read of a cache is worth tens of nanoseconds, so everything here is arranged around what a read must touch: one hash, one
 //! short mutex, one slot of a slab, one bit. A hit *marks* its entry and moves nothing. The recency
-//! order is a list of slot numbers beside the slab, 8 bytes each; a marked entry that reaches the cold end of that order is moved back to the hot
-//! end instead of being evicted (see [below](#the-order)). The clock is an atomic that a thread advances, because asking the
+//! order is a list of slot numbers beside the slab, 8 bytes a slot for each segment of the order (one, two with a remote depth, three
+//! with TinyLfu); a marked entry that reaches the cold end of that order is moved back to the hot end instead of being evicted (see
+//! [below](#the-order)). The clock is an atomic that a thread advances, because asking the
 //! operating system for the time would cost more than the rest of a read.
 //!
 //! Rejected, each after measuring it: `Mutex<LruCache<K, V>>` per shard with promotion at each hit (half the speed on hits),
@@ -16,14 +17,15 @@
 //!
 //! # The order
 //!
-//! With [`Policy::Lru`] the order is least-recently-used with a second chance. An entry enters at the hot end. When room is needed, the entry at the cold
-//! end is looked at: if it expired, it goes; if it was used since it was last there, it loses its mark and moves to the hot end, as
-//! though that use had just happened; otherwise it is evicted. One search gives at most [`SECOND_CHANCES_MAX`] second chances and
-//! then evicts the entry at the cold end, marked or not, so that an insert's time does not depend on how hot the whole shard is.
-//! [`Policy::TinyLfu`] and [`Builder::remote_depth`] divide the order into segments, each of which is kept in the same way.
+//! With [`Policy::Lru`] the order is least-recently-used with a second chance. An entry enters at the hot end. When room is needed, the
+//! entry at the cold end is looked at: if it expired, it goes; if it was used since it was last there, it loses its mark and moves to
+//! the hot end, as though that use had just happened; otherwise it is evicted. One search gives at most [`SECOND_CHANCES_MAX`]
+//! second chances and then evicts the entry at the cold end, marked or not, so that an insert's time does not depend on how hot the
+//! whole shard is.
 //!
-//! That is [`Policy::Lru`]. With a [remote depth](Builder::remote_depth) the list has two parts, and writes of other regions enter between
-//! them. [`Policy::TinyLfu`] weighs new entries against what would have to go for them, by how often each was asked for.
+//! [`Policy::TinyLfu`] and [`Builder::remote_depth`] divide the order into segments, each of which is kept in the same way. With a
+//! remote depth there are two, and writes of other regions enter between them. TinyLfu weighs new entries against what would have to go
+//! for them, by how often each was asked for.
 //!
 //! # Loads
 //!
@@ -37,10 +39,11 @@
 //! * Whenever no operation is inside a shard, it holds at most its share of the entries and of the weight. Room is made before an
 //!   entry is placed. Shares add up to exactly the capacity, so [`Cache::len`] and [`Cache::weight`] never exceed it, also while
 //!   [`Cache::resize`] changes it.
-//! * An expired entry is never returned.
+//! * An expired entry is never returned, whatever listeners, sidecars and `Drop`s do: the clock's thread runs none of them.
 //! * Each entry that the cache itself gave up (evicted, expired, too heavy) is told to its shard's [`Sidecar`] exactly once, under
 //!   the lock under which it went.
-//! * No value is dropped and no listener is called under a lock. What does run there, because it must: `K: Eq` and `V: Clone`, the
+//! * No value is dropped and no listener is called under a lock (but what a write came with is dropped there if a [`Sidecar`] panics at
+//!   a victim of that write). What does run there, because it must: `K: Eq` and `V: Clone`, the
 //!   closures that operations take (a loader runs without a lock), the [`Sidecar`], and the weigher where `update`, `upsert` or a load
 //!   writes.
 //!   **None of them may call back into the same cache**: the shard's mutex is not reentrant, so that would deadlock.

@@ -20,7 +20,7 @@ pub enum Policy {
     /// New entries pass through a small window, and stay only if they are asked for more often than what they would push out
     /// (W-TinyLFU: Einziger, Friedman and Manes, *TinyLFU: A Highly Efficient Cache Admission Policy*, 2017).
     ///
-    /// Keeps what is popular through scans and one-time keys. How often a key was used is remembered in about 8 bytes per entry,
-    /// and how large the window is follows the hit ratio. Costs more per operation than [`Lru`](Policy::Lru).
+    /// Keeps what is popular through scans and one-time keys. How often a key was used is remembered in 8 to 16 bytes per
+    /// entry, the order takes 16 more than with [`Lru`](Policy::Lru), and how large the window is follows the hit ratio. Costs more per operation than [`Lru`](Policy::Lru).
     TinyLfu,
 }

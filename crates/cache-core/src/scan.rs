@@ -120,7 +120,8 @@ where
     /// count towards `limit`, which bounds what a page may cost.
     ///
     /// A page costs itself, and the first of about 16,384 entries a walk over its shard's slots beside, in steps of at most
-    /// 32,768 slots under the lock. For that long, and at most a second longer than pages are asked for, 16 bytes are kept for
+    /// 32,768 slots under the lock. Where others' writes made it begin that walk anew three times (each time some thousands of
+    /// them in the shard while the walk was under way), it does it in one step, so that it ends. For that long, and at most a second longer than pages are asked for, 16 bytes are kept for
     /// each of those entries.
     ///
     /// The closure must be short and must not call back into the cache: that would deadlock.

@@ -34,8 +34,12 @@ pub trait Sidecar<K, V>: Send + 'static {
     ///
     /// Called from whichever thread caused it (a writer, a reader that met an expired entry, the ticker), under the shard's lock,
     /// once per entry. It must be short and must not call back into the cache. It is not called for what callers asked for
-    /// (`remove`, a replaced value, `clear`). If it panics, the operation is abandoned with the cache intact and the entry still in
-    /// it, until somebody meets it again; on the ticker the panic is caught and counted ([`Stats::sweep_panics`](crate::Stats::sweep_panics)).
+    /// (`remove`, a replaced value, `clear`).
+    ///
+    /// If it panics, the operation is abandoned with the cache intact and the entry still in it, until somebody meets it again. The
+    /// listener hears of the victims before that one. What the operation was to write is dropped under the lock, so a key or value whose
+    /// `Drop` uses the cache must not meet such a panic; and a resize leaves [`capacity`](crate::Cache::capacity) as it was, and some
+    /// shards smaller, until the next one. On the ticker the panic is caught and counted ([`Stats::sweep_panics`](crate::Stats::sweep_panics)).
     fn victim(&mut self, position: u64, key: &K, value: &V, cause: Cause);
 }
 

@@ -52,7 +52,8 @@ pub struct Stats {
     pub load_waits: u64,
     /// The time that all loaders took, with those that gave no value.
     pub load_time: Duration,
-    /// Panics of a sidecar, a listener or a value's `Drop` that the ticker's thread caught. Anything but 0 is a fault of theirs.
+    /// Panics of a sidecar, a listener or a value's `Drop` that the ticker's thread caught, each of them. Anything
+    /// but 0 is a fault of theirs.
     pub sweep_panics: u64,
 }
 

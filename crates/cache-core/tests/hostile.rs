@@ -237,6 +237,16 @@ fn a_resize_may_wait_for_another_threads_resize() {
     });
 }
 
+#[test]
+fn a_cache_may_be_shown_while_one_of_its_locks_is_held() {
+    ends("showing a cache under its lock", || {
+        let cache = Cache::builder().capacity(7).build().expect("a right configuration");
+        cache.insert(1, 1);
+        let shown = cache.read(&1, |_, _| format!("{cache:?}")).expect("it is there");
+        assert!(shown.contains("capacity: Some(7)"), "{shown}");
+    });
+}
+
 /// A full cache of 8 shards whose listener panics at every fifth event, and how many it heard.
 fn full_of_panics(clock: &ManualClock) -> (Cache<u32, u32>, Arc<AtomicU64>) {
     let heard = Arc::<AtomicU64>::default();
