@@ -34,6 +34,12 @@ impl<K, V> Departed<K, V> {
         usize::from(self.first.is_some()) + self.rest.len()
     }
 
+    /// The one entry, if there is one and no other.
+    #[inline]
+    pub(crate) fn take_only(&mut self) -> Option<(K, V, Cause)> {
+        if self.rest.is_empty() { self.first.take() } else { None }
+    }
+
     /// The entries in the order in which they left; the allocation stays for the next use.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, V, Cause)> + '_ {
         self.first.take().into_iter().chain(self.rest.drain(..))

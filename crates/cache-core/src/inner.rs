@@ -98,7 +98,10 @@ impl<K, V, S, X> Inner<K, V, S, X> {
     /// If others' code panics at one entry, the rest is told all the same, and then the panic goes on.
     #[inline]
     pub(crate) fn settle(&self, departed: &mut Departed<K, V>) {
-        if departed.len() > 0 {
+        // Nearly always it is one, and then there is no rest that a panic could keep from being told.
+        if let Some((key, value, cause)) = departed.take_only() {
+            self.tell_one(&key, &value, cause);
+        } else if departed.len() > 0 {
             self.settle_each(departed);
         }
     }
@@ -114,11 +117,16 @@ impl<K, V, S, X> Inner<K, V, S, X> {
     pub(crate) fn tell(&self, departed: &mut Departed<K, V>, panics: &mut Panics) {
         for (key, value, cause) in departed.drain() {
             panics.catch(|| {
-                if let Some(listener) = &self.listener {
-                    listener(&key, &value, cause);
-                }
+                self.tell_one(&key, &value, cause);
                 drop((key, value));
             });
+        }
+    }
+
+    #[inline]
+    fn tell_one(&self, key: &K, value: &V, cause: Cause) {
+        if let Some(listener) = &self.listener {
+            listener(key, value, cause);
         }
     }
 
