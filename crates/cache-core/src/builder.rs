@@ -214,10 +214,12 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// Where a new entry enters the order when it came from another region
     /// ([`insert_remote`](Cache::insert_remote), [`Verdict::ReplaceRemote`](crate::Verdict::ReplaceRemote)), as the fraction of
-    /// the list that stands above it: from 0.0, the hot end, as any insert (the default), to 1.0, the cold end.
+    /// the capacity that is for what stands above it: from 0.0, the hot end, as any insert (the default), to 1.0, the cold end.
+    /// Where the bound is one of weight, it is a fraction of that.
     ///
-    /// So writes of other regions, however many, push out at most what stands below that depth. An entry that is read here moves up
-    /// to the hot end when its turn comes. (Databases call this midpoint insertion.)
+    /// So writes of other regions, however many, push out at most what stands below that depth; only a single one that takes more
+    /// room than all of that does more. An entry that is read here moves up to the hot end when its turn comes. (Databases call this
+    /// midpoint insertion.)
     ///
     /// With [`Policy::TinyLfu`], any depth above 0.0 means that such an entry starts at the cold end of the window, unless somebody here
     /// has asked for it lately. There it is the next to go unless it is read soon, and can push out nothing that was used here.

@@ -122,7 +122,7 @@ impl<K, V> Store<K, V> {
             slab: Vec::new(),
             notes_uses: rules.policy == Policy::TinyLfu || rules.idle_ms.is_some(),
             counts: Stats::default(),
-            order: Order::new(rules.policy, rules.remote_depth),
+            order: Order::new(rules.policy, rules.remote_depth, rules.is_weighed),
             free: Vec::new(),
             weights: rules.is_weighed.then(Vec::new),
             lifetimes: rules.idle_ms.map(|idle_ms| Lifetimes { idle_ms, ends: Vec::new() }),
@@ -267,6 +267,7 @@ impl<K, V> Store<K, V> {
         if let Some(weights) = &mut self.weights {
             weights[slot as usize] = weight;
             self.weight += u64::from(weight);
+            self.order.reweigh(segment, 0, weight);
         }
         self.counts.inserts += 1;
         self.index(hash, slot);
@@ -372,9 +373,11 @@ impl<K, V> Store<K, V> {
             self.detach_victim(victim, sidecar, out);
             self.release(victim.slot, victim.segment);
         }
+        let segment = self.entry(slot).word.segment();
         if let Some(weights) = &mut self.weights {
             let old = mem::replace(&mut weights[slot as usize], weight);
             self.weight = self.weight - u64::from(old) + u64::from(weight);
+            self.order.reweigh(segment, old, weight);
         }
         match change.origin {
             Origin::Local => self.touch(slot, change.deadline, change.now),
@@ -488,7 +491,9 @@ impl<K, V> Store<K, V> {
         let entry = self.slab[slot as usize].take().expect("a slot in the table is occupied");
         self.unindex(entry.hash, slot);
         if let Some(weights) = &self.weights {
-            self.weight -= u64::from(weights[slot as usize]);
+            let weight = weights[slot as usize];
+            self.weight -= u64::from(weight);
+            self.order.reweigh(entry.word.segment(), weight, 0);
         }
         entry
     }

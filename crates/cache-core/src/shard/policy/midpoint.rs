@@ -1,6 +1,7 @@
 //! Two segments whose border lies at a fixed depth of the whole.
 
 use super::Segment;
+use crate::shard::Share;
 
 /// Where in the list remote writes enter.
 pub(crate) struct Midpoint {
@@ -13,10 +14,18 @@ impl Midpoint {
         Midpoint { depth }
     }
 
-    pub(super) fn target(&self, segment: Segment, len: usize) -> usize {
+    /// The most that the upper segment should hold: so much of the share, by entries and by weight, but one entry at least.
+    ///
+    /// Of the share and not of what is held. Where a few heavy entries take the room of many, as many entries would have to leave the
+    /// upper segment as their number falls by, and it is them that the upper segment is for.
+    pub(super) fn target(&self, segment: Segment, share: Share) -> Share {
+        let of = |bound: f64| bound * self.depth;
         match segment {
-            Segment::First => ((len as f64 * self.depth) as usize).max(1),
-            Segment::Second | Segment::Third => usize::MAX,
+            Segment::First => Share {
+                entries: (of(share.entries as f64) as usize).max(1),
+                weight: (of(share.weight as f64) as u64).max(1),
+            },
+            Segment::Second | Segment::Third => Share { entries: usize::MAX, weight: u64::MAX },
         }
     }
 }

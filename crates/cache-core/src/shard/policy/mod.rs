@@ -17,7 +17,7 @@ mod midpoint;
 mod sketch;
 mod tiny_lfu;
 
-use super::{Origin, SECOND_CHANCES_MAX, Store, recency::Recency};
+use super::{Origin, SECOND_CHANCES_MAX, Share, Store, recency::Recency};
 use crate::{Cause, Policy};
 
 use midpoint::Midpoint;
@@ -53,6 +53,8 @@ pub(super) enum Order {
 
 pub(super) struct Segmented {
     lists: [Recency; 3],
+    /// What the entries of each weigh, where entries have weights of their own.
+    weights: Option<[u64; 3]>,
     pub(super) rule: Rule,
 }
 
@@ -73,21 +75,24 @@ pub(super) struct Victim {
 }
 
 impl Order {
-    pub(super) fn new(policy: Policy, remote_depth: f64) -> Self {
+    pub(super) fn new(policy: Policy, remote_depth: f64, is_weighed: bool) -> Self {
         let rule = match policy {
             Policy::Lru if remote_depth > 0.0 => Rule::Midpoint(Midpoint::new(remote_depth)),
             Policy::Lru => return Order::Single(Recency::new()),
             Policy::TinyLfu => Rule::TinyLfu(TinyLfu::new(remote_depth > 0.0)),
         };
         let lists = [Recency::new(), Recency::new(), Recency::new()];
-        Order::Segmented(Box::new(Segmented { lists, rule }))
+        Order::Segmented(Box::new(Segmented { lists, weights: is_weighed.then_some([0; 3]), rule }))
     }
 
     /// The same order with nothing in it; what it knows of frequencies stays.
     pub(super) fn take(&mut self) -> Vec<Recency> {
         let lists = match self {
             Order::Single(list) => std::slice::from_mut(list),
-            Order::Segmented(segmented) => &mut segmented.lists[..],
+            Order::Segmented(segmented) => {
+                segmented.weights = segmented.weights.map(|_| [0; 3]);
+                &mut segmented.lists[..]
+            }
         };
         lists.iter_mut().map(|list| std::mem::replace(list, Recency::new())).collect()
     }
@@ -131,6 +136,17 @@ impl Order {
             Order::Segmented(segmented) => segmented.list(segment).remove(slot),
         }
     }
+
+    /// An entry of a segment weighs this now and weighed that before: 0 where it was not there, or is not any more.
+    #[inline]
+    pub(super) fn reweigh(&mut self, segment: Segment, old: u32, new: u32) {
+        if let Order::Segmented(segmented) = self
+            && let Some(weights) = &mut segmented.weights
+        {
+            let weight = &mut weights[segment as usize];
+            *weight = *weight - u64::from(old) + u64::from(new);
+        }
+    }
 }
 
 impl Segmented {
@@ -146,16 +162,32 @@ impl Segmented {
         self.lists[segment as usize].coldest()
     }
 
-    /// The most slots that a segment should have when all have `len`.
-    fn target(&self, segment: Segment, len: usize) -> usize {
+    /// Whether a segment has all that it should have, when all have `len` slots of this share.
+    fn is_full(&self, segment: Segment, (len, share): (usize, Share)) -> bool {
         match &self.rule {
-            Rule::Midpoint(midpoint) => midpoint.target(segment, len),
-            Rule::TinyLfu(tiny_lfu) => tiny_lfu.target(segment, len),
+            Rule::Midpoint(midpoint) => {
+                let target = midpoint.target(segment, share);
+                self.length(segment) >= target.entries || self.weight(segment) >= target.weight
+            }
+            Rule::TinyLfu(tiny_lfu) => self.length(segment) >= tiny_lfu.target(segment, len),
         }
     }
 
-    fn is_full(&self, segment: Segment, len: usize) -> bool {
-        self.length(segment) >= self.target(segment, len)
+    /// Whether a segment has more than that. One entry is never too much.
+    fn is_overfull(&self, segment: Segment, (len, share): (usize, Share)) -> bool {
+        match &self.rule {
+            Rule::Midpoint(midpoint) => {
+                let target = midpoint.target(segment, share);
+                self.length(segment) > target.entries
+                    || (self.length(segment) > 1 && self.weight(segment) > target.weight)
+            }
+            Rule::TinyLfu(tiny_lfu) => self.length(segment) > tiny_lfu.target(segment, len),
+        }
+    }
+
+    /// What a segment's entries weigh; 0 where entries have no weights of their own.
+    fn weight(&self, segment: Segment) -> u64 {
+        self.weights.map_or(0, |weights| weights[segment as usize])
     }
 
     /// Where a used entry of the second segment goes.
@@ -281,7 +313,7 @@ impl<K, V> Store<K, V> {
     }
 
     fn place_segmented(&mut self, spare: Option<(u32, Segment)>, origin: Origin) -> (u32, Segment) {
-        let len = self.len() + 1;
+        let whole = (self.len() + 1, self.share);
         let entrance = self.segmented().entrance(origin);
         let Some((slot, segment)) = spare else {
             let slot = self.vacant_slot();
@@ -294,7 +326,7 @@ impl<K, V> Store<K, V> {
             order.list(segment).promote(slot);
             return (slot, entrance);
         }
-        let falling = order.coldest(Segment::First).filter(|_| order.is_full(Segment::First, len));
+        let falling = order.coldest(Segment::First).filter(|_| order.is_full(Segment::First, whole));
         match falling {
             Some(falling) if entrance == Segment::First => {
                 if segment == Segment::Second {
@@ -305,7 +337,7 @@ impl<K, V> Store<K, V> {
                 }
                 order.list(Segment::First).promote(falling);
                 self.relocate(falling, slot);
-                self.entry_mut(slot).word.set_segment(Segment::Second);
+                self.enter(slot, Segment::Second);
                 (falling, entrance)
             }
             _ => {
@@ -339,39 +371,53 @@ impl<K, V> Store<K, V> {
 
     /// A used entry goes up, and if there is no room, the coldest one there comes down in its stead.
     fn rise(&mut self, slot: u32, segment: Segment, keep: Option<u32>) {
-        let len = self.len();
+        let whole = (self.len(), self.share);
         let order = self.segmented();
         let better = order.better();
         if segment != Segment::Second {
             order.list(segment).promote(slot);
             return;
         }
-        if !order.is_full(better, len) {
+        if !order.is_full(better, whole) {
             order.list(Segment::Second).remove(slot);
             order.list(better).push(slot);
-            self.entry_mut(slot).word.set_segment(better);
+            self.enter(slot, better);
             return;
         }
         order.list(Segment::Second).promote(slot);
         let Some(falling) = order.coldest(better).filter(|falling| keep != Some(*falling)) else { return };
         order.list(better).promote(falling);
         self.exchange(slot, falling);
-        self.entry_mut(falling).word.set_segment(better);
-        self.entry_mut(slot).word.set_segment(Segment::Second);
+        self.enter(falling, better);
+        self.enter(slot, Segment::Second);
     }
 
-    /// Lets a segment that is longer than it should be fall towards its length: by two entries, which is more than can have come to it.
+    /// Lets a segment that is longer or heavier than it should be fall towards its bound: by two entries, which is more than can have
+    /// come to it, or where entries have weights, by as many as one search may let rise, since one heavy entry makes up for many.
     fn shorten(&mut self, segment: Segment, keep: Option<u32>) {
-        let len = self.order.len();
-        for _ in 0..2 {
+        let whole = (self.order.len(), self.share);
+        let falls = if self.weights.is_some() { SECOND_CHANCES_MAX } else { 2 };
+        for _ in 0..falls {
             let order = self.segmented();
-            if order.length(segment) <= order.target(segment, len) {
+            if !order.is_overfull(segment, whole) {
                 return;
             }
             let Some(slot) = order.coldest(segment).filter(|slot| keep != Some(*slot)) else { return };
             order.list(segment).remove(slot);
             order.list(Segment::Second).push(slot);
-            self.entry_mut(slot).word.set_segment(Segment::Second);
+            self.enter(slot, Segment::Second);
+        }
+    }
+
+    /// Notes that an entry's slot stands in another segment now.
+    fn enter(&mut self, slot: u32, segment: Segment) {
+        let word = &mut self.entry_mut(slot).word;
+        let left = word.segment();
+        word.set_segment(segment);
+        if let Some(weights) = &self.weights {
+            let weight = weights[slot as usize];
+            self.order.reweigh(left, weight, 0);
+            self.order.reweigh(segment, 0, weight);
         }
     }
 

@@ -106,6 +106,13 @@ impl Fixture {
             }
         }
         assert_eq!(seen.len(), self.store.len());
+        if let (Order::Segmented(segmented), Some(weights)) = (&self.store.order, &self.store.weights) {
+            let held = |segment| self.segment(segment).into_iter().filter_map(|key| self.slot(key));
+            for segment in [Segment::First, Segment::Second, Segment::Third] {
+                let sum: u64 = held(segment).map(|slot| u64::from(weights[slot as usize])).sum();
+                assert_eq!(segmented.weight(segment), sum, "{segment:?}");
+            }
+        }
     }
 }
 
@@ -123,8 +130,8 @@ impl Naive {
         self.upper.iter_mut().chain(&mut self.lower).find(|(other, _)| *other == key)
     }
 
-    fn target(&self, len: usize) -> usize {
-        ((len as f64 * self.depth) as usize).max(1)
+    fn target(&self) -> usize {
+        ((self.capacity as f64 * self.depth) as usize).max(1)
     }
 
     fn len(&self) -> usize {
@@ -132,9 +139,9 @@ impl Naive {
     }
 
     /// What the upper segment holds too much falls to the lower one.
-    fn settle(&mut self, len: usize, most: usize) {
+    fn settle(&mut self, most: usize) {
         for _ in 0..most {
-            if self.upper.len() > self.target(len) {
+            if self.upper.len() > self.target() {
                 let fallen = self.upper.pop().expect("it is too long");
                 self.lower.insert(0, fallen);
             }
@@ -147,14 +154,14 @@ impl Naive {
             return;
         }
         if self.len() >= self.capacity {
-            self.settle(self.len(), 2);
+            self.settle(2);
             self.evict();
         }
         match origin {
             Origin::Local => self.upper.insert(0, (key, false)),
             Origin::Remote => self.lower.insert(0, (key, false)),
         }
-        self.settle(self.len(), 2);
+        self.settle(2);
     }
 
     fn evict(&mut self) {
@@ -167,7 +174,7 @@ impl Naive {
                 return;
             }
             self.upper.insert(0, (key, false));
-            self.settle(self.len(), usize::from(is_lower));
+            self.settle(usize::from(is_lower));
         }
         unreachable!("there are fewer entries than chances");
     }
@@ -330,6 +337,44 @@ fn writes_of_other_regions_leave_the_local_working_set_alone() {
     let plain = local_hits(rules(Policy::TinyLfu, 0.0, false));
     let deep = local_hits(rules(Policy::TinyLfu, 0.7, false));
     assert!(deep >= plain, "{plain} % without, {deep} % with a remote depth, by frequency");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "so many operations take Miri many minutes")]
+fn heavy_writes_of_other_regions_leave_what_stands_above_the_depth_alone() {
+    let kept = |policy, local: u64, heavy: u64| {
+        let mut f = Fixture::new(1 << 20, 1_000, rules(policy, 0.5, true));
+        (0..local).for_each(|key| f.write(key, 1, Origin::Local));
+        // By frequency, what nobody asked for is worth no more than what comes from elsewhere.
+        if policy == Policy::TinyLfu {
+            (0..local).for_each(|key| assert!(f.read(key)));
+        }
+        (0..2_000).for_each(|n| f.write(1_000_000 + n, heavy - n % 3, Origin::Remote));
+        f.check();
+        (0..local).filter(|key| f.slot(*key).is_some()).count()
+    };
+    for heavy in [3, 10, 50, 300] {
+        assert_eq!(kept(Policy::Lru, 1_000, heavy), 500, "beside entries that weigh {heavy}");
+        assert_eq!(kept(Policy::Lru, 400, heavy), 400, "beside entries that weigh {heavy}");
+    }
+    for heavy in [3, 10, 50] {
+        let kept = kept(Policy::TinyLfu, 400, heavy);
+        assert!(kept >= 380, "by frequency, {kept} of 400 beside entries that weigh {heavy}");
+    }
+}
+
+#[test]
+fn what_comes_to_weigh_more_above_the_depth_falls_below_it() {
+    let mut f = Fixture::new(1_000, 100, rules(Policy::Lru, 0.5, true));
+    (0..50).for_each(|key| f.write(key, 1, Origin::Local));
+    (40..50).for_each(|key| f.write(key, 6, Origin::Local));
+    for key in 100..200 {
+        f.write(key, 1, Origin::Remote);
+    }
+    let upper = f.segment(Segment::First);
+    assert!(upper.iter().all(|key| (40..50).contains(key)), "{upper:?}");
+    assert_eq!(upper.len(), 8, "8 x 6 are within half of 100");
+    f.check();
 }
 
 #[test]

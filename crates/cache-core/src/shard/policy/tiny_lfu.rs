@@ -5,6 +5,8 @@
 //! used there. Remote writes, with a remote depth set, enter at the window's cold end unless somebody here has asked for them lately: so
 //! they are the next to be weighed, and too light, and push out neither what is new here nor what is in the main part.
 //!
+//! Segments are divided by entries, also where the bound is one of weight.
+//!
 //! How large the window should be depends on the work: 1 % keeps what is popular, a large one what is recent. So it is changed in
 //! steps, onwards while the hit ratio rises and back when it falls (Einziger, Eytan, Friedman and Manes, *Adaptive Software Cache
 //! Management*, 2018).
@@ -79,10 +81,10 @@ impl TinyLfu {
 impl<K, V> Store<K, V> {
     /// What has to fall out of the window for a new entry to enter there.
     pub(super) fn candidate(&mut self, entering: Option<Origin>, keep: Option<u32>) -> Option<u32> {
-        let len = self.len();
+        let whole = (self.len(), self.share);
         let order = self.segmented();
         let Rule::TinyLfu(_) = order.rule else { return None };
-        let is_over = entering.is_some() && order.is_full(Segment::First, len);
+        let is_over = entering.is_some() && order.is_full(Segment::First, whole);
         order.coldest(Segment::First).filter(|slot| is_over && keep != Some(*slot))
     }
 
