@@ -150,9 +150,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// For how long an entry may go unused before it expires, whatever is left of its lifetime; at least one tick of the clock.
     /// Default: as long as it lives.
     ///
-    /// A read (`get`, `read`) and a write from here put the end off; a look (`peek`, `contains`, a scan) and a write from another region
-    /// do not. An entry that was idle for too long is [`Expired`](Cause::Expired), as one whose lifetime ended; the lifetime that
-    /// is shown as left says nothing of it. Costs 16 bytes for each entry.
+    /// A read (`get`, `read`) and a write put the end off; a look (`peek`, `contains`, a scan) does not, nor does a write from
+    /// another region where there is a [`remote_depth`](Self::remote_depth). An entry that was idle for too long is
+    /// [`Expired`](Cause::Expired), as one whose lifetime ended; the lifetime that is shown as left says nothing of it. Costs 16
+    /// bytes for each entry.
     ///
     /// ```
     /// use std::time::Duration;
@@ -214,15 +215,21 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// Where a new entry enters the order when it came from another region
     /// ([`insert_remote`](Cache::insert_remote), [`Verdict::ReplaceRemote`](crate::Verdict::ReplaceRemote)), as the fraction of
-    /// the capacity that is for what stands above it: from 0.0, the hot end, as any insert (the default), to 1.0, the cold end.
-    /// Where the bound is one of weight, it is a fraction of that.
+    /// the capacity that is for what stands above it: from 0.0, the hot end (the default), to 1.0, the cold end. Where the bound is
+    /// one of weight, it is a fraction of that.
+    ///
+    /// At 0.0 this is off: a write of another region enters, counts as a use of what it overwrites and is counted by
+    /// [`Policy::TinyLfu`] as any other. Only [jitter](Self::ttl_jitter) it has none at any depth, because its lifetime was decided
+    /// where it was written. Above 0.0, such a write is no use: what it overwrites keeps its place and may not be idle for longer,
+    /// and it adds nothing to how often a key was asked for.
     ///
     /// So writes of other regions, however many, push out at most what stands below that depth; only a single one that takes more
     /// room than all of that does more. An entry that is read here moves up to the hot end when its turn comes. (Databases call this
     /// midpoint insertion.)
     ///
     /// With [`Policy::TinyLfu`], any depth above 0.0 means that such an entry starts at the cold end of the window, unless somebody here
-    /// has asked for it lately. There it is the next to go unless it is read soon, and can push out nothing that was used here.
+    /// has asked for it lately. There it is the next to go unless it is read soon, so such writes make room for each other. (Segments count
+    /// entries there, so one that is heavier than those before it takes the difference from others, once.)
     ///
     /// ```
     /// use cache_core::{Cache, Expiry};

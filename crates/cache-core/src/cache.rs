@@ -406,9 +406,12 @@ where
 
     /// Puts a value under a key for a write that came from another region, and returns the live value that it replaced.
     ///
-    /// A new entry stands at the [remote depth](crate::Builder::remote_depth), if that is set, so that it does not push out what is
-    /// used here. A new value in the place of a live one is not a use of it: its place in the order does not change, and it may not be idle for longer.
-    /// The lifetime was decided where it was written, so no [jitter](crate::Builder::ttl_jitter) is applied to it.
+    /// With a [remote depth](crate::Builder::remote_depth), a new entry stands there, so that it does not push out what is used here,
+    /// and a new value in the place of a live one is not a use of it: its place in the order does not change, and it may not be idle
+    /// for longer. Without one (0.0), both are as with [`insert`](Self::insert).
+    ///
+    /// Either way the lifetime was decided where it was written, so no [jitter](crate::Builder::ttl_jitter) is applied to it:
+    /// regions that shortened it each for themselves would not hold the entry for the same time.
     ///
     /// ```
     /// use cache_core::{Cache, Expiry};

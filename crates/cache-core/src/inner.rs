@@ -68,7 +68,9 @@ impl<K, V, S, X> Inner<K, V, S, X> {
         self.weigher.as_ref().map_or(1, |weigh| weigh(key, value).max(1))
     }
 
-    /// The end of a lifetime that begins now, with the jitter of a local write.
+    /// The end of a lifetime that begins now, with the jitter of a local write. A remote one has none, whether or not there is a remote
+    /// depth: its lifetime was decided, and perhaps shortened, where it was written, and regions that shortened it each for themselves
+    /// would not hold the same entry for the same time.
     #[inline]
     pub(crate) fn deadline(
         &self,

@@ -64,11 +64,13 @@ pub enum Verdict<V> {
     /// can take over the new one's content, an equally long buffer for instance. Nobody sees the value that it was: the listener
     /// is not told. On a vacant key this does nothing.
     Update(Expiry),
-    /// [`Replace`](Self::Replace) for a write that came from another region. A new entry stands at the
-    /// [remote depth](crate::Builder::remote_depth); a new value in the place of a live one is not a use. The lifetime was decided
-    /// where it was written, so no [jitter](crate::Builder::ttl_jitter) is applied to it.
+    /// [`Replace`](Self::Replace) for a write that came from another region. With a [remote depth](crate::Builder::remote_depth), a new
+    /// entry stands there, and a new value in the place of a live one is not a use; without one (0.0), both are as with
+    /// `Replace`. Either way the lifetime was decided where it was written, so no [jitter](crate::Builder::ttl_jitter) is applied
+    /// to it.
     ReplaceRemote(V, Expiry),
-    /// [`Update`](Self::Update) for a write that came from another region: not a use, and without jitter.
+    /// [`Update`](Self::Update) for a write that came from another region: without jitter, and with a
+    /// [remote depth](crate::Builder::remote_depth) not a use.
     UpdateRemote(Expiry),
     /// Take the entry out. On a vacant key this does nothing.
     Remove,

@@ -392,6 +392,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         weight,
         default_ttl,
         idle,
+        depth: None,
     })
 }
 
@@ -431,7 +432,7 @@ proptest! {
     #[test]
     fn many_shards_with_room_lose_nothing(ops in prop::collection::vec(op(60), 1..200)) {
         let shape =
-            Shape { entries: 60 * 8, weight: Some(60 * 12 * 8), default_ttl: Some(20), idle: Some(15) };
+            Shape { entries: 60 * 8, weight: Some(60 * 12 * 8), default_ttl: Some(20), idle: Some(15), depth: None };
         let real = Real::new(shape, 8);
         let mut model = Model::new(shape);
         for (id, op) in ops.iter().enumerate() {
@@ -452,7 +453,7 @@ proptest! {
         weight in 8u64..60,
         ops in prop::collection::vec(op(60), 1..300),
     ) {
-        let real = Real::new(Shape { entries, weight: Some(weight), default_ttl: None, idle: None }, 8);
+        let real = Real::new(Shape { entries, weight: Some(weight), default_ttl: None, idle: None, depth: None }, 8);
         let mut last: HashMap<u8, Value> = HashMap::new();
         for (id, op) in ops.iter().enumerate() {
             match op {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -32,6 +33,8 @@ enum Told {
     Remove,
     Replace,
     ReplaceRemote,
+    Update,
+    UpdateRemote,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -44,8 +47,14 @@ fn op() -> impl Strategy<Value = Op> {
             1 => (1u64..40).prop_map(|ms| Expiry::After(Duration::from_millis(ms))),
         ]
     };
-    let told =
-        prop_oneof![Just(Told::Keep), Just(Told::Remove), Just(Told::Replace), Just(Told::ReplaceRemote)];
+    let told = prop_oneof![
+        Just(Told::Keep),
+        Just(Told::Remove),
+        Just(Told::Replace),
+        Just(Told::ReplaceRemote),
+        Just(Told::Update),
+        Just(Told::UpdateRemote),
+    ];
     prop_oneof![
         8 => key().prop_map(Op::Get),
         6 => (key(), expiry()).prop_map(|(key, expiry)| Op::Insert(key, expiry)),
@@ -64,7 +73,13 @@ fn op() -> impl Strategy<Value = Op> {
 
 type Events = Arc<Mutex<Vec<(u8, u32, Cause)>>>;
 
-fn run(cache: &Cache<u8, u32>, clock: &ManualClock, op: &Op, id: u32, books: &mut HashMap<u8, u32>) {
+fn run<S: BuildHasher>(
+    cache: &Cache<u8, u32, S>,
+    clock: &ManualClock,
+    op: &Op,
+    id: u32,
+    books: &mut HashMap<u8, u32>,
+) {
     match *op {
         Op::Get(key) => drop(cache.get(&key)),
         Op::Insert(key, expiry) => {
@@ -76,17 +91,29 @@ fn run(cache: &Cache<u8, u32>, clock: &ManualClock, op: &Op, id: u32, books: &mu
             books.insert(key, id);
         }
         Op::Upsert(key, told) => {
-            cache.upsert(
+            let is_written = cache.upsert(
                 &key,
                 |key| *key,
-                |_, ()| match told {
-                    Told::Keep => (Verdict::Keep, ()),
-                    Told::Remove => (Verdict::Remove, ()),
-                    Told::Replace => (Verdict::Replace(id, Expiry::Default), ()),
-                    Told::ReplaceRemote => (Verdict::ReplaceRemote(id, Expiry::Default), ()),
+                |slot, ()| {
+                    let verdict = match told {
+                        Told::Keep => Verdict::Keep,
+                        Told::Remove => Verdict::Remove,
+                        Told::Replace => Verdict::Replace(id, Expiry::Default),
+                        Told::ReplaceRemote => Verdict::ReplaceRemote(id, Expiry::Default),
+                        Told::Update => Verdict::Update(Expiry::Default),
+                        Told::UpdateRemote => Verdict::UpdateRemote(Expiry::Default),
+                    };
+                    match (told, slot.value) {
+                        (Told::Replace | Told::ReplaceRemote, _) => (verdict, true),
+                        (Told::Update | Told::UpdateRemote, Some(value)) => {
+                            *value = id;
+                            (verdict, true)
+                        }
+                        _ => (verdict, false),
+                    }
                 },
             );
-            if matches!(told, Told::Replace | Told::ReplaceRemote) {
+            if is_written {
                 books.insert(key, id);
             }
         }
@@ -163,6 +190,48 @@ proptest! {
         // With the clock standing, all that the books hold must be there, unless it is over.
         let over = cache.sweep();
         prop_assert_eq!(over + cache.iter().count(), books.len());
+    }
+
+    /// Where there is no depth, what is told of a write's origin changes nothing.
+    #[test]
+    fn without_a_depth_a_write_of_another_region_is_as_any_other(
+        policy in prop_oneof![Just(Policy::Lru), Just(Policy::TinyLfu)],
+        idle in prop_oneof![Just(None), (1u64..20).prop_map(Some)],
+        weighed in any::<bool>(),
+        ops in prop::collection::vec(op(), 1..400),
+    ) {
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let built = || {
+            let clock = ManualClock::new();
+            let mut builder = Cache::builder()
+                .capacity(40)
+                .shards(1)
+                .policy(policy)
+                .default_ttl(Duration::from_millis(30))
+                .clock(clock.clone())
+                .hasher(hasher.clone());
+            if let Some(idle) = idle {
+                builder = builder.time_to_idle(Duration::from_millis(idle));
+            }
+            if weighed {
+                builder = builder.weight_capacity(100).weigher(|_, value| u64::from(value % 16));
+            }
+            (builder.build().expect("a right configuration"), clock)
+        };
+        let ((told, told_clock), (plain, plain_clock)) = (built(), built());
+        for (id, op) in ops.iter().enumerate() {
+            let as_local = match op.clone() {
+                Op::InsertRemote(key, expiry) => Op::Insert(key, expiry),
+                Op::Upsert(key, Told::ReplaceRemote) => Op::Upsert(key, Told::Replace),
+                Op::Upsert(key, Told::UpdateRemote) => Op::Upsert(key, Told::Update),
+                other => other,
+            };
+            run(&told, &told_clock, op, id as u32, &mut HashMap::new());
+            run(&plain, &plain_clock, &as_local, id as u32, &mut HashMap::new());
+            let hottest = |cache: &Cache<u8, u32, _>| cache.hottest(100, |item| Some((*item.key, *item.value, item.left)));
+            prop_assert_eq!(hottest(&told), hottest(&plain), "at {:?}", op);
+            prop_assert_eq!(told.stats(), plain.stats(), "at {:?}", op);
+        }
     }
 
     /// A lifetime is shortened by at most the fraction, and never lengthened.
@@ -244,7 +313,8 @@ fn jitter_spreads_what_was_written_together() {
 fn the_time_to_idle_is_put_off_by_uses_alone_and_capped_by_the_lifetime() {
     let clock = ManualClock::new();
     let ms = Duration::from_millis;
-    let cache = Cache::builder().capacity(10).time_to_idle(ms(10)).clock(clock.clone()).build().unwrap();
+    let builder = || Cache::builder().capacity(10).time_to_idle(ms(10)).clock(clock.clone());
+    let cache = builder().remote_depth(0.5).build().unwrap();
     let looks: [(&str, Work); 8] = [
         ("peek", |cache| ignore(cache.peek(&1))),
         ("contains", |cache| ignore(cache.contains(&1))),
@@ -262,7 +332,9 @@ fn the_time_to_idle_is_put_off_by_uses_alone_and_capped_by_the_lifetime() {
         clock.advance(ms(1));
         assert!(!cache.contains(&1), "{name} is no use");
     }
-    let uses: [(&str, Work); 7] = [
+    let cache = builder().build().unwrap();
+    let uses: [(&str, Work); 8] = [
+        ("a remote write without a depth", |cache| ignore(cache.insert_remote(1, 2, Expiry::Keep))),
         ("get", |cache| ignore(cache.get(&1))),
         ("read", |cache| ignore(cache.read(&1, |_, _| ()))),
         ("insert", |cache| ignore(cache.insert(1, 2))),
@@ -275,8 +347,8 @@ fn the_time_to_idle_is_put_off_by_uses_alone_and_capped_by_the_lifetime() {
         cache.insert_with_ttl(1, 1, ms(25));
         for _ in 0..2 {
             clock.advance(ms(9));
-            use_it(&cache);
             assert!(cache.contains(&1), "{name} is a use");
+            use_it(&cache);
         }
         clock.advance(ms(10));
         assert!(!cache.contains(&1), "{name}: neither longer than idle nor than it lives");

@@ -81,6 +81,8 @@ pub(crate) struct Store<K, V> {
     slab: Vec<Option<Entry<K, V>>>,
     /// A use is more than a mark: there are frequencies to count, or deadlines to put off.
     notes_uses: bool,
+    /// Writes of other regions are told from those of here.
+    tells_remote: bool,
     pub(crate) counts: Stats,
     order: Order,
     free: Vec<u32>,
@@ -120,6 +122,7 @@ impl<K, V> Store<K, V> {
         Store {
             table: HashTable::new(),
             slab: Vec::new(),
+            tells_remote: rules.remote_depth > 0.0,
             notes_uses: rules.policy == Policy::TinyLfu || rules.idle_ms.is_some(),
             counts: Stats::default(),
             order: Order::new(rules.policy, rules.remote_depth, rules.is_weighed),
@@ -245,6 +248,7 @@ impl<K, V> Store<K, V> {
         sidecar: &mut impl Sidecar<K, V>,
         out: &mut Departed<K, V>,
     ) {
+        let origin = self.origin(new.origin);
         self.flights.overtake(new.hash);
         let Some(weight) = self.admissible(new.weight) else {
             return self.refuse(new, sidecar, out);
@@ -255,13 +259,12 @@ impl<K, V> Store<K, V> {
             if let Some((slot, segment)) = spare.take() {
                 self.release(slot, segment);
             }
-            let victim =
-                self.victim(Some(new.origin), None, now).expect("a shard over its share is not empty");
+            let victim = self.victim(Some(origin), None, now).expect("a shard over its share is not empty");
             self.detach_victim(victim, sidecar, out);
             spare = Some((victim.slot, victim.segment));
         }
-        let (slot, segment) = self.place(spare, (new.hash, new.origin));
-        let New { hash, key, value, deadline, origin, .. } = new;
+        let (slot, segment) = self.place(spare, (new.hash, origin));
+        let New { hash, key, value, deadline, .. } = new;
         let deadline = self.begin_lifetime(slot, deadline, now);
         self.note_moved(hash, slot, deadline);
         if let Some(weights) = &mut self.weights {
@@ -275,6 +278,12 @@ impl<K, V> Store<K, V> {
         if self.notes_uses && origin == Origin::Local {
             self.count_use(hash);
         }
+    }
+
+    /// What a write counts as: without a remote depth, each one as one from here.
+    #[inline]
+    fn origin(&self, origin: Origin) -> Origin {
+        if self.tells_remote { origin } else { Origin::Local }
     }
 
     #[cold]
@@ -355,7 +364,8 @@ impl<K, V> Store<K, V> {
         self.change(slot, weight, change, sidecar, out);
     }
 
-    /// Gives a live entry another weight, after making room for it, and another deadline, and counts that as a use if it came from here.
+    /// Gives a live entry another weight, after making room for it, and another deadline, and counts that as a use if it counts as
+    /// one from here.
     fn change(
         &mut self,
         slot: u32,
@@ -379,7 +389,7 @@ impl<K, V> Store<K, V> {
             self.weight = self.weight - u64::from(old) + u64::from(weight);
             self.order.reweigh(segment, old, weight);
         }
-        match change.origin {
+        match self.origin(change.origin) {
             Origin::Local => self.touch(slot, change.deadline, change.now),
             Origin::Remote => self.set_lifetime(slot, change.deadline),
         }

@@ -467,7 +467,7 @@ fn a_reduction_goes_in_bounded_steps_that_nobody_can_hold_up() {
 
 #[test]
 fn an_entry_that_is_idle_for_too_long_expires_and_a_use_puts_that_off() {
-    let mut f = Fixture::with(100, u64::MAX, Rules { idle_ms: Some(50), ..WEIGHED });
+    let mut f = Fixture::with(100, u64::MAX, Rules { idle_ms: Some(50), remote_depth: 1.0, ..WEIGHED });
     (1..=4).for_each(|key| f.insert(key, 1, if key == 4 { 70 } else { NEVER }));
     let slots = [1, 2, 3, 4].map(|key| f.slot(key).expect("it is there"));
     f.store.hit(slots[0], 40);

@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     pub(crate) weight: Option<u64>,
     pub(crate) default_ttl: Option<u64>,
     pub(crate) idle: Option<u64>,
+    /// Where writes of other regions enter; without it they are as any others.
+    pub(crate) depth: Option<f64>,
 }
 
 pub(crate) struct Model {
@@ -194,7 +196,7 @@ impl Model {
         hottest.into_iter().map(|held| held.value).collect()
     }
 
-    /// A local write of a present key is a use; one from another region is not.
+    /// A local write of a present key is a use; one from another region is not, where there is a depth.
     fn write(
         &mut self,
         key: u8,
@@ -203,6 +205,7 @@ impl Model {
         expiry: Expiry,
         is_local: bool,
     ) -> Option<Value> {
+        let is_local = is_local || self.shape.depth.is_none();
         let deadline = self.deadline(expiry, at.map(|at| self.order[at].deadline));
         let (weight, weight_max) = (self.weight_of(value), self.weight_max());
         if weight > weight_max {

@@ -79,7 +79,7 @@ impl Order {
         let rule = match policy {
             Policy::Lru if remote_depth > 0.0 => Rule::Midpoint(Midpoint::new(remote_depth)),
             Policy::Lru => return Order::Single(Recency::new()),
-            Policy::TinyLfu => Rule::TinyLfu(TinyLfu::new(remote_depth > 0.0)),
+            Policy::TinyLfu => Rule::TinyLfu(TinyLfu::new()),
         };
         let lists = [Recency::new(), Recency::new(), Recency::new()];
         Order::Segmented(Box::new(Segmented { lists, weights: is_weighed.then_some([0; 3]), rule }))

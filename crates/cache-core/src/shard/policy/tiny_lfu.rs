@@ -29,7 +29,6 @@ const RESTART: f64 = 0.05;
 
 pub(crate) struct TinyLfu {
     pub(crate) sketch: Sketch,
-    remote_below: bool,
     window: f64,
     step: f64,
     /// The hit ratio when the window was changed last, and the hits and misses that had been counted then.
@@ -39,16 +38,8 @@ pub(crate) struct TinyLfu {
 }
 
 impl TinyLfu {
-    pub(crate) fn new(remote_below: bool) -> Self {
-        TinyLfu {
-            sketch: Sketch::new(),
-            remote_below,
-            window: WINDOW,
-            step: STEP,
-            hit_ratio: 0.0,
-            hits: 0,
-            misses: 0,
-        }
+    pub(crate) fn new() -> Self {
+        TinyLfu { sketch: Sketch::new(), window: WINDOW, step: STEP, hit_ratio: 0.0, hits: 0, misses: 0 }
     }
 
     pub(super) fn target(&self, segment: Segment, len: usize) -> usize {
@@ -92,7 +83,7 @@ impl<K, V> Store<K, V> {
     pub(super) fn is_unwanted(&self, hash: u64) -> bool {
         let Order::Segmented(segmented) = &self.order else { return false };
         let Rule::TinyLfu(tiny_lfu) = &segmented.rule else { return false };
-        tiny_lfu.remote_below && tiny_lfu.sketch.frequency(hash) == 0
+        tiny_lfu.sketch.frequency(hash) == 0
     }
 
     /// Whether a candidate was used more often than the one that would go for it.
