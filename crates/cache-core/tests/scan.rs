@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::{BuildHasher, Hasher},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use cache_core::{Cache, Expiry, ManualClock};
+use cache_core::{Cache, Expiry, ManualClock, Policy};
 
 fn scan_keys<S: BuildHasher>(cache: &Cache<u64, u64, S>, limit: usize) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
@@ -54,6 +54,75 @@ fn a_scan_meets_each_standing_key_once_while_others_write() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+/// A xorshift generator: seeded, so that a failure can be run again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// A few operations, which have entries rise and fall.
+fn churn<S: BuildHasher>(cache: &Cache<u64, u64, S>, random: &mut Random) {
+    for _ in 0..random.below(50) {
+        let key = random.below(400);
+        match random.below(30) {
+            0..5 => drop(cache.insert(key, random.below(7))),
+            5..8 => drop(cache.insert_remote(key, random.below(7), Expiry::Default)),
+            8 => drop(cache.remove(&key)),
+            _ => drop(cache.get(&key)),
+        }
+    }
+}
+
+/// Where the order has segments, entries change slots as they rise and fall: what was gathered under one slot is in another one when
+/// its page comes, and must be there all the same.
+#[test]
+fn a_scan_meets_each_standing_key_once_while_entries_change_slots() {
+    for (policy, depth) in
+        [(Policy::Lru, 0.5), (Policy::Lru, 0.9), (Policy::TinyLfu, 0.0), (Policy::TinyLfu, 0.7)]
+    {
+        for seed in 1..30 {
+            let mut random = Random(seed * 7919);
+            let mut builder = Cache::builder().capacity(200).shards(1).policy(policy).remote_depth(depth);
+            if seed % 2 == 0 {
+                builder = builder.weight_capacity(600).weigher(|_, value: &u64| value % 7);
+            }
+            let cache = builder
+                .hasher(BuildHasherDefault::<DefaultHasher>::default())
+                .build()
+                .expect("a right configuration");
+            // Until all segments are full.
+            (0..60).for_each(|_| churn(&cache, &mut random));
+            let mut standing: HashSet<u64> = (0..400).filter(|key| cache.contains(key)).collect();
+            let (mut at, mut found) = (Some(0), HashSet::new());
+            while let Some(position) = at {
+                at = cache.scan(position, 1 + random.below(5) as usize, |page, ()| {
+                    for item in page.items {
+                        assert!(
+                            found.insert(*item.key),
+                            "{policy:?}, {depth}, seed {seed}: {} twice",
+                            item.key
+                        );
+                    }
+                    page.next
+                });
+                churn(&cache, &mut random);
+                standing.retain(|key| cache.contains(key));
+            }
+            let missed: Vec<_> = standing.difference(&found).collect();
+            assert!(
+                missed.is_empty(),
+                "{policy:?}, {depth}, seed {seed}: {missed:?} were there at every page"
+            );
+        }
+    }
 }
 
 #[test]
