@@ -354,3 +354,86 @@ fn the_time_to_idle_is_put_off_by_uses_alone_and_capped_by_the_lifetime() {
         assert!(!cache.contains(&1), "{name}: neither longer than idle nor than it lives");
     }
 }
+
+/// A xorshift generator: seeded, so that a failure can be run again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// What is kept by slot, weights and lifetimes and idle times, must change slots with its entry: each one is checked by itself.
+#[test]
+fn what_is_known_of_an_entry_goes_with_it_from_slot_to_slot() {
+    const IDLE: u64 = 60;
+    let ms = Duration::from_millis;
+    for (policy, depth) in [(Policy::Lru, 0.5), (Policy::TinyLfu, 0.5)] {
+        let expired = Arc::<Mutex<Vec<u64>>>::default();
+        let heard = Arc::clone(&expired);
+        let clock = ManualClock::new();
+        let cache = Cache::builder()
+            .capacity(60)
+            .weight_capacity(300)
+            .weigher(|_, value: &u64| *value)
+            .shards(1)
+            .policy(policy)
+            .remote_depth(depth)
+            .time_to_idle(ms(IDLE))
+            .hasher(BuildHasherDefault::<DefaultHasher>::default())
+            .clock(clock.clone())
+            .listener(move |key: &u64, _: &u64, cause| {
+                if cause == Cause::Expired {
+                    heard.lock().expect("no holder panicked").push(*key);
+                }
+            })
+            .build()
+            .expect("a right configuration");
+        let mut random = Random(7);
+        // What each key was given last: when its lifetime ends, and when it was idle for too long.
+        let (mut ends, mut now) = (HashMap::<u64, (u64, u64)>::new(), 0);
+        for _ in 0..5_000 {
+            let (key, weight, ttl) = (random.below(120), 1 + random.below(9), 1 + random.below(200));
+            let idle_end = now + IDLE;
+            match random.below(10) {
+                0..2 => {
+                    cache.insert_with_ttl(key, weight, ms(ttl));
+                    ends.insert(key, (now + ttl, idle_end));
+                }
+                2..4 => {
+                    let was = cache.insert_remote(key, weight, Expiry::After(ms(ttl)));
+                    let kept = ends.get(&key).filter(|_| was.is_some()).map(|(_, idle_end)| *idle_end);
+                    ends.insert(key, (now + ttl, kept.unwrap_or(idle_end)));
+                }
+                4..9 => {
+                    if cache.get(&key).is_some() {
+                        ends.entry(key).and_modify(|ends| ends.1 = idle_end);
+                    }
+                }
+                _ => {
+                    clock.advance(ms(1));
+                    now += 1;
+                    cache.sweep();
+                }
+            }
+            for key in expired.lock().expect("no holder panicked").drain(..) {
+                // One that expired under a write of its key was replaced in the books by then.
+                let (lifetime, idle_end) = ends[&key];
+                assert!(cache.contains(&key) || lifetime.min(idle_end) <= now, "{policy:?}: {key} at {now}");
+            }
+            let shown = cache.hottest(60, |item| Some((*item.key, *item.value, item.left)));
+            for (key, _, left) in &shown {
+                let (lifetime, idle_end) = ends[key];
+                assert!(idle_end > now, "{policy:?}: {key} was idle until {now}");
+                assert_eq!(*left, Some(ms(lifetime - now)), "{policy:?}: {key} at {now}");
+            }
+            let weight: u64 = shown.iter().map(|(_, weight, _)| weight).sum();
+            assert_eq!(cache.weight(), weight, "{policy:?}: at {now}");
+        }
+        assert!(cache.stats().evictions > 300 && cache.stats().expirations > 50, "{:?}", cache.stats());
+    }
+}
