@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     mem,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use cache_core::{Cache, Cause, Expiry, ManualClock, Policy, Sidecar, Verdict};
+use cache_core::{Cache, Cause, Expiry, LoadError, ManualClock, Policy, Sidecar, Verdict};
 
 /// A xorshift generator: seeded, so that a failure can be run again.
 struct Random(u64);
@@ -86,13 +87,13 @@ fn everything_at_once(policy: Policy, remote_depth: f64, idle: Option<Duration>)
     }
     let cache = builder.build().expect("a right configuration");
 
-    let ids = AtomicU64::new(0);
+    let (ids, loads) = (AtomicU64::new(0), Loads::default());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let writers: Vec<_> = (0..8)
             .map(|seed| {
-                let (cache, clock, ids) = (cache.clone(), clock.clone(), &ids);
-                scope.spawn(move || work(&cache, &clock, ids, Random(seed * 7919 + 1)))
+                let (cache, clock, ids, loads) = (cache.clone(), clock.clone(), &ids, &loads);
+                scope.spawn(move || work(&cache, &clock, ids, loads, Random(seed * 7919 + 1)))
             })
             .collect();
         // A ninth looks at the bounds all the while.
@@ -113,6 +114,9 @@ fn everything_at_once(policy: Policy, remote_depth: f64, idle: Option<Duration>)
         stats.evictions > 0 && stats.expirations > 0 && stats.removals > 0 && stats.cleared > 0,
         "{stats:?}"
     );
+    assert_eq!(stats.loads, loads.loaded.load(Ordering::Relaxed));
+    assert_eq!(stats.load_failures, loads.failed.load(Ordering::Relaxed));
+    assert!(stats.loads > 0 && stats.load_failures > 0, "{stats:?}");
     let (evicted, expired, replaced, removed) = &*heard;
     assert_eq!(evicted.load(Ordering::Relaxed), stats.evictions);
     assert_eq!(expired.load(Ordering::Relaxed), stats.expirations);
@@ -129,18 +133,65 @@ fn everything_at_once(policy: Policy, remote_depth: f64, idle: Option<Duration>)
     assert_eq!((cache.len(), cache.weight()), (0, 0));
 }
 
+/// The loaders that ran.
+#[derive(Default)]
+struct Loads {
+    loaded: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Loads {
+    /// Counts a loader, and lets others meet some of the loads under way.
+    fn run(&self, kind: &AtomicU64, key: u64) {
+        kind.fetch_add(1, Ordering::Relaxed);
+        if key.is_multiple_of(16) {
+            thread::yield_now();
+        }
+    }
+}
+
 fn work(
     cache: &Cache<u64, (u64, u64), std::hash::RandomState, Told>,
     clock: &ManualClock,
     ids: &AtomicU64,
+    loads: &Loads,
     mut random: Random,
 ) {
     for _ in 0..20_000 {
         let key = random.next(2_000);
         let fresh = || (key, ids.fetch_add(1, Ordering::Relaxed));
         match random.next(1_000) {
-            0..400 => {
+            0..300 => {
                 assert!(cache.get(&key).is_none_or(|value| value.0 == key), "a value under another's key");
+            }
+            300..370 => {
+                let load = || {
+                    loads.run(&loads.loaded, key);
+                    fresh()
+                };
+                assert_eq!(cache.get_or_insert_with(key, load).0, key);
+            }
+            370..390 => {
+                let fail = || {
+                    loads.run(&loads.failed, key);
+                    Err("nothing there")
+                };
+                match cache.try_get_or_insert_with(key, fail) {
+                    Ok(value) => assert_eq!(value.0, key),
+                    Err(error) => assert_eq!(error, LoadError::Failed("nothing there")),
+                }
+            }
+            390..400 => {
+                // Without the hook that prints each panic.
+                let panic = || {
+                    loads.run(&loads.failed, key);
+                    panic::resume_unwind(Box::new("told to"))
+                };
+                let loaded = panic::catch_unwind(AssertUnwindSafe(|| cache.get_or_insert_with(key, panic)));
+                match loaded {
+                    Ok(value) => assert_eq!(value.0, key),
+                    Err(cause) => assert_eq!(cause.downcast_ref(), Some(&"told to")),
+                }
             }
             400..600 => {
                 let ttl = Duration::from_millis(random.next(300));
