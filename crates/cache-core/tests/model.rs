@@ -136,6 +136,9 @@ impl Real {
         if let Some(idle) = shape.idle {
             builder = builder.time_to_idle(Duration::from_millis(idle));
         }
+        if let Some(depth) = shape.depth {
+            builder = builder.remote_depth(depth);
+        }
         Real { cache: builder.build().expect("a right configuration"), clock, victims, events }
     }
 
@@ -387,12 +390,9 @@ fn shape() -> impl Strategy<Value = Shape> {
     let weight = prop_oneof![1 => Just(None), 2 => (1u64..30).prop_map(Some)];
     let default_ttl = prop_oneof![Just(None), (1u64..40).prop_map(Some)];
     let idle = prop_oneof![Just(None), (1u64..20).prop_map(Some)];
-    (1usize..8, weight, default_ttl, idle).prop_map(|(entries, weight, default_ttl, idle)| Shape {
-        entries,
-        weight,
-        default_ttl,
-        idle,
-        depth: None,
+    let depth = prop_oneof![Just(None), (0.01..=1.0).prop_map(Some)];
+    (1usize..8, weight, default_ttl, idle, depth).prop_map(|(entries, weight, default_ttl, idle, depth)| {
+        Shape { entries, weight, default_ttl, idle, depth }
     })
 }
 

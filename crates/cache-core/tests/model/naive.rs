@@ -1,4 +1,6 @@
 //! A cache of one shard as one would write it without a thought for speed: a list from the coldest to the hottest.
+//!
+//! With a depth, what stands below it comes first, and each entry knows which side it is on.
 
 use cache_core::{Cause, Expiry, SECOND_CHANCES_MAX, Verdict};
 
@@ -16,6 +18,8 @@ pub(crate) struct Held {
     /// Until when it may be idle.
     idle_end: Option<u64>,
     marked: bool,
+    /// It stands below the depth.
+    is_lower: bool,
 }
 
 /// How a cache is built, as far as the model knows of it.
@@ -72,10 +76,10 @@ impl Model {
 
     /// Another shape at run time: what is too much goes, the coldest first.
     pub(crate) fn resize(&mut self, entries: usize, weight: Option<u64>) {
-        (self.shape.entries, self.shape.weight) = (entries, weight);
-        while self.order.len() > entries || self.weight() > self.weight_max() {
+        while self.order.len() > entries || self.weight() > weight.unwrap_or(u64::MAX) {
             self.evict_one(None);
         }
+        (self.shape.entries, self.shape.weight) = (entries, weight);
     }
 
     pub(crate) fn get(&mut self, key: u8) -> Option<Value> {
@@ -226,32 +230,112 @@ impl Model {
             let used_now = self.idle_end();
             let held = self.order.iter_mut().find(|held| held.key == key).expect("it is kept");
             let idle_end = if is_local { used_now } else { held.idle_end };
-            *held = Held { key, value, deadline, idle_end, marked: held.marked || is_local };
+            *held = Held { key, value, deadline, idle_end, marked: held.marked || is_local, ..*held };
             return Some(old);
         }
+        let mut lower_went = None;
         while self.order.len() >= self.shape.entries || self.weight() + weight > weight_max {
-            self.evict_one(None);
+            lower_went = Some(self.evict_one(None));
         }
-        self.order.push(Held { key, value, deadline, idle_end: self.idle_end(), marked: false });
+        // It comes into the upper part for one that went from the lower: so the coldest there comes down.
+        if lower_went == Some(true) && is_local && self.is_full() {
+            let border = self.border();
+            self.order[border].is_lower = true;
+        }
+        let at = if is_local { self.order.len() } else { self.border() };
+        let idle_end = self.idle_end();
+        self.order.insert(at, Held { key, value, deadline, idle_end, marked: false, is_lower: !is_local });
+        if lower_went.is_none() {
+            // What it weighs itself counts from the next search on.
+            self.shorten(if is_local { weight } else { 0 }, Some(key));
+        }
         None
     }
 
-    fn evict_one(&mut self, keep: Option<u8>) {
+    /// How many stand below the depth.
+    fn border(&self) -> usize {
+        self.order.iter().filter(|held| held.is_lower).count()
+    }
+
+    /// What the upper part holds, and what it should hold at most: entries, and weight if there is a bound of that.
+    fn upper(&self) -> ((usize, u64), (usize, u64)) {
+        let upper = self.order.iter().filter(|held| !held.is_lower);
+        let held = (upper.clone().count(), upper.map(|held| self.weight_of(held.value)).sum());
+        let Some(depth) = self.shape.depth else { return (held, (usize::MAX, u64::MAX)) };
+        let entries = (self.shape.entries as f64 * depth) as usize;
+        let weight = self.shape.weight.map_or(u64::MAX, |weight| (weight as f64 * depth) as u64);
+        (held, (entries.max(1), weight.max(1)))
+    }
+
+    fn is_full(&self) -> bool {
+        let ((entries, weight), (entries_max, weight_max)) = self.upper();
+        entries >= entries_max || weight >= weight_max
+    }
+
+    /// What the upper part holds too much, but for so much weight, falls below the depth; never its only entry.
+    fn shorten(&mut self, uncounted: u64, keep: Option<u8>) {
+        let falls = if self.shape.weight.is_some() { SECOND_CHANCES_MAX } else { 2 };
+        for _ in 0..falls {
+            let ((entries, weight), (entries_max, weight_max)) = self.upper();
+            let (weight, border) = (weight - uncounted, self.border());
+            let is_too_much = entries > entries_max || (entries > 1 && weight > weight_max);
+            if !is_too_much || self.order.get(border).is_none_or(|coldest| keep == Some(coldest.key)) {
+                return;
+            }
+            self.order[border].is_lower = true;
+        }
+    }
+
+    /// Returns whether the one that went stood below the depth.
+    fn evict_one(&mut self, keep: Option<u8>) -> bool {
+        self.shorten(0, keep);
         let mut chances = SECOND_CHANCES_MAX;
         loop {
-            let coldest = &self.order[0];
-            if keep == Some(coldest.key) {
-                self.order.rotate_left(1);
-            } else if self.is_over(coldest) {
-                return self.give_up(0, Cause::Expired);
-            } else if coldest.marked && chances > 0 {
-                chances -= 1;
-                self.order[0].marked = false;
-                self.order.rotate_left(1);
-            } else {
-                return self.give_up(0, Cause::Evicted);
+            let at = self.coldest_but(keep);
+            let Held { is_lower, marked, .. } = self.order[at];
+            if self.is_over(&self.order[at]) {
+                self.give_up(at, Cause::Expired);
+                return is_lower;
+            }
+            if !marked || chances == 0 {
+                self.give_up(at, Cause::Evicted);
+                return is_lower;
+            }
+            chances -= 1;
+            self.rise(at, keep);
+        }
+    }
+
+    /// The coldest below the depth, or if nothing stands there, above it. The one to keep goes to the hot end of its part.
+    fn coldest_but(&mut self, keep: Option<u8>) -> usize {
+        let border = self.border();
+        for (from, end) in [(0, border), (border, self.order.len())] {
+            if from < end && keep == Some(self.order[from].key) {
+                self.order[from..end].rotate_left(1);
+            }
+            if from < end && keep != Some(self.order[from].key) {
+                return from;
             }
         }
+        unreachable!("alone, an entry fits");
+    }
+
+    /// A used entry loses its mark and goes to the hot end of all, and if there is no room above the depth, the coldest there comes
+    /// down for it.
+    fn rise(&mut self, at: usize, keep: Option<u8>) {
+        let is_full = self.is_full();
+        let mut risen = self.order.remove(at);
+        risen.marked = false;
+        if risen.is_lower && is_full {
+            let border = self.border();
+            if self.order.get(border).is_none_or(|coldest| keep == Some(coldest.key)) {
+                self.order.insert(border, risen);
+                return;
+            }
+            self.order[border].is_lower = true;
+        }
+        risen.is_lower = false;
+        self.order.push(risen);
     }
 
     /// Where a live entry is; one that is over is given up on the way.
