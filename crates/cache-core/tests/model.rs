@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use cache_core::{Cache, Cause, Expiry, ManualClock, Sidecar, Verdict};
+use cache_core::{Cache, Cause, Expiry, LoadError, ManualClock, Sidecar, Verdict};
 use model::naive::{Model, Shape, Value};
 use proptest::prelude::*;
 
@@ -30,6 +30,8 @@ enum Op {
     Update(u8, u64),
     UpdateWithExpiry(u8, u64, Expiry),
     InsertWithTtl(u8, u64, u64),
+    /// Whether the loader gives a value.
+    Load(u8, u64, Expiry, bool),
     Advance(u64),
     Sweep,
     Clear,
@@ -78,6 +80,7 @@ fn op(keys: u8) -> impl Strategy<Value = Op> {
         2 => (key.clone(), 0u64..12, expiry(), any::<bool>()).prop_map(|(k, w, e, local)| Op::Change(k, w, e, local)),
         2 => (key.clone(), 0u64..12).prop_map(|(k, w)| Op::Update(k, w)),
         1 => (key.clone(), 0u64..12, expiry()).prop_map(|(k, w, e)| Op::UpdateWithExpiry(k, w, e)),
+        3 => (key.clone(), 0u64..12, expiry(), any::<bool>()).prop_map(|(k, w, e, gives)| Op::Load(k, w, e, gives)),
         2 => (key, 0u64..12, 0u64..30).prop_map(|(k, w, ms)| Op::InsertWithTtl(k, w, ms)),
         4 => (1u64..15).prop_map(Op::Advance),
         1 => Just(Op::Sweep),
@@ -210,6 +213,18 @@ fn run(real: &Real, model: &mut Model, op: &Op, id: u32) -> bool {
             let (value, ttl) = (Value { id, weight }, Duration::from_millis(ms));
             let was = cache.insert_with_ttl(key, value, ttl);
             assert_eq!(was, model.insert(key, value, Expiry::After(ttl), true));
+        }
+        Op::Load(key, weight, expiry, gives) => {
+            let value = Value { id, weight };
+            let loader = || if gives { Ok((value, expiry)) } else { Err(()) };
+            let loaded = cache.try_get_or_insert_with_expiry(key, loader);
+            let expected = model.get(key).ok_or(LoadError::Failed(()));
+            if gives && expected.is_err() {
+                assert_eq!(model.insert(key, value, expiry, true), None);
+                assert_eq!(loaded, Ok(value));
+            } else {
+                assert_eq!(loaded, expected);
+            }
         }
         Op::Update(key, weight) => {
             let value = Value { id, weight };
