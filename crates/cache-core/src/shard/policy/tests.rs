@@ -203,6 +203,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    #[cfg_attr(miri, ignore = "so many operations take Miri many minutes")]
     fn midpoint_insertion_keeps_the_order_of_the_naive_model(
         capacity in 2usize..16,
         depth in prop_oneof![Just(0.05), Just(0.5), Just(0.7), Just(1.0)],
@@ -275,6 +276,7 @@ proptest! {
 
     /// A depth is nothing to local writes: they alone make one list.
     #[test]
+    #[cfg_attr(miri, ignore = "so many operations take Miri many minutes")]
     fn local_writes_alone_are_ordered_as_without_a_depth(
         depth in 0.01..1.0,
         ops in prop::collection::vec((0..40_u64, any::<bool>()), 1..400),
