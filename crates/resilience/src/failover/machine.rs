@@ -1,17 +1,20 @@
 //! The decisions of a failover: what is known of the two sides, and the moves between the states.
 //!
 //! Invariants: the epoch grows with each change of the leader and never falls; main leads again only out of a
-//! probation, and a probation begins only with a finished resync; while it is held, the leader does not change; a
-//! side is not copied over one that is not empty if it is empty itself, or began its life later than the other's
-//! content did.
+//! probation, and a probation begins only with a finished resync; while it is held, the leader does not change; main is
+//! not left for a fallback that is down or may hold old values. A side is copied to the other only if it holds nothing
+//! old and answered since the copy was due. The other loses nothing by it, unless it may hold old values itself; even
+//! then, only if the first lacks nothing, and was seen to have lived through the copy.
+//!
+//! That a side lacks something is a word of its own rather than an age of its content: of two restarts that are noticed
+//! one after the other, nobody knows which was first, so each side may lack what the other has.
 
+mod resyncs;
 mod telling;
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Distrust, Failover, FailoverState, Fence, Life, Resync, Scope, Side, Transfer, Why, config::Settings,
-};
+use super::{Failover, FailoverState, Fence, Life, Resync, Scope, Side, Why, config::Settings};
 use crate::{backoff::grown, setting::DURATION_MAX};
 
 /// Steps of growth are bounded; by then any factor that grows at all has long met its cap in practice.
@@ -19,31 +22,45 @@ const LEVEL_MAX: u32 = 64;
 /// An answer with a later epoch is senseless: nothing fails over so often.
 const EPOCH_MAX: u64 = u64::MAX / 2;
 
+/// How many answers prove what was so at a moment: as each side is probed by one question at a time, the first answer
+/// after it may have been given before, and the second was not even asked for.
+const ANSWERS: u8 = 2;
+
 /// What is known of one side's content.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Holding {
     pub(super) life: Option<Life>,
-    /// The number of the event that its content begins with: the lower, the older. A full copy takes over the
-    /// source's.
-    pub(super) age: u64,
+    /// Whether it may lack what the other side holds, apart from what its journal names.
+    pub(super) lacks: bool,
     /// Whether it may hold values that are out of date, of keys that nobody can name.
     pub(super) stale: bool,
     /// Whether its journal names keys that it missed writes of.
     pub(super) behind: bool,
+    /// How many answers it owes since it was last sent something: until then, the entries of the last answer may be
+    /// outdated.
+    unsure: u8,
 }
 
 impl Holding {
     fn known_empty(&self) -> bool {
+        self.unsure == 0 && self.seen_empty()
+    }
+
+    /// Whether it was empty when it answered last.
+    fn seen_empty(&self) -> bool {
         self.life.is_some_and(|life| life.entries == 0)
     }
 
-    /// Takes in that it began anew. What it holds in spite of that may have been kept from before, and nobody knows
-    /// what it missed; if it is empty, nothing in it is out of date, and a journal that overflowed is to be settled. What
-    /// it was known to have missed it still has: it may hold what was written between the restart and this answer.
-    fn emptied_or_not(&mut self, life: Life) {
-        let empty = life.entries == 0;
-        self.behind |= empty && self.stale;
-        self.stale = !empty;
+    /// Something is sent to it: what its last answer said of its entries holds no more.
+    pub(super) fn touched(&mut self) {
+        self.unsure = ANSWERS;
+    }
+
+    /// Takes in that it began from nothing: nothing in it is out of date, and a journal that overflowed is to be settled.
+    /// What it was known to have missed it still has: it may hold what was written between the restart and this answer.
+    fn began_empty(&mut self) {
+        self.behind |= self.stale;
+        (self.stale, self.lacks) = (false, true);
     }
 }
 
@@ -81,6 +98,10 @@ pub(super) struct Running {
     pub(super) resync: Resync,
     begun: Instant,
     until: Instant,
+    /// Whether the target was empty at the beginning, so that nothing can be erased.
+    onto_empty: bool,
+    /// How often the source has answered since all was copied; none before.
+    confirmed: Option<u8>,
 }
 
 /// Failed resyncs in a row, and when to try again.
@@ -111,10 +132,12 @@ pub(super) struct Machine {
     pub(super) held: bool,
     pub(super) main: Holding,
     pub(super) fallback: Holding,
-    /// Failures of the fallback in a row; nothing is decided by them.
+    /// Failures of the fallback in a row.
     pub(super) fallback_failures: u32,
-    /// The newest age that was given.
-    ages: u64,
+    /// Whether the fallback is stale for no other reason than that it was said to be unfilled.
+    unfilled: bool,
+    /// The target of a full copy that is due, and whether its source has answered since that became so.
+    wish: Option<(Side, bool)>,
     /// How many steps the next dwell has grown.
     level: u32,
     /// The first and the newest success of main since it leads: the proven good time that growth decays by.
@@ -138,9 +161,10 @@ impl Machine {
             step: 0,
             held: false,
             main: Holding::default(),
-            fallback: Holding { age: unfilled.into(), stale: unfilled, ..Holding::default() },
+            fallback: Holding { stale: unfilled, ..Holding::default() },
             fallback_failures: 0,
-            ages: unfilled.into(),
+            unfilled,
+            wish: None,
             level: 0,
             good: None,
             away: None,
@@ -186,19 +210,19 @@ impl Machine {
             self.resync_failed(running.resync, now);
         }
         match self.phase {
+            Phase::OnMain { .. } if self.held || self.fallback.stale || self.fallback_down() => {}
             Phase::OnMain { failures, .. } => {
-                if self.main_lost() && self.fallback.known_empty() {
-                    // Nothing is left to be rescued: what main holds now is all there is.
-                    self.fallback.age = self.next_age();
-                }
-                if self.held || self.fallback.stale {
-                    return;
-                }
-                if self.main_lost() {
+                // A fallback that was never heard of, or was empty, must say first whether there is anything to rescue.
+                let rescue = self.fallback.life.is_some() && !self.fallback.known_empty();
+                if self.main_lost() && rescue {
                     self.leave_main(Why::MainRestarted, now);
                 } else if failures >= self.settings.down_after {
                     self.leave_main(Why::Failures(failures), now);
                 }
+            }
+            Phase::Probation { .. } if self.main_needs_everything() && !self.dwell_waived() => {
+                // Main was tried without what the fallback holds, for that was out of reach.
+                self.break_off(Why::FallbackReturned, false, now);
             }
             Phase::Probation { begun, successes, .. } => {
                 let passed = now.saturating_duration_since(begun) >= self.settings.probation;
@@ -208,16 +232,35 @@ impl Machine {
             }
             Phase::OnFallback | Phase::Resyncing { .. } => {}
         }
+        let wish = match self.due(now) {
+            Some((to, Scope::Everything | Scope::Lacking)) => Some(to),
+            _ => None,
+        };
+        if self.wish.map(|(to, _)| to) != wish {
+            self.wish = wish.map(|to| (to, false));
+        }
     }
 
-    /// Whether main, which leads, began anew after the fallback's content did.
+    /// Whether main leads though it may lack what the fallback holds, or began anew with what nobody knows the age of.
     fn main_lost(&self) -> bool {
-        self.main_leads() && self.main.age > self.fallback.age
+        self.main_leads() && (self.main.stale || self.main.lacks)
     }
 
-    fn next_age(&mut self) -> u64 {
-        self.ages += 1;
-        self.ages
+    /// Whether the fallback failed as often in a row as takes main down.
+    pub(super) fn fallback_down(&self) -> bool {
+        self.fallback_failures >= self.settings.down_after
+    }
+
+    pub(super) fn fallback_failed(&mut self) {
+        self.fallback_failures = self.fallback_failures.saturating_add(1);
+    }
+
+    /// A write is sent: what takes it is not known to be empty any more.
+    pub(super) fn write_sent(&mut self) {
+        if !matches!(self.phase, Phase::OnFallback | Phase::Resyncing { .. }) {
+            self.main.touched();
+        }
+        self.fallback.touched();
     }
 
     // What was seen of the two sides.
@@ -228,29 +271,66 @@ impl Machine {
             Side::Fallback => &mut self.fallback,
         };
         let earlier = holding.life.replace(life);
+        holding.unsure = holding.unsure.saturating_sub(1);
+        if side == Side::Fallback {
+            self.fallback_failures = 0;
+        }
         if earlier.is_some_and(|earlier| earlier.incarnation != life.incarnation) {
             self.restarted(side, life, now);
-        } else if side == Side::Fallback && self.main_leads() && life.entries == 0 {
-            // Emptied, nothing in it is out of date; new and empty, it lacks what main holds.
-            if self.fallback.stale || earlier.is_none() {
-                self.fallback.emptied_or_not(life);
-                self.fallback.age = self.next_age();
-            }
+        } else if life.entries == 0 {
+            self.found_empty(side, earlier.is_none(), now);
         }
+        self.confirm(side, life, now);
         if let Some(epoch) = life.epoch.filter(|epoch| (self.epoch + 1..=EPOCH_MAX).contains(epoch)) {
-            self.catch_up(side, epoch, now);
+            self.catch_up(side, epoch, life, now);
+        }
+    }
+
+    /// Takes in that a side that did not restart holds nothing.
+    fn found_empty(&mut self, side: Side, first: bool, now: Instant) {
+        match side {
+            // It lacks what the fallback may hold.
+            Side::Main if first => {
+                self.main.began_empty();
+                if matches!(self.phase, Phase::Resyncing { .. } | Phase::Probation { .. }) {
+                    self.break_off(Why::MainRestarted, false, now);
+                }
+            }
+            // New and empty, it lacks what main holds; emptied, nothing in it is out of date.
+            Side::Fallback if self.fallback.stale || first => {
+                self.fallback.began_empty();
+                self.fallback.lacks = !self.main.known_empty();
+                self.unfilled = false;
+            }
+            // An emptied main is filled again when it needs to be; a side whose entries ran out goes on.
+            _ => {}
+        }
+        if side == Side::Fallback && self.main_lost() && self.fallback.known_empty() {
+            // Nothing is left to be rescued: what main holds now is all there is.
+            (self.main.stale, self.main.lacks) = (false, false);
+            self.fallback.lacks = !self.main.known_empty();
         }
     }
 
     fn restarted(&mut self, side: Side, life: Life, now: Instant) {
         self.counters.restarts += 1;
-        let age = self.next_age();
-        let holding = match side {
-            Side::Main => &mut self.main,
-            Side::Fallback => &mut self.fallback,
+        let copied =
+            self.running.filter(|running| running.resync.scope != Scope::Missed).map(|run| run.resync.to);
+        let (holding, other) = match side {
+            Side::Main => (&mut self.main, &mut self.fallback),
+            Side::Fallback => (&mut self.fallback, &mut self.main),
         };
-        holding.age = age;
-        holding.emptied_or_not(life);
+        if life.entries == 0 || life.began_empty {
+            holding.began_empty();
+        } else {
+            // What it holds was kept from before, or came since; nobody knows what it missed.
+            holding.stale = true;
+            // Nor what of it was copied already.
+            other.stale |= copied == Some(side.other());
+        }
+        if side == Side::Fallback {
+            self.unfilled = false;
+        }
         match (side, &self.phase) {
             (Side::Main, Phase::Resyncing { .. } | Phase::Probation { .. }) => {
                 self.break_off(Why::MainRestarted, true, now);
@@ -260,8 +340,26 @@ impl Machine {
         }
     }
 
+    /// Takes in that the source of a full copy has answered, in the life that it had when the copy began: a new life
+    /// has made it void.
+    fn confirm(&mut self, side: Side, life: Life, now: Instant) {
+        if let Some((_, heard)) = self.wish.as_mut().filter(|(to, _)| to.other() == side) {
+            *heard = true;
+        }
+        let Some(running) = &mut self.running else { return };
+        if running.resync.scope == Scope::Missed || running.resync.to.other() != side {
+            return;
+        }
+        if life.entries == 0 && running.resync.scope == Scope::Everything && !running.onto_empty {
+            let resync = running.resync;
+            self.resync_failed(resync, now);
+        } else if let Some(answers) = &mut running.confirmed {
+            *answers = answers.saturating_add(1);
+        }
+    }
+
     /// Takes over an epoch that an earlier process had reached.
-    fn catch_up(&mut self, side: Side, epoch: u64, now: Instant) {
+    fn catch_up(&mut self, side: Side, epoch: u64, life: Life, now: Instant) {
         if side == Side::Fallback && self.main_leads() {
             if self.held {
                 // It is learnt from the first answer after the hold.
@@ -269,6 +367,10 @@ impl Machine {
             }
             self.epoch = epoch - 1;
             self.leave_main(Why::NewerEpoch, now);
+            if life.entries > 0 && std::mem::take(&mut self.unfilled) {
+                // It has led, so it holds nothing old.
+                (self.fallback.stale, self.fallback.lacks) = (false, false);
+            }
             // What main missed since then was in that process's journal.
             self.main.stale = true;
         } else {
@@ -339,7 +441,7 @@ impl Machine {
     pub(super) fn journal_overflowed(&mut self, side: Side, now: Instant) {
         match (side, &self.phase) {
             (Side::Fallback, Phase::OnMain { .. }) => {
-                self.fallback.stale = true;
+                (self.fallback.stale, self.unfilled) = (true, false);
                 self.drop_running();
             }
             (Side::Main, Phase::OnFallback) => self.main.stale = true,
@@ -364,8 +466,6 @@ impl Machine {
         let dwell = self.next_dwell(flap);
         self.drop_running();
         self.pause = Pause::default();
-        // A main that restarted and yet holds something holds what nobody knows the age of.
-        self.main.stale = why == Why::MainRestarted && !self.main.known_empty();
         self.counters.failovers += 1;
         self.epoch += 1;
         self.away = Some(Away { dwell_end: later(now, dwell), successes: 0, asked_back: false });
@@ -436,119 +536,6 @@ impl Machine {
             good -= dwell;
             self.level -= 1;
         }
-    }
-
-    // Resyncs.
-
-    /// Whether main may be brought up to date, apart from what it would be copied from.
-    fn may_resync(&self, now: Instant) -> bool {
-        let proven = self.away.as_ref().is_some_and(|away| {
-            away.successes >= self.settings.up_after && (away.asked_back || away.dwell_end <= now)
-        });
-        proven && !self.held
-    }
-
-    /// The resync that the sides need, with what stands against copying.
-    fn needed(&self) -> Option<(Side, Result<Scope, Distrust>)> {
-        let everything = |from: &Holding, to: &Holding| {
-            if to.known_empty() {
-                Ok(Scope::Everything)
-            } else if from.known_empty() {
-                Err(Distrust::Empty)
-            } else if from.age > to.age {
-                Err(Distrust::Younger)
-            } else {
-                Ok(Scope::Everything)
-            }
-        };
-        if self.main_leads() {
-            return if self.fallback.stale || self.fallback.age > self.main.age {
-                Some((Side::Fallback, everything(&self.main, &self.fallback)))
-            } else {
-                self.fallback.behind.then_some((Side::Fallback, Ok(Scope::Missed)))
-            };
-        }
-        Some(if self.fallback.behind {
-            (Side::Fallback, Ok(Scope::Missed))
-        } else if self.main.stale || self.main.age > self.fallback.age {
-            (Side::Main, everything(&self.fallback, &self.main))
-        } else {
-            (Side::Main, Ok(Scope::Missed))
-        })
-    }
-
-    pub(super) fn transfer(&self, now: Instant) -> Option<Transfer> {
-        if self.running.is_some() || self.pause.until.is_some_and(|until| now < until) {
-            return None;
-        }
-        let (to, Ok(scope)) = self.needed()? else { return None };
-        let due = match self.phase {
-            Phase::OnMain { failures, .. } => failures == 0,
-            Phase::OnFallback => to == Side::Fallback || self.may_resync(now),
-            Phase::Resyncing { .. } | Phase::Probation { .. } => false,
-        };
-        due.then_some(Transfer { to, scope, fence: self.fence() })
-    }
-
-    pub(super) fn resync_started(&mut self, transfer: Transfer, now: Instant) -> Option<Resync> {
-        if self.transfer(now) != Some(transfer) {
-            self.counters.late += 1;
-            return None;
-        }
-        self.resync_number += 1;
-        let resync = Resync { to: transfer.to, scope: transfer.scope, number: self.resync_number };
-        let until = later(now, self.settings.resync_patience);
-        self.running = Some(Running { resync, begun: now, until });
-        if resync.to == Side::Main {
-            self.enter(Phase::Resyncing { failures: 0 }, now);
-        }
-        Some(resync)
-    }
-
-    pub(super) fn resync_finished(&mut self, resync: Resync, now: Instant) -> bool {
-        if self.running.is_none_or(|running| running.resync != resync) {
-            self.counters.late += 1;
-            return false;
-        }
-        self.running = None;
-        self.pause = Pause::default();
-        self.counters.resyncs += 1;
-        let (from, to) = match resync.to {
-            Side::Main => (&self.fallback, &mut self.main),
-            Side::Fallback => (&self.main, &mut self.fallback),
-        };
-        to.behind = false;
-        if resync.scope == Scope::Everything {
-            (to.age, to.stale) = (from.age, false);
-        }
-        if resync.to == Side::Main {
-            self.enter(Phase::Probation { begun: now, failures: 0, successes: 0, credit: 0.0 }, now);
-        }
-        true
-    }
-
-    pub(super) fn resync_failed(&mut self, resync: Resync, now: Instant) -> bool {
-        if self.running.is_none_or(|running| running.resync != resync) {
-            self.counters.late += 1;
-            return false;
-        }
-        match resync.to {
-            Side::Main => self.break_off(Why::ResyncFailed, false, now),
-            Side::Fallback => self.drop_running(),
-        }
-        self.pause(now);
-        true
-    }
-
-    /// Makes the resync under way void, if there is one.
-    fn drop_running(&mut self) {
-        self.counters.resyncs_failed += u64::from(self.running.take().is_some());
-    }
-
-    fn pause(&mut self, now: Instant) {
-        let settings = &self.settings;
-        let wait = grown(settings.resync_wait, 2.0, settings.resync_wait_max, self.pause.failures);
-        self.pause = Pause { failures: self.pause.failures.saturating_add(1), until: Some(later(now, wait)) };
     }
 
     // The share.

@@ -18,9 +18,13 @@
 //! - *Late reports are dangerous.* A call may end after the sides have changed roles. Each route carries a [`Fence`];
 //!   what is reported with an old one changes nothing, and a write that ends behind an old one is written again.
 //! - *A restart looks like health.* Probe answers carry a [`Life`]. A main that began anew lost what it held, so the
-//!   fallback leads and main is filled from it: the direction is from the side whose content is older. A full copy from
-//!   a side that is empty or younger, onto one that is not empty, is refused, since it would erase; the machine says so
-//!   and waits for someone to empty the target.
+//!   fallback leads and main is filled from it. A copy
+//!   removes something only from a side that may hold old values, and never for one that is empty or may lack something
+//!   itself. Then, and if the source may hold old values, the machine says so and waits for someone to empty the target.
+//! - *What was seen is past.* An answer that said "empty" says nothing once something was written, and one from before a
+//!   restart nothing at all. So a full copy begins only when its source has answered since it was due, and removes
+//!   nothing before the source was seen to have lived through it.
+//! - *A dead fallback is worse than a failing main.* Main is not left for one, and no dwell keeps the lead there.
 //! - *A ring of "which server, which state" for many servers* was left out: two sides are what can be reasoned about. A
 //!   chain of more is a [`Fallback`](crate::Fallback), for reads.
 //!
@@ -78,7 +82,7 @@ use machine::{Machine, Phase};
 /// # What the caller owes
 /// One lock holds the `Failover` and a [`Journal`] for each side; it is never held while a side is asked. Then:
 ///
-/// 1. **Reads** follow [`route_read`](Self::route_read). A key that is in the journal of the side to be asked is a
+/// 1. **Reads** follow [`route_read`](Self::route_read); one that is to be a miss asks nobody. A key that is in the journal of the side to be asked is a
 ///    miss, for the side does not know it yet. Each end is [reported](Self::failed) with the route's fence.
 /// 2. **Writes** and removes follow [`route_write`](Self::route_write): the side that leads first, then what the
 ///    other is owed. Before the write is answered, under the lock: if the fence [holds](Self::holds), take the key out
@@ -87,8 +91,8 @@ use machine::{Machine, Phase};
 ///    applied all the same, so the other side must not keep the older value: while the fence holds, remove the key
 ///    there, or record the remove in its journal (and report [`missed_write`](Self::missed_write), if the route said to
 ///    copy).
-/// 3. **Probes** of both sides go on in every state, one at a time per side, and are reported with
-///    [`answered`](Self::answered) or [`failed`](Self::failed).
+/// 3. **Probes** of both sides begin before the first write and go on in every state, one at a time per side, and are
+///    reported with [`answered`](Self::answered) or [`failed`](Self::failed).
 /// 4. **Resyncs**: when [`transfer`](Self::transfer) asks for one, do it as its [`Scope`] says, as long as it
 ///    [holds](Self::resync_holds), and report the end under the lock, when the journal is empty. One thing at a time
 ///    per key: a write, from its route to its answer, and a resync's copy or replay of that key must not overlap.
@@ -97,9 +101,18 @@ use machine::{Machine, Phase};
 ///    [`Life`]: then a new process, which has lost the journals, learns that the fallback was leading.
 ///
 /// What then holds: a value that was overwritten or removed is never read again, main down or back, as long as a side
-/// that leads takes its writes; and the fallback is left for main only with all that main missed. What does not:
-/// while *both* sides fail, writes fail; if the fallback loses its life while it leads, what only it held is lost; and
-/// a restart is seen with the next probe, so a side that begins anew with old content serves it until then.
+/// that leads takes its writes; the fallback is left for main only with all that main missed; and no resync removes what
+/// an empty, a younger or a restarted side lacks. What does not:
+/// - While *both* sides fail, writes fail. If the fallback loses its life while it leads, what only it held is lost.
+/// - A restart is seen with the next probe, so a side that begins anew with *old* content serves it until then. From
+///   then on, reads of such a fallback are a miss until main leads again, for which no dwell is waited for, or someone
+///   empties it; such a main is left, unless it is held, or the fallback is down, stale or empty: then it leads on with
+///   what it has. A full copy that is under way from such a side may have overwritten newer values of the target, which
+///   is not used before it was filled again or emptied.
+/// - A leading fallback that is down while the journal of what main missed has overflowed: main must not lead with old
+///   values, so the machine waits for the fallback, or for someone to empty main.
+/// - What is written at the very moment of a probe is known one answer later; a write that is under way for longer than
+///   two answers of its side may find that side taken for empty.
 ///
 /// For a main client with backups that are written in real time, main and the first backup are the two sides; further
 /// backups take copies as the fallback does, each with a journal, and join the reads as links of a
@@ -206,13 +219,15 @@ impl Failover {
         if let Phase::Probation { begun, .. } = self.machine.phase {
             let share = self.machine.share(begun, now);
             let side = if self.machine.takes_turn(share) { Side::Main } else { Side::Fallback };
-            return ReadRoute { side, or_else: Some(side.other()), fence };
+            let stale = self.machine.fallback.stale;
+            let or_else = (side == Side::Fallback || !stale).then_some(side.other());
+            return ReadRoute { side, or_else, miss: stale && side == Side::Fallback, fence };
         }
         if self.machine.main_leads() {
             let or_else = (!self.machine.fallback.stale).then_some(Side::Fallback);
-            return ReadRoute { side: Side::Main, or_else, fence };
+            return ReadRoute { side: Side::Main, or_else, miss: false, fence };
         }
-        ReadRoute { side: Side::Fallback, or_else: None, fence }
+        ReadRoute { side: Side::Fallback, or_else: None, miss: self.machine.fallback.stale, fence }
     }
 
     /// Where to write or remove, now.
@@ -234,6 +249,7 @@ impl Failover {
             Phase::OnFallback | Phase::Resyncing { .. } => (Side::Fallback, OtherSide::Journal),
             Phase::Probation { .. } => (Side::Fallback, OtherSide::Copy),
         };
+        self.machine.write_sent();
         WriteRoute { side, other, fence: self.fence() }
     }
 
@@ -277,9 +293,7 @@ impl Failover {
         }
         match side {
             Side::Main => self.machine.main_failed(now),
-            Side::Fallback => {
-                self.machine.fallback_failures = self.machine.fallback_failures.saturating_add(1);
-            }
+            Side::Fallback => self.machine.fallback_failed(),
         }
         self.machine.advance(now);
     }
@@ -291,6 +305,7 @@ impl Failover {
     /// use resilience::{Failover, FailoverState, Life, Side};
     ///
     /// let (mut failover, now) = (Failover::builder().build()?, Instant::now());
+    /// failover.answered(Side::Fallback, failover.fence(), Life::new(1, 1_000), now);
     /// failover.answered(Side::Main, failover.fence(), Life::new(1, 1_000), now);
     /// failover.answered(Side::Main, failover.fence(), Life::new(2, 0), now);
     /// assert_eq!(failover.state(), FailoverState::OnFallback, "main restarted empty: the fallback has it all");
@@ -364,6 +379,10 @@ impl Failover {
     /// ```
     /// use std::time::Instant;
     /// let (mut failover, now) = (resilience::Failover::builder().fallback_filled(false).build()?, Instant::now());
+    /// # use resilience::{Life, Side};
+    /// for side in [Side::Fallback, Side::Main] {
+    ///     failover.answered(side, failover.fence(), Life::new(1, 10), now);
+    /// }
     /// let transfer = failover.transfer(now).unwrap();
     /// assert!(failover.resync_started(transfer, now).is_some());
     /// assert!(failover.resync_started(transfer, now).is_none(), "one at a time");
@@ -380,6 +399,10 @@ impl Failover {
     /// ```
     /// # use std::time::Instant;
     /// # let (mut failover, now) = (resilience::Failover::builder().fallback_filled(false).build()?, Instant::now());
+    /// # use resilience::{Life, Side};
+    /// # for side in [Side::Fallback, Side::Main] {
+    /// #     failover.answered(side, failover.fence(), Life::new(1, 10), now);
+    /// # }
     /// # let transfer = failover.transfer(now).unwrap();
     /// let resync = failover.resync_started(transfer, now).unwrap();
     /// assert!(failover.resync_holds(resync, now));
@@ -392,14 +415,50 @@ impl Failover {
         self.machine.running.is_some_and(|running| running.resync == resync)
     }
 
-    /// A resync is done, and the target's journal empty; says whether it counted. One that was overtaken by events
-    /// does not.
+    /// All that the source of a resync of more than what was missed holds was copied; says whether the rest may be done. Asked again
+    /// until it says yes: first the source must answer two probes, the second of which was surely sent after the copy,
+    /// in the life that it had at its beginning. A source that restarted meanwhile is thus found out before anything is
+    /// removed for its sake. A resync of what was missed has nothing to wait for.
     ///
     /// ```
     /// # use std::time::Instant;
     /// # let (mut failover, now) = (resilience::Failover::builder().fallback_filled(false).build()?, Instant::now());
+    /// # use resilience::{Life, Side};
+    /// # for side in [Side::Fallback, Side::Main] {
+    /// #     failover.answered(side, failover.fence(), Life::new(1, 10), now);
+    /// # }
     /// # let transfer = failover.transfer(now).unwrap();
     /// let resync = failover.resync_started(transfer, now).unwrap();
+    /// assert!(!failover.resync_copied(resync, now));
+    /// for _ in 0..2 {
+    ///     failover.answered(Side::Main, failover.fence(), Life::new(1, 10), now);
+    /// }
+    /// assert!(failover.resync_copied(resync, now));
+    /// # Ok::<(), resilience::ConfigError>(())
+    /// ```
+    #[must_use = "nothing may be removed before it says yes"]
+    pub fn resync_copied(&mut self, resync: Resync, now: Instant) -> bool {
+        self.machine.advance(now);
+        self.machine.resync_copied(resync)
+    }
+
+    /// A resync is done, and the target's journal empty; says whether it counted. One that was overtaken by events
+    /// does not, nor does one of more than what was missed before [`resync_copied`](Self::resync_copied) has said yes.
+    ///
+    /// ```
+    /// # use std::time::Instant;
+    /// # let (mut failover, now) = (resilience::Failover::builder().fallback_filled(false).build()?, Instant::now());
+    /// # use resilience::{Life, Side};
+    /// # for side in [Side::Fallback, Side::Main] {
+    /// #     failover.answered(side, failover.fence(), Life::new(1, 10), now);
+    /// # }
+    /// # let transfer = failover.transfer(now).unwrap();
+    /// let resync = failover.resync_started(transfer, now).unwrap();
+    /// assert!(!failover.resync_finished(resync, now), "main might have restarted while it was copied");
+    /// assert!(!failover.resync_copied(resync, now));
+    /// for _ in 0..2 {
+    ///     failover.answered(Side::Main, failover.fence(), Life::new(1, 10), now);
+    /// }
     /// assert!(failover.resync_finished(resync, now) && !failover.resync_finished(resync, now));
     /// # Ok::<(), resilience::ConfigError>(())
     /// ```
@@ -413,6 +472,10 @@ impl Failover {
     /// ```
     /// # use std::time::Instant;
     /// # let (mut failover, now) = (resilience::Failover::builder().fallback_filled(false).build()?, Instant::now());
+    /// # use resilience::{Life, Side};
+    /// # for side in [Side::Fallback, Side::Main] {
+    /// #     failover.answered(side, failover.fence(), Life::new(1, 10), now);
+    /// # }
     /// # let transfer = failover.transfer(now).unwrap();
     /// let resync = failover.resync_started(transfer, now).unwrap();
     /// assert!(failover.resync_failed(resync, now));
@@ -427,7 +490,7 @@ impl Failover {
     /// Makes the fallback lead, or go on leading, for a dwell at least. To stay longer, [`hold`](Self::hold) as well.
     ///
     /// # Errors
-    /// [`Refused`] if it is held, or the fallback holds stale values.
+    /// [`Refused`] if it is held, or main leads and the fallback holds stale values or is down.
     ///
     /// ```
     /// use std::time::Instant;
@@ -446,6 +509,7 @@ impl Failover {
         let why = Why::Asked(why.into());
         match self.machine.phase {
             Phase::OnMain { .. } if self.machine.fallback.stale => return Err(Refused::FallbackStale),
+            Phase::OnMain { .. } if self.machine.fallback_down() => return Err(Refused::FallbackDown),
             Phase::OnMain { .. } => self.machine.leave_main(why, now),
             Phase::OnFallback => self.machine.stay(why, now),
             Phase::Resyncing { .. } | Phase::Probation { .. } => self.machine.break_off(why, false, now),

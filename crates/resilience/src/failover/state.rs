@@ -84,12 +84,26 @@ pub struct Life {
     pub entries: u64,
     /// The newest epoch that was written down there, if the caller keeps one with the data.
     pub epoch: Option<u64>,
+    /// Whether this life is known to have begun with nothing, whatever it holds by now.
+    pub began_empty: bool,
 }
 
 impl Life {
-    /// A life that remembers no epoch.
+    /// A life that remembers no epoch, and may have kept what it held before.
     pub const fn new(incarnation: u64, entries: u64) -> Self {
-        Self { incarnation, entries, epoch: None }
+        Self { incarnation, entries, epoch: None, began_empty: false }
+    }
+
+    /// Says that the life began with nothing, as each does of a store that keeps nothing through a restart. Without it, a
+    /// restart that is noticed when the side has been written to again looks like one with old content.
+    ///
+    /// ```
+    /// assert!(resilience::Life::new(4_711, 3).began_empty().began_empty);
+    /// ```
+    #[must_use]
+    pub const fn began_empty(mut self) -> Self {
+        self.began_empty = true;
+        self
     }
 
     /// Adds the newest epoch that was written down at the side.
@@ -144,6 +158,8 @@ pub struct ReadRoute {
     pub side: Side,
     /// Who may be asked if that fails, for all keys that are not in that side's journal.
     pub or_else: Option<Side>,
+    /// Whether to answer a miss and ask nobody: the side that leads restarted with what it had before, which may be old.
+    pub miss: bool,
     /// To be handed back with the report.
     pub fence: Fence,
 }
@@ -191,9 +207,12 @@ pub enum OtherSide {
 pub enum Scope {
     /// What is in the journal of the target. If that overflowed, the target was emptied since: restart the journal.
     Missed,
-    /// All: restart the target's journal if it overflowed, copy what the other side holds, remove from the target what
-    /// the other side does not hold, then apply the journal.
+    /// All: restart the target's journal if it overflowed, copy what the other side holds, say so
+    /// ([`resync_copied`](super::Failover::resync_copied)), then remove from the target what was neither copied nor
+    /// written since, and apply the journal.
     Everything,
+    /// All that the target may lack: as everything, but nothing is removed, for the target holds nothing old.
+    Lacking,
 }
 
 impl fmt::Display for Scope {
@@ -201,6 +220,7 @@ impl fmt::Display for Scope {
         f.write_str(match self {
             Self::Missed => "what it missed",
             Self::Everything => "everything",
+            Self::Lacking => "what it lacks",
         })
     }
 }
@@ -210,10 +230,14 @@ impl fmt::Display for Scope {
 ///
 /// ```
 /// use std::time::Instant;
-/// use resilience::{Failover, Side};
+/// use resilience::{Failover, Life, Side};
 ///
-/// let mut failover = Failover::builder().fallback_filled(false).build()?;
-/// let transfer = failover.transfer(Instant::now()).expect("the fallback is to be filled");
+/// let (mut failover, now) = (Failover::builder().fallback_filled(false).build()?, Instant::now());
+/// assert_eq!(failover.transfer(now), None, "nobody knows yet what the two hold");
+/// for side in [Side::Fallback, Side::Main] {
+///     failover.answered(side, failover.fence(), Life::new(1, 10), now);
+/// }
+/// let transfer = failover.transfer(now).expect("the fallback is to be filled");
 /// assert_eq!((transfer.from(), transfer.to), (Side::Main, Side::Fallback));
 /// # Ok::<(), resilience::ConfigError>(())
 /// ```
@@ -228,7 +252,7 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The side that is copied from, if the scope is everything.
+    /// The side that is copied from, unless the scope is what was missed.
     pub const fn from(self) -> Side {
         self.to.other()
     }
@@ -238,12 +262,22 @@ impl Transfer {
 ///
 /// ```
 /// use std::time::Instant;
-/// use resilience::{Failover, Scope};
+/// use resilience::{Failover, Life, Scope, Side};
 ///
 /// let (mut failover, now) = (Failover::builder().fallback_filled(false).build()?, Instant::now());
+/// for side in [Side::Fallback, Side::Main] {
+///     failover.answered(side, failover.fence(), Life::new(1, 10), now);
+/// }
 /// let transfer = failover.transfer(now).unwrap();
 /// let resync = failover.resync_started(transfer, now).unwrap();
 /// assert_eq!(resync.scope, Scope::Everything);
+/// // … here all is copied; then two answers show that main has lived through it …
+/// assert!(!failover.resync_copied(resync, now));
+/// for _ in 0..2 {
+///     failover.answered(Side::Main, failover.fence(), Life::new(1, 10), now);
+/// }
+/// assert!(failover.resync_copied(resync, now));
+/// // … here the fallback loses what main did not hold …
 /// assert!(failover.resync_finished(resync, now));
 /// # Ok::<(), resilience::ConfigError>(())
 /// ```
@@ -271,6 +305,8 @@ pub enum Why {
     MainRestarted,
     /// The fallback began a new life while main was copied from it.
     FallbackRestarted,
+    /// The fallback is up again, or was emptied, while main was tried without what it holds.
+    FallbackReturned,
     /// Main missed a write while it was on probation.
     MissedWrite,
     /// The resync failed, or took too long.
@@ -289,6 +325,7 @@ impl fmt::Display for Why {
             Self::Failures(failures) => write!(f, "{failures} failures of main"),
             Self::MainRestarted => f.write_str("main restarted"),
             Self::FallbackRestarted => f.write_str("the fallback restarted during the resync"),
+            Self::FallbackReturned => f.write_str("the fallback is up again, with what main lacks"),
             Self::MissedWrite => f.write_str("main missed a write"),
             Self::ResyncFailed => f.write_str("the resync failed"),
             Self::JournalOverflowed => f.write_str("the journal overflowed during the resync"),
@@ -318,4 +355,7 @@ pub enum Refused {
     /// Refill the fallback from main, or empty it.
     #[error("the fallback holds stale values; refill or empty it first")]
     FallbackStale,
+    /// Wait until it is up, and was reported to be.
+    #[error("the fallback is down; wait until it answers a probe")]
+    FallbackDown,
 }

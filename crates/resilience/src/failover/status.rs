@@ -31,8 +31,15 @@ pub enum Waiting {
     },
     /// For what the fallback missed, while main led, to be applied to it.
     FallbackBehind,
-    /// For the fallback to be refilled or emptied: main is down, but the fallback holds stale values.
+    /// For the fallback to be refilled or emptied: main is down or the fallback leads, but what it holds may be old.
     FallbackStale,
+    /// For the fallback to be up again: it failed as often in a row as takes main down.
+    FallbackDown,
+    /// For a side to answer a probe before all is copied.
+    Answer {
+        /// The side that was not heard of since the copy was due.
+        side: Side,
+    },
     /// For the source of a full resync to be worth copying, or the target to be empty.
     Source(Distrust),
     /// For the next try after failed resyncs.
@@ -77,8 +84,12 @@ pub enum Waiting {
 pub enum Distrust {
     /// It is empty and the target is not: copying would erase the target.
     Empty,
-    /// It began its life later than what the target holds.
+    /// It restarted and was not filled since: it may lack what the target, which may hold old values, holds alone.
     Younger,
+    /// It restarted with what it had before, so nobody knows what it has missed.
+    Stale,
+    /// It is down.
+    Down,
 }
 
 /// What a failover is doing, why, what it waits for, and what it has counted.
@@ -135,6 +146,8 @@ impl fmt::Display for Distrust {
         f.write_str(match self {
             Self::Empty => "it is empty",
             Self::Younger => "it is younger",
+            Self::Stale => "it may hold old values",
+            Self::Down => "it is down",
         })
     }
 }
@@ -149,6 +162,8 @@ impl fmt::Display for Waiting {
             Self::Dwell { left } => write!(f, "{left:?} of dwell"),
             Self::FallbackBehind => f.write_str("the fallback to be told what it missed"),
             Self::FallbackStale => f.write_str("the stale fallback to be refilled or emptied"),
+            Self::FallbackDown => f.write_str("the fallback to be up again"),
+            Self::Answer { side } => write!(f, "{side} to answer a probe"),
             Self::Source(why) => write!(f, "a source worth copying ({why}), or an empty target"),
             Self::ResyncWait { left, failures } => {
                 write!(f, "{left:?} until the next resync, {failures} having failed")

@@ -35,8 +35,11 @@ impl Machine {
         if self.held && (down || !self.main_leads()) {
             waiting.push(Waiting::Held);
         }
-        if down && self.fallback.stale {
+        if (down || !self.main_leads()) && self.fallback.stale {
             waiting.push(Waiting::FallbackStale);
+        }
+        if (down || self.fallback.behind || !self.main_leads()) && self.fallback_down() {
+            waiting.push(Waiting::FallbackDown);
         }
         match &self.phase {
             Phase::OnFallback => {
@@ -45,10 +48,10 @@ impl Machine {
                     waiting.push(Waiting::Probes { seen: away.successes, needed });
                 }
                 let left = away.dwell_end.saturating_duration_since(now);
-                if !left.is_zero() && !away.asked_back {
+                if !left.is_zero() && !away.asked_back && !self.dwell_waived() {
                     waiting.push(Waiting::Dwell { left });
                 }
-                if self.fallback.behind {
+                if self.fallback.behind && self.main_needs_everything() {
                     waiting.push(Waiting::FallbackBehind);
                 }
             }
@@ -75,13 +78,16 @@ impl Machine {
         if matches!(self.phase, Phase::Probation { .. }) {
             return None;
         }
-        let (to, scope) = match self.needed()? {
+        let (to, scope) = match self.needed(now)? {
             (_, Err(why)) => return Some(Waiting::Source(why)),
             (to, Ok(scope)) => (to, scope),
         };
         let left = self.pause.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         if !left.is_zero() {
             return Some(Waiting::ResyncWait { left, failures: self.pause.failures });
+        }
+        if let Some(side) = self.unheard() {
+            return Some(Waiting::Answer { side });
         }
         self.transfer(now).map(|_| Waiting::ResyncNotStarted { to, scope })
     }

@@ -9,9 +9,10 @@ use crate::failover::{Failover, FailoverState, Fence, Life, OtherSide, Resync, S
 
 const DWELL: Duration = Duration::from_secs(10);
 
-fn failover() -> Failover {
+fn failover(filled: bool) -> Failover {
     let probation = Duration::from_secs(5);
-    Failover::builder().down_after(3).up_after(2).dwell(DWELL).probation(probation).build().unwrap()
+    let builder = Failover::builder().down_after(3).up_after(2).dwell(DWELL).probation(probation);
+    builder.fallback_filled(filled).build().unwrap()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,8 @@ enum Event {
     Late(u8),
     Answer(Side),
     Restart(Side, u64),
+    /// The fallback answers that an earlier process had failed over.
+    Epoch,
     MissWrite(Side),
     Overflow(Side),
     Start,
@@ -47,6 +50,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => any::<u8>().prop_map(Event::Late),
         6 => side().prop_map(Event::Answer),
         1 => (side(), 0u64..2).prop_map(|(side, entries)| Event::Restart(side, entries)),
+        1 => Just(Event::Epoch),
         1 => side().prop_map(Event::MissWrite),
         1 => side().prop_map(Event::Overflow),
         5 => Just(Event::Start),
@@ -75,9 +79,9 @@ struct Watched {
 }
 
 impl Watched {
-    fn new() -> Self {
+    fn new(filled: bool) -> Self {
         Self {
-            failover: failover(),
+            failover: failover(filled),
             now: Instant::now(),
             fences: Vec::new(),
             lives: [Life::new(1, 10); 2],
@@ -111,6 +115,11 @@ impl Watched {
                 let life = self.life(side);
                 *life = Life::new(life.incarnation + 1, entries);
             }
+            Event::Epoch if self.failover.leader() == Side::Fallback => {}
+            Event::Epoch => {
+                let life = self.life(Side::Fallback).epoch(fence.epoch() + 1);
+                self.failover.answered(Side::Fallback, fence, life, now);
+            }
             Event::MissWrite(side) => self.failover.missed_write(side, fence, now),
             Event::Overflow(side) => self.failover.journal_overflowed(side, now),
             Event::Start => {
@@ -125,6 +134,7 @@ impl Watched {
             }
             Event::Finish => {
                 if let Some(resync) = self.resync {
+                    let _ = self.failover.resync_copied(resync, now);
                     let counted = self.failover.resync_finished(resync, now);
                     self.resynced |= counted && resync.to == Side::Main;
                 }
@@ -166,17 +176,16 @@ impl Watched {
         Ok(())
     }
 
-    /// Nothing is copied over a side that is not empty by one that is.
+    /// Nothing is removed for a side that is empty, may lack something or may be old, from one that is not empty.
     fn check_source(&mut self, wanted: Transfer) -> Result<(), TestCaseError> {
-        let known = |failover: &Failover, side| match side {
-            Side::Main => failover.machine.main.life,
-            Side::Fallback => failover.machine.fallback.life,
-        };
-        if wanted.scope == Scope::Everything
-            && let Some(source) = known(&self.failover, wanted.from())
-            && source.entries == 0
-        {
-            prop_assert_eq!(known(&self.failover, wanted.to).map(|life| life.entries), Some(0));
+        let (main, fallback) = (&self.failover.machine.main, &self.failover.machine.fallback);
+        let (from, to) = if wanted.to == Side::Main { (fallback, main) } else { (main, fallback) };
+        if wanted.scope != Scope::Missed {
+            prop_assert!(!from.stale);
+        }
+        if wanted.scope == Scope::Everything {
+            let (from_life, to_life) = (from.life.unwrap(), to.life.unwrap());
+            prop_assert!(to_life.entries == 0 || (from_life.entries > 0 && !from.lacks));
         }
         Ok(())
     }
@@ -196,6 +205,7 @@ impl Watched {
     fn step(&mut self, event: Event) -> Result<(), TestCaseError> {
         let (epoch, leader, held) = (self.failover.epoch(), self.failover.leader(), self.held);
         let before = self.failover.state();
+        self.waived |= self.failover.machine.dwell_waived();
         self.apply(event)?;
         self.failover.status(self.now);
         let after = self.failover.leader();
@@ -226,8 +236,8 @@ impl Watched {
 }
 
 /// With main healthy and the caller doing as it is asked, it goes back, whatever was before. Someone empties main if
-/// nothing is worth copying, as the status asks for.
-fn goes_back(watched: &mut Watched) -> Result<(), TestCaseError> {
+/// nothing is worth copying, as the status asks for. The fallback may be dead for good.
+fn goes_back(watched: &mut Watched, dead: bool) -> Result<(), TestCaseError> {
     watched.failover.hold(false, watched.now);
     for _ in 0..5_000 {
         if watched.failover.state() == FailoverState::OnMain {
@@ -237,7 +247,11 @@ fn goes_back(watched: &mut Watched) -> Result<(), TestCaseError> {
         let (now, fence) = (watched.now, watched.failover.fence());
         for side in [Side::Fallback, Side::Main] {
             let life = *watched.life(side);
-            watched.failover.answered(side, fence, life, now);
+            if dead && side == Side::Fallback {
+                watched.failover.failed(side, fence, now);
+            } else {
+                watched.failover.answered(side, fence, life, now);
+            }
         }
         let status = watched.failover.status(now);
         if status.waiting.iter().any(|waiting| matches!(waiting, crate::Waiting::Source(_))) {
@@ -246,7 +260,13 @@ fn goes_back(watched: &mut Watched) -> Result<(), TestCaseError> {
         if let Some(resync) =
             watched.failover.transfer(now).and_then(|wanted| watched.failover.resync_started(wanted, now))
         {
+            watched.resync = Some(resync);
+        }
+        if let Some(resync) = watched.resync
+            && watched.failover.resync_copied(resync, now)
+        {
             prop_assert!(watched.failover.resync_finished(resync, now));
+            watched.resync = None;
         }
     }
     let status = watched.failover.status(watched.now);
@@ -264,7 +284,18 @@ enum Turn {
     Work,
     Up(Side, bool),
     LoseAnswers(Side, bool),
-    Restart(Side),
+    Restart(Side, Restart),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Restart {
+    Empty,
+    EmptyAndSaid,
+    Full,
+}
+
+fn restart() -> impl Strategy<Value = Restart> {
+    prop_oneof![Just(Restart::Empty), Just(Restart::EmptyAndSaid), Just(Restart::Full)]
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -277,7 +308,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         16 => Just(Turn::Work),
         2 => (side(), prop::bool::weighted(0.6)).prop_map(|(side, up)| Turn::Up(side, up)),
         1 => (side(), any::<bool>()).prop_map(|(side, lost)| Turn::LoseAnswers(side, lost)),
-        1 => side().prop_map(Turn::Restart),
+        1 => (side(), restart()).prop_map(|(side, how)| Turn::Restart(side, how)),
     ]
 }
 
@@ -323,7 +354,25 @@ impl Readers {
             Turn::Work => drop(self.pair.work()),
             Turn::Up(side, up) => store(&mut self.pair, side, &|store| store.up = up),
             Turn::LoseAnswers(side, lost) => store(&mut self.pair, side, &|store| store.answers_lost = lost),
-            Turn::Restart(side) => store(&mut self.pair, side, &super::pair::Store::restart),
+            Turn::Restart(side, how) => store(&mut self.pair, side, &|store| match how {
+                Restart::Empty => store.restart(),
+                Restart::EmptyAndSaid => store.restart_and_say_so(),
+                Restart::Full => store.restart_full(),
+            }),
+        }
+        self.check_replaced()
+    }
+
+    /// No resync removes or replaces a value that is the right one, whatever the machine believes.
+    fn check_replaced(&mut self) -> Result<(), TestCaseError> {
+        for replaced in self.pair.replaced.drain(..) {
+            let allowed = &self.allowed[usize::from(replaced.key)];
+            if allowed[..] == [Some(replaced.old)] {
+                let status = self.pair.failover.status(self.pair.now);
+                let super::pair::Replaced { key, old, new, at } = replaced;
+                let problem = format!("key {key} at {at}: {old}, the last written, became {new:?}; {status}");
+                return Err(TestCaseError::fail(problem));
+            }
         }
         Ok(())
     }
@@ -343,12 +392,14 @@ impl Readers {
 
 proptest! {
     #[test]
-    fn the_invariants_hold_under_any_events(events in prop::collection::vec(event(), 1..250)) {
-        let mut watched = Watched::new();
+    fn the_invariants_hold_under_any_events(
+        events in prop::collection::vec(event(), 1..250), filled: bool, dead: bool,
+    ) {
+        let mut watched = Watched::new(filled);
         for event in events {
             watched.step(event)?;
         }
-        goes_back(&mut watched)?;
+        goes_back(&mut watched, dead)?;
     }
 
     #[test]
@@ -362,6 +413,9 @@ proptest! {
             .fallback_filled(filled);
         let mut readers =
             Readers { pair: Pair::new(builder), under_way: Vec::new(), allowed: vec![vec![None]; 30], hits: 0 };
+        // As is owed: each side is heard of before the first write.
+        readers.pair.probe(Side::Main);
+        readers.pair.probe(Side::Fallback);
         for turn in turns {
             readers.apply(turn)?;
         }
@@ -380,6 +434,7 @@ proptest! {
                 readers.pair.main.map.clear();
             }
             readers.pair.live(Duration::from_secs(1));
+            readers.check_replaced()?;
             readers.read(7)?;
         }
         prop_assert_eq!(readers.pair.failover.state(), FailoverState::OnMain, "{}", readers.pair.status());

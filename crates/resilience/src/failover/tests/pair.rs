@@ -24,16 +24,30 @@ pub(super) struct Store {
     pub(super) answers_lost: bool,
     pub(super) map: BTreeMap<u8, u32>,
     incarnation: u64,
+    /// Whether its answers say that its life began with nothing.
+    began_empty: bool,
 }
 
 impl Store {
     fn new() -> Self {
-        Self { up: true, answers_lost: false, map: BTreeMap::new(), incarnation: 1 }
+        Self { up: true, answers_lost: false, map: BTreeMap::new(), incarnation: 1, began_empty: false }
     }
 
     pub(super) fn restart(&mut self) {
         self.map.clear();
+        self.restart_full();
+    }
+
+    /// Begins anew with what it had.
+    pub(super) fn restart_full(&mut self) {
         self.incarnation += 1;
+        self.began_empty = false;
+    }
+
+    /// Begins anew with nothing, and says so.
+    pub(super) fn restart_and_say_so(&mut self) {
+        self.restart();
+        self.began_empty = true;
     }
 
     fn write(&mut self, key: u8, value: Option<u32>) -> bool {
@@ -77,6 +91,19 @@ struct Work {
     resync: Resync,
     /// Keys that are still to be copied.
     todo: VecDeque<u8>,
+    /// Keys that the target keeps: they were copied, or written since.
+    kept: BTreeSet<u8>,
+    /// Keys that are still to be removed, once it is known that they may be.
+    extra: Option<VecDeque<u8>>,
+}
+
+/// What a resync put in the place of a value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Replaced {
+    pub(super) key: u8,
+    pub(super) old: u32,
+    pub(super) new: Option<u32>,
+    pub(super) at: Side,
 }
 
 #[derive(Debug)]
@@ -91,6 +118,8 @@ pub(super) struct Pair {
     /// Keys that a write is under way of: a resync waits with them.
     pub(super) busy: BTreeSet<u8>,
     work: Option<Work>,
+    /// What resyncs have replaced, for those who know what was right.
+    pub(super) replaced: Vec<Replaced>,
 }
 
 impl Pair {
@@ -106,6 +135,7 @@ impl Pair {
             main_reads: 0,
             busy: BTreeSet::new(),
             work: None,
+            replaced: Vec::new(),
         }
     }
 
@@ -142,6 +172,9 @@ impl Pair {
 
     pub(super) fn read(&mut self, key: u8) -> Found {
         let route = self.failover.route_read(self.now);
+        if route.miss {
+            return Found::Miss;
+        }
         for side in [Some(route.side), route.or_else].into_iter().flatten() {
             if self.missed(side).contains(&key) {
                 return Found::Miss;
@@ -221,6 +254,9 @@ impl Pair {
                     (write.route, write.stage) = (self.failover.route_write(self.now), Stage::Leader);
                     return None;
                 }
+                if let Some(work) = &mut self.work {
+                    work.kept.insert(key);
+                }
                 self.missed(route.side).forget(&key);
                 if other_took {
                     self.missed(route.side.other()).forget(&key);
@@ -285,10 +321,20 @@ impl Pair {
         let store = self.store(side);
         if store.up {
             let life = Life::new(store.incarnation, store.map.len() as u64);
+            let life = if store.began_empty { life.began_empty() } else { life };
             self.failover.answered(side, fence, life, now);
         } else {
             self.failover.failed(side, fence, now);
         }
+    }
+
+    /// Writes for a resync.
+    fn bring(&mut self, to: Side, key: u8, value: Option<u32>) -> bool {
+        let old = self.store(to).map.get(&key).copied();
+        let taken = self.store(to).write(key, value);
+        let new = self.store(to).map.get(&key).copied();
+        self.replaced.extend(old.filter(|_| new != old).map(|old| Replaced { key, old, new, at: to }));
+        taken
     }
 
     /// One step of a resync; says whether there was one to be made.
@@ -301,10 +347,10 @@ impl Pair {
                 self.missed(resync.to).restart();
             }
             let mut todo = VecDeque::new();
-            if resync.scope == Scope::Everything {
-                todo.extend(self.main.map.keys().chain(self.fallback.map.keys()));
+            if resync.scope != Scope::Missed {
+                todo.extend(self.store(resync.to.other()).map.keys());
             }
-            self.work = Some(Work { resync, todo });
+            self.work = Some(Work { resync, todo, kept: BTreeSet::new(), extra: None });
             return true;
         };
         let to = work.resync.to;
@@ -313,22 +359,39 @@ impl Pair {
         }
         let free = |key: &u8| !self.busy.contains(key);
         let entry = self.missed_of(to).first(usize::MAX).into_iter().find(|entry| free(&entry.key));
-        let done = if let Some(at) = work.todo.iter().position(free) {
-            let key = work.todo.remove(at).unwrap();
+        let next = |keys: &mut VecDeque<u8>| keys.iter().position(free).and_then(|at| keys.remove(at));
+        let done = if let Some(key) = next(&mut work.todo) {
             let from = self.store(to.other());
             let (reachable, value) = (from.up, from.map.get(&key).copied());
-            reachable && self.store(to).write(key, value)
+            // What the source does not hold any more may be lost and not removed: that is seen later.
+            work.kept.extend(value.map(|_| key));
+            reachable && (value.is_none() || self.bring(to, key, value))
+        } else if !work.todo.is_empty() {
+            true
+        } else if work.extra.is_none() {
+            if !self.failover.resync_copied(work.resync, now) {
+                self.work = Some(work);
+                return false;
+            }
+            let held = self.store(to).map.keys().copied();
+            work.extra = Some(match work.resync.scope {
+                Scope::Everything => held.filter(|key| !work.kept.contains(key)).collect(),
+                Scope::Missed | Scope::Lacking => VecDeque::new(),
+            });
+            true
+        } else if let Some(key) = work.extra.as_mut().and_then(next) {
+            work.kept.contains(&key) || self.bring(to, key, None)
         } else if let Some(entry) = entry {
             let value = match entry.missed {
                 Missed::Write(value) => Some(value),
                 Missed::Remove => None,
             };
-            let taken = self.store(to).write(entry.key, value);
+            let taken = self.bring(to, entry.key, value);
             if taken {
                 self.missed(to).applied(entry.mark);
             }
             taken
-        } else if work.todo.is_empty() && self.missed(to).is_empty() {
+        } else if work.extra.as_ref().is_some_and(VecDeque::is_empty) && self.missed(to).is_empty() {
             assert!(self.failover.resync_finished(work.resync, now));
             return true;
         } else {
