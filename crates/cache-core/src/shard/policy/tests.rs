@@ -332,6 +332,7 @@ fn local_hits(rules: Rules) -> u64 {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn writes_of_other_regions_leave_the_local_working_set_alone() {
     let plain = local_hits(rules(Policy::Lru, 0.0, false));
     let deep = local_hits(rules(Policy::Lru, 0.7, false));
