@@ -3,7 +3,7 @@
 //! A loop over a cache is somebody's code that may take its time and may use the cache, so no lock can be held around its body. What
 //! is taken first, shard by shard, is only the order: the position of each live entry. The entries themselves are found again and
 //! cloned when the loop comes near them, a few hundred at a time, each shard's under one short lock. Positions rather than slots,
-//! because an entry may move to another slot while it is in the cache. Rejected: cloning everything at once, which holds a second
+//! because a slot may hold another entry by then. Rejected: cloning everything at once, which holds a second
 //! cache's worth of memory, and a walk of the shard's list between locks, which others' writes would lead astray.
 
 use std::{

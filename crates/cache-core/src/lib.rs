@@ -4,9 +4,8 @@
 //!
 //! A read of a cache is worth tens of nanoseconds, so everything here is arranged around what a read must touch: one hash, one
 //! short mutex, one slot of a slab, one bit. A hit *marks* its entry and moves nothing. The recency
-//! order is a list of slot numbers beside the slab, 8 bytes a slot for each segment of the order (one, two with a remote depth, three
-//! with TinyLfu); a marked entry that reaches the cold end of that order is moved back to the hot end instead of being evicted (see
-//! [below](#the-order)). The clock is an atomic that a thread advances, because asking the
+//! order is a list of slot numbers beside the slab, 8 bytes a slot; a marked entry that reaches the cold end of that order is moved back
+//! to the hot end instead of being evicted (see [below](#the-order)). The clock is an atomic that a thread advances, because asking the
 //! operating system for the time would cost more than the rest of a read.
 //!
 //! Rejected, each after measuring it: `Mutex<LruCache<K, V>>` per shard with promotion at each hit (half the speed on hits),
@@ -23,9 +22,10 @@
 //! second chances and then evicts the entry at the cold end, marked or not, so that an insert's time does not depend on how hot the
 //! whole shard is.
 //!
-//! [`Policy::TinyLfu`] and [`Builder::remote_depth`] divide the order into segments, each of which is kept in the same way. With a
-//! remote depth there are two, and writes of other regions enter between them. TinyLfu weighs new entries against what would have to go
-//! for them, by how often each was asked for.
+//! [`Policy::TinyLfu`] and [`Builder::remote_depth`] divide the order into segments, each of which is kept in the same way. They share
+//! the links: to rise or to fall, an entry goes from one list to another and stays in its slot. With a remote depth there are two, and
+//! writes of other regions enter between them. TinyLfu weighs new entries against what would have to go for them, by how often each was
+//! asked for.
 //!
 //! # Loads
 //!

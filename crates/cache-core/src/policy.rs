@@ -21,6 +21,6 @@ pub enum Policy {
     /// (W-TinyLFU: Einziger, Friedman and Manes, *TinyLFU: A Highly Efficient Cache Admission Policy*, 2017).
     ///
     /// Keeps what is popular through scans and one-time keys. How often a key was used is remembered in 8 to 16 bytes per
-    /// entry, the order takes 16 more than with [`Lru`](Policy::Lru), and how large the window is follows the hit ratio. Costs more per operation than [`Lru`](Policy::Lru).
+    /// entry, and how large the window is follows the hit ratio. Costs more per operation than [`Lru`](Policy::Lru).
     TinyLfu,
 }

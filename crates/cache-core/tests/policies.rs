@@ -452,9 +452,10 @@ impl Random {
     }
 }
 
-/// What is kept by slot, weights and lifetimes and idle times, must change slots with its entry: each one is checked by itself.
+/// What is kept by slot, weights and lifetimes and idle times, must be the entry's own however it rises and falls, and whoever had the slot
+/// before it: each one is checked by itself.
 #[test]
-fn what_is_known_of_an_entry_goes_with_it_from_slot_to_slot() {
+fn what_is_known_of_an_entry_stays_its_own_from_segment_to_segment() {
     const IDLE: u64 = 60;
     let ms = Duration::from_millis;
     for (policy, depth) in [(Policy::Lru, 0.5), (Policy::TinyLfu, 0.5)] {

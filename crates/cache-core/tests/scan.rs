@@ -81,10 +81,10 @@ fn churn<S: BuildHasher>(cache: &Cache<u64, u64, S>, random: &mut Random) {
     }
 }
 
-/// Where the order has segments, entries change slots as they rise and fall: what was gathered under one slot is in another one when
-/// its page comes, and must be there all the same.
+/// Where the order has segments, entries rise and fall, go and come again into others' slots while a scan is under way: what stays must
+/// be met all the same, and once.
 #[test]
-fn a_scan_meets_each_standing_key_once_while_entries_change_slots() {
+fn a_scan_meets_each_standing_key_once_while_entries_rise_and_fall() {
     for (policy, depth) in
         [(Policy::Lru, 0.5), (Policy::Lru, 0.9), (Policy::TinyLfu, 0.0), (Policy::TinyLfu, 0.7)]
     {

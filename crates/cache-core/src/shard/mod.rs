@@ -125,7 +125,7 @@ impl<K, V> Store<K, V> {
             tells_remote: rules.remote_depth > 0.0,
             notes_uses: rules.policy == Policy::TinyLfu || rules.idle_ms.is_some(),
             counts: Stats::default(),
-            order: Order::new(rules.policy, rules.remote_depth, rules.is_weighed),
+            order: Order::new(rules.policy, rules.remote_depth),
             free: Vec::new(),
             weights: rules.is_weighed.then(Vec::new),
             lifetimes: rules.idle_ms.map(|idle_ms| Lifetimes { idle_ms, ends: Vec::new() }),
@@ -266,7 +266,10 @@ impl<K, V> Store<K, V> {
         let (slot, segment) = self.place(spare, (new.hash, origin));
         let New { hash, key, value, deadline, .. } = new;
         let deadline = self.begin_lifetime(slot, deadline, now);
-        self.note_moved(hash, slot, deadline);
+        self.due.note(deadline);
+        if self.run.as_mut().is_some_and(|run| !run.note(hash, slot)) {
+            self.run = None;
+        }
         if let Some(weights) = &mut self.weights {
             weights[slot as usize] = weight;
             self.weight += u64::from(weight);
@@ -308,15 +311,6 @@ impl<K, V> Store<K, V> {
         let idle = lifetimes.idle_end(now);
         lifetimes.ends[slot as usize] = Ends { lifetime: deadline, idle };
         deadline.min(idle)
-    }
-
-    /// An entry has come to a slot.
-    #[inline]
-    fn note_moved(&mut self, hash: u64, slot: u32, deadline: u64) {
-        self.due.note(deadline);
-        if self.run.as_mut().is_some_and(|run| !run.note(hash, slot)) {
-            self.run = None;
-        }
     }
 
     /// Puts a new value into a live entry, after making room for it, and returns the old one.
@@ -566,7 +560,7 @@ pub(crate) struct Cleared<K, V> {
     _free: Vec<u32>,
     _weights: Option<Vec<u32>>,
     _lifetimes: Option<Vec<Ends>>,
-    _order: Vec<Recency>,
+    _order: Recency,
     _run: Option<Box<Run>>,
 }
 

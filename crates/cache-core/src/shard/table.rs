@@ -42,44 +42,6 @@ impl<K, V> Store<K, V> {
             }
         }
     }
-
-    /// Moves an entry to a vacant slot.
-    pub(super) fn relocate(&mut self, from: u32, to: u32) {
-        let Some(entry) = self.slab[from as usize].take() else { return };
-        let (hash, deadline) = (entry.hash, entry.word.deadline());
-        self.slab[to as usize] = Some(entry);
-        if let Some(slot) = self.table.find_mut(table_hash(hash), |slot| *slot == from) {
-            *slot = to;
-        }
-        self.swap_beside(from, to);
-        self.note_moved(hash, to, deadline);
-    }
-
-    /// Exchanges the slots of two entries.
-    pub(super) fn exchange(&mut self, one: u32, other: u32) {
-        let known = |slot: u32| (self.entry(slot).hash, self.entry(slot).word.deadline());
-        let ((hash, deadline), (other_hash, other_deadline)) = (known(one), known(other));
-        let slots = [one, other];
-        let hashes = [table_hash(hash), table_hash(other_hash)];
-        if let [Some(at), Some(other_at)] =
-            self.table.get_disjoint_mut(hashes, |index, slot| *slot == slots[index])
-        {
-            std::mem::swap(at, other_at);
-        }
-        self.slab.swap(one as usize, other as usize);
-        self.swap_beside(one, other);
-        self.note_moved(hash, other, deadline);
-        self.note_moved(other_hash, one, other_deadline);
-    }
-
-    fn swap_beside(&mut self, one: u32, other: u32) {
-        if let Some(weights) = &mut self.weights {
-            weights.swap(one as usize, other as usize);
-        }
-        if let Some(lifetimes) = &mut self.lifetimes {
-            lifetimes.ends.swap(one as usize, other as usize);
-        }
-    }
 }
 
 fn hash_at<K, V>(slab: &[Option<Entry<K, V>>], slot: u32) -> u64 {

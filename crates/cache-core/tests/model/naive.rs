@@ -233,22 +233,14 @@ impl Model {
             *held = Held { key, value, deadline, idle_end, marked: held.marked || is_local, ..*held };
             return Some(old);
         }
-        let mut lower_went = None;
         while self.order.len() >= self.shape.entries || self.weight() + weight > weight_max {
-            lower_went = Some(self.evict_one(None));
-        }
-        // It comes into the upper part for one that went from the lower: so the coldest there comes down.
-        if lower_went == Some(true) && is_local && self.is_full() {
-            let border = self.border();
-            self.order[border].is_lower = true;
+            self.evict_one(None);
         }
         let at = if is_local { self.order.len() } else { self.border() };
         let idle_end = self.idle_end();
         self.order.insert(at, Held { key, value, deadline, idle_end, marked: false, is_lower: !is_local });
-        if lower_went.is_none() {
-            // What it weighs itself counts from the next search on.
-            self.shorten(if is_local { weight } else { 0 }, Some(key));
-        }
+        // What it weighs itself counts from the next search on.
+        self.shorten(if is_local { weight } else { 0 }, Some(key));
         None
     }
 
@@ -286,20 +278,16 @@ impl Model {
         }
     }
 
-    /// Returns whether the one that went stood below the depth.
-    fn evict_one(&mut self, keep: Option<u8>) -> bool {
+    fn evict_one(&mut self, keep: Option<u8>) {
         self.shorten(0, keep);
         let mut chances = SECOND_CHANCES_MAX;
         loop {
             let at = self.coldest_but(keep);
-            let Held { is_lower, marked, .. } = self.order[at];
             if self.is_over(&self.order[at]) {
-                self.give_up(at, Cause::Expired);
-                return is_lower;
+                return self.give_up(at, Cause::Expired);
             }
-            if !marked || chances == 0 {
-                self.give_up(at, Cause::Evicted);
-                return is_lower;
+            if !self.order[at].marked || chances == 0 {
+                return self.give_up(at, Cause::Evicted);
             }
             chances -= 1;
             self.rise(at, keep);

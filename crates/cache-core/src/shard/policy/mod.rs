@@ -1,6 +1,6 @@
 //! Which entry goes when room is needed, and where a new one stands.
 //!
-//! Each policy is an arrangement of *segments*, each of which is one [`Recency`]:
+//! Each policy is an arrangement of *segments*, lists of one [`Recency`] between which slots move:
 //!
 //! * [`Policy::Lru`]: one segment.
 //! * [`Policy::Lru`] with a remote depth: an upper and a lower one, with the *midpoint insertion* that databases use to keep scans out
@@ -10,8 +10,7 @@
 //!
 //! In all of them a hit is a mark, and what it means is decided when the entry's turn comes at the cold end.
 //!
-//! Where all segments have the length that they should have, an insert takes no slot from one order to give it to another: the last
-//! victim's slot is used, and entries that fall to another segment exchange slots.
+//! An entry stays in its slot for as long as it is held, whichever segments it comes through: to rise and to fall changes links alone.
 
 mod midpoint;
 mod sketch;
@@ -46,22 +45,16 @@ impl Segment {
 }
 
 /// The order of a shard's slots.
-pub(super) enum Order {
-    Single(Recency),
-    Segmented(Box<Segmented>),
-}
-
-pub(super) struct Segmented {
-    lists: [Recency; 3],
-    /// What the entries of each weigh, where entries have weights of their own.
-    weights: Option<[u64; 3]>,
-    pub(super) rule: Rule,
+pub(super) struct Order {
+    recency: Recency,
+    rule: Rule,
 }
 
 /// How long segments are, and who is worth more.
-pub(super) enum Rule {
+enum Rule {
+    Lru,
     Midpoint(Midpoint),
-    TinyLfu(TinyLfu),
+    TinyLfu(Box<TinyLfu>),
 }
 
 /// An entry to be given up.
@@ -75,130 +68,100 @@ pub(super) struct Victim {
 }
 
 impl Order {
-    pub(super) fn new(policy: Policy, remote_depth: f64, is_weighed: bool) -> Self {
+    pub(super) fn new(policy: Policy, remote_depth: f64) -> Self {
         let rule = match policy {
             Policy::Lru if remote_depth > 0.0 => Rule::Midpoint(Midpoint::new(remote_depth)),
-            Policy::Lru => return Order::Single(Recency::new()),
-            Policy::TinyLfu => Rule::TinyLfu(TinyLfu::new()),
+            Policy::Lru => Rule::Lru,
+            Policy::TinyLfu => Rule::TinyLfu(Box::new(TinyLfu::new())),
         };
-        let lists = [Recency::new(), Recency::new(), Recency::new()];
-        Order::Segmented(Box::new(Segmented { lists, weights: is_weighed.then_some([0; 3]), rule }))
+        Order { recency: Recency::new(), rule }
     }
 
     /// The same order with nothing in it; what it knows of frequencies stays.
-    pub(super) fn take(&mut self) -> Vec<Recency> {
-        let lists = match self {
-            Order::Single(list) => std::slice::from_mut(list),
-            Order::Segmented(segmented) => {
-                segmented.weights = segmented.weights.map(|_| [0; 3]);
-                &mut segmented.lists[..]
-            }
-        };
-        lists.iter_mut().map(|list| std::mem::replace(list, Recency::new())).collect()
+    pub(super) fn take(&mut self) -> Recency {
+        if let Rule::Midpoint(midpoint) = &mut self.rule {
+            midpoint.upper_weight = 0;
+        }
+        std::mem::replace(&mut self.recency, Recency::new())
     }
 
-    /// How many slots are in the order, vacant ones among them.
+    /// How many slots are in the order: those of all entries, and while one is put in, the one that it is to have.
     pub(super) fn len(&self) -> usize {
-        match self {
-            Order::Single(list) => list.len(),
-            Order::Segmented(segmented) => segmented.lists.iter().map(Recency::len).sum(),
-        }
+        [Segment::First, Segment::Second, Segment::Third]
+            .map(|segment| self.recency.len(segment))
+            .iter()
+            .sum()
     }
 
     /// All slots, the hottest first. Of several segments, the ones that are safest from eviction first.
     pub(super) fn hottest(&self) -> impl Iterator<Item = u32> + '_ {
-        let (first, others) = match self {
-            Order::Single(list) => (list, None),
-            Order::Segmented(segmented) => {
-                let [first, second, third] = &segmented.lists;
-                match segmented.rule {
-                    Rule::Midpoint(_) => (first, Some((second, third))),
-                    Rule::TinyLfu(_) => (third, Some((first, second))),
-                }
-            }
+        let segments = match self.rule {
+            Rule::Lru | Rule::Midpoint(_) => [Segment::First, Segment::Second, Segment::Third],
+            Rule::TinyLfu(_) => [Segment::Third, Segment::First, Segment::Second],
         };
-        let others = others.into_iter().flat_map(|(next, last)| next.hottest().chain(last.hottest()));
-        first.hottest().chain(others)
+        segments.into_iter().flat_map(|segment| self.recency.hottest(segment))
     }
 
     /// Prepares for so many slots.
     pub(super) fn fit(&mut self, slots: usize) {
-        if let Order::Segmented(segmented) = self
-            && let Rule::TinyLfu(tiny_lfu) = &mut segmented.rule
-        {
+        if let Rule::TinyLfu(tiny_lfu) = &mut self.rule {
             tiny_lfu.sketch.fit(slots);
         }
     }
 
     pub(super) fn remove(&mut self, slot: u32, segment: Segment) {
-        match self {
-            Order::Single(list) => list.remove(slot),
-            Order::Segmented(segmented) => segmented.list(segment).remove(slot),
-        }
+        self.recency.remove(slot, segment);
     }
 
     /// An entry of a segment weighs this now and weighed that before: 0 where it was not there, or is not any more.
     #[inline]
     pub(super) fn reweigh(&mut self, segment: Segment, old: u32, new: u32) {
-        if let Order::Segmented(segmented) = self
-            && let Some(weights) = &mut segmented.weights
-        {
-            let weight = &mut weights[segment as usize];
-            *weight = *weight - u64::from(old) + u64::from(new);
+        if let (Rule::Midpoint(midpoint), Segment::First) = (&mut self.rule, segment) {
+            midpoint.upper_weight = midpoint.upper_weight - u64::from(old) + u64::from(new);
         }
     }
-}
 
-impl Segmented {
-    fn list(&mut self, segment: Segment) -> &mut Recency {
-        &mut self.lists[segment as usize]
-    }
-
-    fn length(&self, segment: Segment) -> usize {
-        self.lists[segment as usize].len()
-    }
-
-    fn coldest(&self, segment: Segment) -> Option<u32> {
-        self.lists[segment as usize].coldest()
-    }
-
-    /// Whether a segment has all that it should have, when all have `len` slots of this share.
-    fn is_full(&self, segment: Segment, (len, share): (usize, Share)) -> bool {
-        match &self.rule {
-            Rule::Midpoint(midpoint) => {
-                let target = midpoint.target(segment, share);
-                self.length(segment) >= target.entries || self.weight(segment) >= target.weight
+    /// The most that a segment should hold of this share.
+    fn target(&self, segment: Segment, share: Share) -> Share {
+        match (&self.rule, segment) {
+            (Rule::Midpoint(midpoint), Segment::First) => midpoint.target(share),
+            (Rule::TinyLfu(tiny_lfu), _) => {
+                Share { entries: tiny_lfu.target(segment, self.len()), weight: u64::MAX }
             }
-            Rule::TinyLfu(tiny_lfu) => self.length(segment) >= tiny_lfu.target(segment, len),
+            (Rule::Lru | Rule::Midpoint(_), _) => Share { entries: usize::MAX, weight: u64::MAX },
         }
     }
 
-    /// Whether a segment has more than that. One entry is never too much.
-    fn is_overfull(&self, segment: Segment, (len, share): (usize, Share)) -> bool {
-        match &self.rule {
-            Rule::Midpoint(midpoint) => {
-                let target = midpoint.target(segment, share);
-                self.length(segment) > target.entries
-                    || (self.length(segment) > 1 && self.weight(segment) > target.weight)
-            }
-            Rule::TinyLfu(tiny_lfu) => self.length(segment) > tiny_lfu.target(segment, len),
-        }
-    }
-
-    /// What a segment's entries weigh; 0 where entries have no weights of their own.
+    /// What a segment's entries weigh, where its length is one of weight, too; else 0.
     fn weight(&self, segment: Segment) -> u64 {
-        self.weights.map_or(0, |weights| weights[segment as usize])
+        match (&self.rule, segment) {
+            (Rule::Midpoint(midpoint), Segment::First) => midpoint.upper_weight,
+            _ => 0,
+        }
+    }
+
+    /// Whether a segment has all that it should have.
+    fn is_full(&self, segment: Segment, share: Share) -> bool {
+        let target = self.target(segment, share);
+        self.recency.len(segment) >= target.entries || self.weight(segment) >= target.weight
+    }
+
+    /// Whether a segment has more than that. One entry is never too heavy.
+    fn is_overfull(&self, segment: Segment, share: Share) -> bool {
+        let (len, target) = (self.recency.len(segment), self.target(segment, share));
+        len > target.entries || (len > 1 && self.weight(segment) > target.weight)
     }
 
     /// Where a used entry of the second segment goes.
     fn better(&self) -> Segment {
         match self.rule {
-            Rule::Midpoint(_) => Segment::First,
+            Rule::Lru | Rule::Midpoint(_) => Segment::First,
             Rule::TinyLfu(_) => Segment::Third,
         }
     }
 
     /// Where a new entry enters.
+    #[inline]
     fn entrance(&self, origin: Origin) -> Segment {
         match (&self.rule, origin) {
             (Rule::Midpoint(_), Origin::Remote) => Segment::Second,
@@ -211,24 +174,25 @@ impl<K, V> Store<K, V> {
     /// The entry to give up next, so that one of this origin may enter, or another one may grow. Never `keep`.
     #[inline]
     pub(super) fn victim(&mut self, entering: Option<Origin>, keep: Option<u32>, now: u64) -> Option<Victim> {
-        match &self.order {
-            Order::Single(_) => self.single_victim(keep, now),
-            Order::Segmented(_) => self.segmented_victim(entering, keep, now),
+        match self.order.rule {
+            Rule::Lru => self.single_victim(keep, now),
+            Rule::Midpoint(_) | Rule::TinyLfu(_) => self.segmented_victim(entering, keep, now),
         }
     }
 
     /// The coldest entry that expired or has no second chance left.
     #[inline]
     fn single_victim(&mut self, keep: Option<u32>, now: u64) -> Option<Victim> {
-        let Order::Single(list) = &mut self.order else { return None };
+        const ONLY: Segment = Segment::First;
+        let recency = &mut self.order.recency;
         let mut chances = SECOND_CHANCES_MAX;
         loop {
-            let slot = list.coldest()?;
+            let slot = recency.coldest(ONLY)?;
             if keep == Some(slot) {
-                if list.len() == 1 {
+                if recency.len(ONLY) == 1 {
                     return None;
                 }
-                list.promote(slot);
+                recency.promote(slot, ONLY);
                 continue;
             }
             let word = &mut self.slab[slot as usize].as_mut().expect("a victim is sought among entries").word;
@@ -237,12 +201,12 @@ impl<K, V> Store<K, V> {
             } else if word.is_marked() && chances > 0 {
                 word.unmark();
                 chances -= 1;
-                list.promote(slot);
+                recency.promote(slot, ONLY);
                 continue;
             } else {
                 Cause::Evicted
             };
-            return Some(Victim { slot, segment: Segment::First, cause, is_rejected: false });
+            return Some(Victim { slot, segment: ONLY, cause, is_rejected: false });
         }
     }
 
@@ -275,7 +239,7 @@ impl<K, V> Store<K, V> {
             if word.is_marked() && chances > 0 {
                 word.unmark();
                 chances -= 1;
-                self.segmented().list(Segment::First).promote(candidate);
+                self.order.recency.promote(candidate, Segment::First);
                 continue;
             }
             let is_admitted = self.is_worth_more(candidate, slot);
@@ -290,62 +254,27 @@ impl<K, V> Store<K, V> {
         spare: Option<(u32, Segment)>,
         (hash, origin): (u64, Origin),
     ) -> (u32, Segment) {
-        if let Order::Single(list) = &mut self.order {
-            if let Some((slot, _)) = spare {
-                list.promote(slot);
-                return (slot, Segment::First);
+        let entrance = self.order.entrance(origin);
+        let slot = match spare {
+            Some((slot, segment)) => {
+                self.order.recency.shift(slot, segment, entrance);
+                slot
             }
-            return (self.place_single(), Segment::First);
-        }
-        let (slot, segment) = self.place_segmented(spare, origin);
-        if origin == Origin::Remote && self.is_unwanted(hash) {
-            self.segmented().list(segment).demote(slot);
-        }
-        (slot, segment)
-    }
-
-    fn place_single(&mut self) -> u32 {
-        let slot = self.vacant_slot();
-        if let Order::Single(list) = &mut self.order {
-            list.push(slot);
-        }
-        slot
-    }
-
-    fn place_segmented(&mut self, spare: Option<(u32, Segment)>, origin: Origin) -> (u32, Segment) {
-        let whole = (self.len() + 1, self.share);
-        let entrance = self.segmented().entrance(origin);
-        let Some((slot, segment)) = spare else {
-            let slot = self.vacant_slot();
-            self.segmented().list(entrance).push(slot);
-            self.shorten(Segment::First, Some(slot));
-            return (slot, entrance);
+            None => self.place_vacant(entrance),
         };
-        let order = self.segmented();
-        if segment == entrance {
-            order.list(segment).promote(slot);
-            return (slot, entrance);
-        }
-        let falling = order.coldest(Segment::First).filter(|_| order.is_full(Segment::First, whole));
-        match falling {
-            Some(falling) if entrance == Segment::First => {
-                if segment == Segment::Second {
-                    order.list(Segment::Second).promote(slot);
-                } else {
-                    order.list(segment).remove(slot);
-                    order.list(Segment::Second).push(slot);
-                }
-                order.list(Segment::First).promote(falling);
-                self.relocate(falling, slot);
-                self.enter(slot, Segment::Second);
-                (falling, entrance)
-            }
-            _ => {
-                order.list(segment).remove(slot);
-                order.list(entrance).push(slot);
-                (slot, entrance)
+        if !matches!(self.order.rule, Rule::Lru) {
+            self.shorten(Segment::First, Some(slot));
+            if origin == Origin::Remote && self.is_unwanted(hash) {
+                self.order.recency.demote(slot, entrance);
             }
         }
+        (slot, entrance)
+    }
+
+    fn place_vacant(&mut self, entrance: Segment) -> u32 {
+        let slot = self.vacant_slot();
+        self.order.recency.push(slot, entrance);
+        slot
     }
 
     pub(super) fn release(&mut self, slot: u32, segment: Segment) {
@@ -355,12 +284,12 @@ impl<K, V> Store<K, V> {
 
     /// The next victim by its place alone: the second segment's coldest, else another's.
     fn coldest_but(&mut self, keep: Option<u32>) -> Option<(u32, Segment)> {
+        let recency = &mut self.order.recency;
         for segment in [Segment::Second, Segment::Third, Segment::First] {
-            let list = self.segmented().list(segment);
-            let mut slot = list.coldest();
+            let mut slot = recency.coldest(segment);
             if let Some(kept) = slot.filter(|slot| keep == Some(*slot)) {
-                list.promote(kept);
-                slot = list.coldest().filter(|slot| *slot != kept);
+                recency.promote(kept, segment);
+                slot = recency.coldest(segment).filter(|slot| *slot != kept);
             }
             if let Some(slot) = slot {
                 return Some((slot, segment));
@@ -369,62 +298,45 @@ impl<K, V> Store<K, V> {
         None
     }
 
-    /// A used entry goes up, and if there is no room, the coldest one there comes down in its stead.
+    /// A used entry goes up, and if there is no room, the coldest one there comes down for it.
     fn rise(&mut self, slot: u32, segment: Segment, keep: Option<u32>) {
-        let whole = (self.len(), self.share);
-        let order = self.segmented();
-        let better = order.better();
+        let order = &mut self.order;
         if segment != Segment::Second {
-            order.list(segment).promote(slot);
-            return;
+            return order.recency.promote(slot, segment);
         }
-        if !order.is_full(better, whole) {
-            order.list(Segment::Second).remove(slot);
-            order.list(better).push(slot);
-            self.enter(slot, better);
-            return;
+        let better = order.better();
+        if order.is_full(better, self.share) {
+            let falling = order.recency.coldest(better).filter(|falling| keep != Some(*falling));
+            let Some(falling) = falling else { return order.recency.promote(slot, segment) };
+            self.shift(falling, Segment::Second);
         }
-        order.list(Segment::Second).promote(slot);
-        let Some(falling) = order.coldest(better).filter(|falling| keep != Some(*falling)) else { return };
-        order.list(better).promote(falling);
-        self.exchange(slot, falling);
-        self.enter(falling, better);
-        self.enter(slot, Segment::Second);
+        self.shift(slot, better);
     }
 
     /// Lets a segment that is longer or heavier than it should be fall towards its bound: by two entries, which is more than can have
     /// come to it, or where entries have weights, by as many as one search may let rise, since one heavy entry makes up for many.
     fn shorten(&mut self, segment: Segment, keep: Option<u32>) {
-        let whole = (self.order.len(), self.share);
         let falls = if self.weights.is_some() { SECOND_CHANCES_MAX } else { 2 };
         for _ in 0..falls {
-            let order = self.segmented();
-            if !order.is_overfull(segment, whole) {
+            if !self.order.is_overfull(segment, self.share) {
                 return;
             }
-            let Some(slot) = order.coldest(segment).filter(|slot| keep != Some(*slot)) else { return };
-            order.list(segment).remove(slot);
-            order.list(Segment::Second).push(slot);
-            self.enter(slot, Segment::Second);
+            let coldest = self.order.recency.coldest(segment);
+            let Some(slot) = coldest.filter(|slot| keep != Some(*slot)) else { return };
+            self.shift(slot, Segment::Second);
         }
     }
 
-    /// Notes that an entry's slot stands in another segment now.
-    fn enter(&mut self, slot: u32, segment: Segment) {
+    /// Moves an entry to the hot end of another segment.
+    fn shift(&mut self, slot: u32, to: Segment) {
         let word = &mut self.entry_mut(slot).word;
-        let left = word.segment();
-        word.set_segment(segment);
+        let from = word.segment();
+        word.set_segment(to);
+        self.order.recency.shift(slot, from, to);
         if let Some(weights) = &self.weights {
             let weight = weights[slot as usize];
-            self.order.reweigh(left, weight, 0);
-            self.order.reweigh(segment, 0, weight);
-        }
-    }
-
-    fn segmented(&mut self) -> &mut Segmented {
-        match &mut self.order {
-            Order::Segmented(segmented) => segmented,
-            Order::Single(_) => unreachable!("only asked where the order has segments"),
+            self.order.reweigh(from, weight, 0);
+            self.order.reweigh(to, 0, weight);
         }
     }
 }

@@ -87,12 +87,7 @@ impl Fixture {
 
     /// The keys of a segment, the hottest first.
     fn segment(&self, segment: Segment) -> Vec<u64> {
-        let list = match &self.store.order {
-            Order::Single(_) if segment != Segment::First => return Vec::new(),
-            Order::Single(list) => list,
-            Order::Segmented(segmented) => &segmented.lists[segment as usize],
-        };
-        list.hottest().filter_map(|slot| self.store.slab[slot as usize].as_ref()).map(|e| e.key).collect()
+        self.store.order.recency.hottest(segment).map(|slot| self.store.entry(slot).key).collect()
     }
 
     /// Each entry is in the order of its own segment once, and found under its key.
@@ -106,12 +101,10 @@ impl Fixture {
             }
         }
         assert_eq!(seen.len(), self.store.len());
-        if let (Order::Segmented(segmented), Some(weights)) = (&self.store.order, &self.store.weights) {
-            let held = |segment| self.segment(segment).into_iter().filter_map(|key| self.slot(key));
-            for segment in [Segment::First, Segment::Second, Segment::Third] {
-                let sum: u64 = held(segment).map(|slot| u64::from(weights[slot as usize])).sum();
-                assert_eq!(segmented.weight(segment), sum, "{segment:?}");
-            }
+        if let (Rule::Midpoint(midpoint), Some(weights)) = (&self.store.order.rule, &self.store.weights) {
+            let upper = self.store.order.recency.hottest(Segment::First);
+            let sum: u64 = upper.map(|slot| u64::from(weights[slot as usize])).sum();
+            assert_eq!(midpoint.upper_weight, sum);
         }
     }
 }

@@ -11,7 +11,7 @@
 //! steps, onwards while the hit ratio rises and back when it falls (Einziger, Eytan, Friedman and Manes, *Adaptive Software Cache
 //! Management*, 2018).
 
-use super::{Order, Rule, Segment, Store, sketch::Sketch};
+use super::{Rule, Segment, Store, sketch::Sketch};
 use crate::shard::Origin;
 
 /// The share of all entries that the window has at first, and the least and the most it may have.
@@ -71,43 +71,38 @@ impl TinyLfu {
 
 impl<K, V> Store<K, V> {
     /// What has to fall out of the window for a new entry to enter there.
-    pub(super) fn candidate(&mut self, entering: Option<Origin>, keep: Option<u32>) -> Option<u32> {
-        let whole = (self.len(), self.share);
-        let order = self.segmented();
+    pub(super) fn candidate(&self, entering: Option<Origin>, keep: Option<u32>) -> Option<u32> {
+        let order = &self.order;
         let Rule::TinyLfu(_) = order.rule else { return None };
-        let is_over = entering.is_some() && order.is_full(Segment::First, whole);
-        order.coldest(Segment::First).filter(|slot| is_over && keep != Some(*slot))
+        let is_over = entering.is_some() && order.is_full(Segment::First, self.share);
+        order.recency.coldest(Segment::First).filter(|slot| is_over && keep != Some(*slot))
     }
 
     /// Whether an entry of another region belongs at the cold end: nobody here has asked for it lately.
     pub(super) fn is_unwanted(&self, hash: u64) -> bool {
-        let Order::Segmented(segmented) = &self.order else { return false };
-        let Rule::TinyLfu(tiny_lfu) = &segmented.rule else { return false };
+        let Rule::TinyLfu(tiny_lfu) = &self.order.rule else { return false };
         tiny_lfu.sketch.frequency(hash) == 0
     }
 
     /// Whether a candidate was used more often than the one that would go for it.
     pub(super) fn is_worth_more(&self, candidate: u32, victim: u32) -> bool {
-        let Order::Segmented(segmented) = &self.order else { return true };
-        let Rule::TinyLfu(tiny_lfu) = &segmented.rule else { return true };
+        let Rule::TinyLfu(tiny_lfu) = &self.order.rule else { return true };
         let frequency = |slot| tiny_lfu.sketch.frequency(self.entry(slot).hash);
         frequency(candidate) > frequency(victim)
     }
 
     /// Lets the window follow the hit ratio.
     pub(super) fn adapt(&mut self) {
-        let (hits, misses, len) = (self.counts.hits, self.counts.misses, self.len());
-        if let Rule::TinyLfu(tiny_lfu) = &mut self.segmented().rule {
-            tiny_lfu.climb(hits, misses, len);
+        let len = self.len();
+        if let Rule::TinyLfu(tiny_lfu) = &mut self.order.rule {
+            tiny_lfu.climb(self.counts.hits, self.counts.misses, len);
         }
     }
 
     /// Counts a use, if this store counts them.
     #[inline]
     pub(crate) fn count_use(&mut self, hash: u64) {
-        if let Order::Segmented(segmented) = &mut self.order
-            && let Rule::TinyLfu(tiny_lfu) = &mut segmented.rule
-        {
+        if let Rule::TinyLfu(tiny_lfu) = &mut self.order.rule {
             tiny_lfu.sketch.note(hash);
         }
     }
