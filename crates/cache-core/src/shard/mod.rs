@@ -253,7 +253,7 @@ impl<K, V> Store<K, V> {
         let Some(weight) = self.admissible(new.weight) else {
             return self.refuse(new, sidecar, out);
         };
-        // The last victim's slot is reused together with its node in the order, which saves the order a removal and an insertion.
+        // The last victim's slot stays in the order until the new entry has it, which saves the order a removal and an insertion.
         let mut spare = None;
         while self.has_no_room(weight) {
             if let Some((slot, segment)) = spare.take() {
@@ -392,10 +392,8 @@ impl<K, V> Store<K, V> {
     /// The slots of the live entries among the `visits` hottest, the hottest first: those with a mark, which were used since they
     /// came there, and those without.
     pub(crate) fn hottest(&self, visits: usize, now: u64) -> (Vec<u32>, Vec<u32>) {
-        let word = |slot: &u32| self.slab[*slot as usize].as_ref().map(|entry| entry.word);
-        let is_live = |slot: &u32| word(slot).is_some_and(|word| word.deadline() > now);
-        let live = self.order.hottest().take(visits).filter(is_live);
-        live.partition(|slot| word(slot).is_some_and(Word::is_marked))
+        let live = self.order.hottest().take(visits).filter(|slot| self.is_live(*slot, now));
+        live.partition(|slot| self.entry(*slot).word.is_marked())
     }
 
     /// Sets the end of a live entry's lifetime and counts that as a use.
