@@ -491,6 +491,7 @@ fn an_entry_that_is_idle_for_too_long_expires_and_a_use_puts_that_off() {
 /// A cache of 1 M entries in 64 shards, all of which expire at once: each step's work is bounded, and the steps are few enough that a
 /// round of the ticker's, 32 ticks of 10 ms, meets them all with its budgets.
 #[test]
+#[cfg_attr(miri, ignore = "so many entries take Miri many minutes")]
 fn all_that_expires_at_once_is_reclaimed_in_few_bounded_steps() {
     let share = 1_000_000 / 64;
     let mut f = Fixture::with(share, u64::MAX, Rules { is_weighed: false, ..WEIGHED });
