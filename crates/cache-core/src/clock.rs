@@ -40,8 +40,9 @@ pub enum Expiry {
     Default,
     /// Until it is evicted or removed.
     Never,
-    /// For this long, rounded down to one tick of the clock. A lifetime under one tick is over at
-    /// once: nobody ever sees the entry, but it is written as any other, and room is made for it.
+    /// For this long, rounded down to one tick of the clock. A lifetime under one tick is over at once: nobody ever sees the entry, and
+    /// no other one leaves for it. What it writes over goes all the same, and it counts as written and as
+    /// [`Expired`](crate::Cause::Expired).
     After(Duration),
     /// Until the deadline that the entry already has. For a key that was vacant this is [`Default`](Expiry::Default).
     Keep,

@@ -68,7 +68,7 @@ impl<K, V> Sidecar<K, V> for () {
 pub enum Cause {
     /// The cache gave it up to make room, or never kept it because it is heavier than its shard's share.
     Evicted,
-    /// Its lifetime ended.
+    /// Its lifetime ended, or was so short that it was never kept.
     Expired,
     /// A write put another value in its place.
     Replaced,

@@ -36,7 +36,7 @@ pub struct Stats {
     /// Of the evictions, the new entries that [`Policy::TinyLfu`](crate::Policy::TinyLfu) gave up because they were asked for less
     /// often than what would have had to go for them. (What is neither here nor a refusal went for want of capacity.)
     pub rejections: u64,
-    /// Entries reclaimed because their lifetime ended, by whoever met them first.
+    /// Entries reclaimed because their lifetime ended, by whoever met them first, and those never kept because it was over at once.
     pub expirations: u64,
     /// Entries taken out by `remove`, by `retain` and its like, or by an upsert's verdict.
     pub removals: u64,

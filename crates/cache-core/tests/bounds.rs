@@ -292,3 +292,18 @@ fn the_body_of_a_loop_finds_the_bounds_kept() {
         assert!(cache.len() <= 1_000 && cache.weight() <= 1_000);
     }
 }
+
+#[test]
+fn a_full_cache_keeps_what_it_has_when_a_write_is_over_at_once() {
+    for policy in [Policy::Lru, Policy::TinyLfu] {
+        let cache: Cache<u16, u32> = Cache::builder().capacity(10).policy(policy).build().unwrap();
+        (0..10).for_each(|key| assert_eq!(cache.insert(key, 0), None));
+        let less_than_a_tick = Duration::from_millis(9);
+        for key in 10..100 {
+            assert_eq!(cache.insert_with_ttl(key, 1, less_than_a_tick), None);
+        }
+        assert!((0..10).all(|key| cache.contains(&key)), "{policy:?}");
+        let stats = cache.stats();
+        assert_eq!((stats.inserts, stats.expirations, stats.evictions), (100, 90, 0), "{policy:?}");
+    }
+}

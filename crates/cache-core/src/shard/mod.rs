@@ -239,7 +239,8 @@ impl<K, V> Store<K, V> {
 
     /// Puts a key in that is not there, after making room for it.
     ///
-    /// An entry heavier than the share is told as evicted and not kept; nothing else leaves for its sake.
+    /// An entry that is over at once is told as expired, and one heavier than the share as evicted: neither is kept, and nothing else
+    /// leaves for its sake.
     #[inline]
     pub(crate) fn insert(
         &mut self,
@@ -250,8 +251,9 @@ impl<K, V> Store<K, V> {
     ) {
         let origin = self.origin(new.origin);
         self.flights.overtake(new.hash);
-        let Some(weight) = self.admissible(new.weight) else {
-            return self.refuse(new, sidecar, out);
+        let weight = match self.admit(new.weight, new.deadline, now) {
+            Ok(weight) => weight,
+            Err(cause) => return self.refuse(new, cause, sidecar, out),
         };
         // The last victim's slot stays in the order until the new entry has it, which saves the order a removal and an insertion.
         let mut spare = None;
@@ -290,12 +292,27 @@ impl<K, V> Store<K, V> {
     }
 
     #[cold]
-    fn refuse(&mut self, new: New<K, V>, sidecar: &mut impl Sidecar<K, V>, out: &mut Departed<K, V>) {
-        sidecar.victim(new.hash, &new.key, &new.value, Cause::Evicted);
+    fn refuse(
+        &mut self,
+        new: New<K, V>,
+        cause: Cause,
+        sidecar: &mut impl Sidecar<K, V>,
+        out: &mut Departed<K, V>,
+    ) {
+        sidecar.victim(new.hash, &new.key, &new.value, cause);
         self.counts.inserts += 1;
-        self.counts.evictions += 1;
-        self.counts.refusals += 1;
-        out.push(new.key, new.value, Cause::Evicted);
+        self.count_refusal(cause);
+        out.push(new.key, new.value, cause);
+    }
+
+    fn count_refusal(&mut self, cause: Cause) {
+        match cause {
+            Cause::Expired => self.counts.expirations += 1,
+            _ => {
+                self.counts.evictions += 1;
+                self.counts.refusals += 1;
+            }
+        }
     }
 
     #[inline]
@@ -315,7 +332,8 @@ impl<K, V> Store<K, V> {
 
     /// Puts a new value into a live entry, after making room for it, and returns the old one.
     ///
-    /// One heavier than the share takes the old value's place and is evicted at once; nothing else leaves for its sake.
+    /// One that is over at once, or heavier than the share, takes the old value's place and is given up at once; nothing else leaves for
+    /// its sake.
     pub(crate) fn replace(
         &mut self,
         slot: u32,
@@ -324,15 +342,17 @@ impl<K, V> Store<K, V> {
         sidecar: &mut impl Sidecar<K, V>,
         out: &mut Departed<K, V>,
     ) -> V {
-        let Some(weight) = self.admissible(change.weight) else {
-            let entry = self.entry(slot);
-            sidecar.victim(entry.hash, &entry.key, &value, Cause::Evicted);
-            let entry = self.take(slot);
-            self.counts.replacements += 1;
-            self.counts.evictions += 1;
-            self.counts.refusals += 1;
-            out.push(entry.key, value, Cause::Evicted);
-            return entry.value;
+        let weight = match self.admit(change.weight, change.deadline, change.now) {
+            Ok(weight) => weight,
+            Err(cause) => {
+                let entry = self.entry(slot);
+                sidecar.victim(entry.hash, &entry.key, &value, cause);
+                let entry = self.take(slot);
+                self.counts.replacements += 1;
+                self.count_refusal(cause);
+                out.push(entry.key, value, cause);
+                return entry.value;
+            }
         };
         self.change(slot, weight, change, sidecar, out);
         self.counts.replacements += 1;
@@ -341,7 +361,7 @@ impl<K, V> Store<K, V> {
 
     /// Takes note of a live entry whose value was changed in its place, after making room for its weight.
     ///
-    /// One that is heavier than the share now is evicted; nothing else leaves for its sake.
+    /// One that is over now, or heavier than the share, is given up; nothing else leaves for its sake.
     pub(crate) fn update(
         &mut self,
         slot: u32,
@@ -350,10 +370,13 @@ impl<K, V> Store<K, V> {
         out: &mut Departed<K, V>,
     ) {
         self.counts.updates += 1;
-        let Some(weight) = self.admissible(change.weight) else {
-            self.give_up(slot, Cause::Evicted, sidecar, out);
-            self.counts.refusals += 1;
-            return;
+        let weight = match self.admit(change.weight, change.deadline, change.now) {
+            Ok(weight) => weight,
+            Err(cause) => {
+                self.give_up(slot, cause, sidecar, out);
+                self.counts.refusals += u64::from(cause == Cause::Evicted);
+                return;
+            }
         };
         self.change(slot, weight, change, sidecar, out);
     }
@@ -450,10 +473,13 @@ impl<K, V> Store<K, V> {
         }
     }
 
-    /// An entry's weight as it is stored, if the shard may keep the entry at all.
+    /// An entry's weight as it is stored, if the shard may keep the entry at all; else why not.
     #[inline]
-    fn admissible(&self, weight: u64) -> Option<u32> {
-        if weight > self.share.weight { None } else { u32::try_from(weight).ok() }
+    fn admit(&self, weight: u64, deadline: u64, now: u64) -> Result<u32, Cause> {
+        if deadline <= now {
+            return Err(Cause::Expired);
+        }
+        u32::try_from(weight).ok().filter(|_| weight <= self.share.weight).ok_or(Cause::Evicted)
     }
 
     pub(crate) fn give_up(

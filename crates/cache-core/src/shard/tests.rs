@@ -509,3 +509,26 @@ fn all_that_expires_at_once_is_reclaimed_in_few_bounded_steps() {
     }
     assert_eq!((f.store.len(), steps), (0, share.div_ceil(sweep::STEP_RECLAIMS)));
 }
+
+/// A write whose lifetime is over at once was given the room of an entry that was still of use.
+#[test]
+fn what_is_over_at_once_is_not_kept_and_nothing_leaves_for_it() {
+    let mut f = Fixture::new(100, 10);
+    (1..=5).for_each(|key| f.insert(key, 2, 1_000));
+    let over = Change { deadline: 100, now: 100, ..change(7) };
+    let new =
+        New { hash: Fixture::hash(6), key: 6, value: 60, weight: 7, deadline: 100, origin: Origin::Local };
+    f.store.insert(new, 100, &mut f.told, &mut f.out);
+    assert_eq!((f.store.len(), f.slot(6)), (5, None), "the cache is full of what lives");
+    let slot = f.slot(1).expect("1 stayed");
+    assert_eq!(f.store.replace(slot, 77, over, &mut f.told, &mut f.out), 10);
+    assert_eq!(f.slot(1), None, "the old value may not survive the write");
+    let slot = f.slot(2).expect("2 stayed");
+    f.store.update(slot, over, &mut f.told, &mut f.out);
+    assert_eq!((f.store.len(), f.store.weight()), (3, 6));
+    assert_eq!(f.told.victims, [6, 1, 2].map(|key| (key, Cause::Expired)));
+    assert_eq!(f.out.drain().map(|(_, value, _)| value).collect::<Vec<_>>(), [60, 77, 20]);
+    let counts = &f.store.counts;
+    assert_eq!((counts.expirations, counts.evictions, counts.refusals), (3, 0, 0));
+    assert_eq!((counts.inserts, counts.replacements, counts.updates), (6, 1, 1));
+}

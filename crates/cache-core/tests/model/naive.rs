@@ -212,13 +212,18 @@ impl Model {
         let is_local = is_local || self.shape.depth.is_none();
         let deadline = self.deadline(expiry, at.map(|at| self.order[at].deadline));
         let (weight, weight_max) = (self.weight_of(value), self.weight_max());
-        if weight > weight_max {
+        let refusal = if deadline.is_some_and(|deadline| deadline <= self.now) {
+            Some(Cause::Expired)
+        } else {
+            (weight > weight_max).then_some(Cause::Evicted)
+        };
+        if let Some(cause) = refusal {
             let old = at.map(|at| self.order.remove(at).value);
             if let Some(old) = old {
                 self.events.push((key, old, Cause::Replaced));
             }
-            self.events.push((key, value, Cause::Evicted));
-            self.victims.push((key, value, Cause::Evicted));
+            self.events.push((key, value, cause));
+            self.victims.push((key, value, cause));
             return old;
         }
         if let Some(at) = at {
