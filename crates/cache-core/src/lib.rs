@@ -61,12 +61,14 @@ mod iter;
 mod load;
 mod place;
 mod policy;
+mod read;
 mod scan;
 mod shard;
 mod sidecar;
 mod stats;
 mod sync;
 mod ticker;
+mod update;
 mod upsert;
 
 pub use builder::Builder;
