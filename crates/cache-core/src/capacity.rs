@@ -5,13 +5,12 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use parking_lot::Mutex;
-
 use crate::{
     Cache, ConfigError, Sidecar,
     departed::{Departing, Panics},
     inner::Inner,
     shard::{Shard, Share},
+    sync::Mutex,
 };
 
 /// The bounds of a cache. 0 stands for none.

@@ -1,6 +1,6 @@
 //! The primitives that threads meet at: real ones, or loom's where the crate is built to be model-checked.
 //!
-//! With `--cfg loom`, shards are locked by loom's mutex and event-listener builds upon loom too, so that `load/model.rs` runs the
+//! With `--cfg loom`, shards and capacity are locked by loom's mutex and event-listener builds upon loom too, so that `load/model.rs` runs the
 //! crate's own code through every interleaving: `cargo xtask loom`. What orders nothing (the clock, the numbering of flights) stays
 //! as it is.
 
