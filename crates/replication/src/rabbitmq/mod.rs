@@ -28,7 +28,8 @@
 //! Known limits: a frame of `frame_bytes_max` times `prefetch` is what waiting frames may take here, so lower one where
 //! values are large. A quorum queue of RabbitMQ 4 drops a frame after 20 deliveries without acknowledgement. A quorum queue
 //! that lost its leader for good *and* its owner stops every publisher until an operator deletes it; with its owner alive,
-//! the owner leaves it within about 15 s.
+//! the owner leaves it within about 15 s. A channel on which the broker only refuses frames is left after half a second, and
+//! later after up to a minute: RabbitMQ 3.10 keeps refusing on one that met a quorum queue between two leaders.
 //!
 //! The client library logs each returned frame whole, as a warning of the target `lapin::returned_messages`. Where logs
 //! must not hold cached values, switch that target off.
@@ -58,6 +59,7 @@ mod error;
 mod flight;
 mod publisher;
 mod queue;
+mod refusal;
 mod rotation;
 mod socket;
 mod stats;

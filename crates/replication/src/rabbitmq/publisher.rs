@@ -18,6 +18,7 @@ use super::{
     Shared, closed,
     connection::{Dialer, Line, text},
     flight::{Answer, Flight, Reply, Returns, Verdict, settled},
+    refusal::Refusals,
     topology::{routing_key, short},
 };
 use crate::transport::{Destination, TransportError};
@@ -44,6 +45,7 @@ pub(super) struct Publisher {
     flights: VecDeque<Flight>,
     number: u64,
     returns: Returns,
+    refusals: Refusals,
     /// The broker takes nothing for now.
     blocked: bool,
     properties: BasicProperties,
@@ -63,7 +65,7 @@ impl Publisher {
         let exchange = short(&shared.topology.exchange);
         let everyone = short(&routing_key(&Destination::Everyone));
         let flights = VecDeque::with_capacity(window);
-        let (number, returns, blocked) = (0, Returns::default(), false);
+        let (number, returns, refusals, blocked) = (0, Returns::default(), Refusals::default(), false);
         Self {
             shared,
             dialer,
@@ -73,6 +75,7 @@ impl Publisher {
             flights,
             number,
             returns,
+            refusals,
             blocked,
             properties,
             exchange,
@@ -84,6 +87,7 @@ impl Publisher {
     pub(super) async fn run(mut self, mut line: Line) {
         loop {
             self.shared.status.up(self.dialer.role());
+            self.refusals.renewed();
             let end = self.serve(&mut line).await;
             self.blocked = false;
             let Err(reason) = end else {
@@ -155,6 +159,7 @@ impl Publisher {
             let result = match self.returns.verdict(flight.number, &answer) {
                 Verdict::Confirmed => {
                     counters.confirmed.add(1);
+                    self.refusals.confirmed();
                     Ok(())
                 }
                 Verdict::Returned => {
@@ -163,6 +168,7 @@ impl Publisher {
                 }
                 Verdict::Refused => {
                     counters.nacked.add(1);
+                    self.refusals.refused(Instant::now().into_std());
                     Err(TransportError::Refused { reason: "the broker did not accept the frame".to_owned() })
                 }
                 Verdict::Lost(reason) => {
@@ -205,6 +211,9 @@ impl Publisher {
     fn look(&self, line: &Line) -> Result<(), String> {
         if let Some(reason) = line.broken() {
             return Err(reason);
+        }
+        if let Some(lasted) = self.refusals.too_long(Instant::now().into_std()) {
+            return Err(format!("the broker has refused every frame for {lasted:?}"));
         }
         let limit = self.shared.config.confirm_timeout;
         match self.flights.front() {
