@@ -160,6 +160,25 @@ mod harms_the_broker {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_member_of_a_cluster_dies_alone_and_they_all_end_together() {
+        let (mut supervisor, line) = ready(&["run", "--private", "--members", "2"], Stdio::piped());
+        let all = footprint_in(&line);
+        let reply: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let members = reply["members"].as_array().unwrap();
+        let member = |number: usize| Footprint::of(members[number]["folder"].as_str().unwrap().as_ref());
+        let orders = supervisor.stdin.as_mut().unwrap();
+        writeln!(orders, r#"{{"members":[0],"do":"kill"}}"#).unwrap();
+        wait_until("the first member is gone", GONE_BOUND, async || member(0).running().unwrap().is_empty())
+            .await;
+        assert!(!member(1).running().unwrap().is_empty(), "the second member died too");
+        let running = all.running().unwrap();
+        assert!(running.iter().any(|name| name == "epmd"), "the port mapper died with it: {running:?}");
+        drop(supervisor.stdin.take());
+        everything_is_gone(&all).await;
+        assert!(supervisor.wait().unwrap().success());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_a_killed_supervisor_left_is_ended_by_the_next() {
         let (mut killed, line) = ready(&["run", "--private"], Stdio::piped());
         let footprint = footprint_in(&line);

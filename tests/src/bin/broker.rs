@@ -26,6 +26,9 @@ enum Command {
         /// Live until a signal, whatever the standard input does
         #[arg(long)]
         until_signal: bool,
+        /// How many, joined into a cluster if there are several
+        #[arg(long, default_value_t = 1)]
+        members: usize,
         /// Plugins and configuration lines, as JSON
         #[arg(long, value_parser = parse_options, default_value = "{\"plugins\":[],\"config\":[]}")]
         options: Options,
@@ -69,8 +72,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run { private, until_signal, options } => {
-            supervisor::run(&supervisor::Run::new(options, private, until_signal))?;
+        Command::Run { private, until_signal, members, options } => {
+            supervisor::run(&supervisor::Run::new(options, private, until_signal).members(members))?;
         }
         Command::Up => println!("the broker is up; export {URL_VARIABLE}={}", detached::up()?),
         Command::Down if detached::down()? => println!("the broker is down"),

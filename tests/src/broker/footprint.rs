@@ -61,12 +61,13 @@ impl Footprint {
     }
 }
 
-/// The variable that marks the processes of the broker whose folder it holds.
+/// The variable that marks the processes of the broker whose folder it holds. The members of a cluster have folders
+/// within the cluster's, so what is asked of that folder is asked of them all.
 pub(super) const MARK: &str = "GEOCACHE_BROKER_FOLDER";
 
 const GONE_BOUND: Duration = Duration::from_secs(10);
 
-/// The processes marked with `folder` that run now.
+/// The processes marked with `folder`, or with one within it, that run now.
 pub(super) fn processes(folder: &Path) -> Vec<Pid> {
     let mark = format!("{MARK}={}", folder.display());
     if Path::new("/proc/self/environ").exists() { in_proc(&mark) } else { in_ps(&mark) }
@@ -106,9 +107,16 @@ fn in_proc(mark: &str) -> Vec<Pid> {
         .filter_map(|entry| {
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
             let environment = fs::read(entry.path().join("environ")).ok()?;
-            environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes()).then_some(pid)
+            environment
+                .split(|&byte| byte == 0)
+                .any(|variable| is_marked(variable, mark.as_bytes()))
+                .then_some(pid)
         })
         .collect()
+}
+
+fn is_marked(variable: &[u8], mark: &[u8]) -> bool {
+    variable.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// Elsewhere (macOS) `ps` shows the environment of one's own processes after the command.
@@ -121,7 +129,7 @@ fn in_ps(mark: &str) -> Vec<Pid> {
         .filter_map(|line| {
             let (pid, rest) = line.trim_start().split_once(' ')?;
             let pid = Pid::from_raw(pid.parse().ok()?)?;
-            rest.split(' ').any(|word| word == mark).then_some(pid)
+            rest.split(' ').any(|word| is_marked(word.as_bytes(), mark.as_bytes())).then_some(pid)
         })
         .collect()
 }
@@ -171,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn marked_processes_are_found_and_killed_and_others_are_not() {
+    fn marked_processes_are_found_and_killed_with_those_within_and_others_are_not() {
         let folder = std::env::temp_dir().join(crate::unique_name("footprint"));
         let start = |folder: &Path| {
             Command::new("sh")
@@ -181,13 +189,24 @@ mod tests {
                 .spawn()
         };
         let mut ours = start(&folder).unwrap();
-        let mut other = start(&folder.join("x")).unwrap();
+        let member_folder = folder.join("c1");
+        let mut member = start(&member_folder).unwrap();
+        let mut name = folder.clone().into_os_string();
+        name.push("x");
+        let mut other = start(name.as_ref()).unwrap();
         // A process that has just been started may not show its environment yet.
         let began = Instant::now();
-        while processes(&folder).is_empty() && began.elapsed() < GONE_BOUND {
+        while processes(&folder).len() < 2 && began.elapsed() < GONE_BOUND {
             std::thread::yield_now();
         }
-        assert_eq!(processes(&folder), [Pid::from_child(&ours)]);
+        assert_eq!(processes(&member_folder), [Pid::from_child(&member)]);
+        let mut both = [Pid::from_child(&ours), Pid::from_child(&member)];
+        let mut found = processes(&folder);
+        both.sort_by_key(|pid| pid.as_raw_nonzero());
+        found.sort_by_key(|pid| pid.as_raw_nonzero());
+        assert_eq!(found, both);
+        kill_all(&member_folder).unwrap();
+        assert!(!member.wait().unwrap().success());
         assert_eq!(Footprint::of(&folder).left().unwrap(), [name_of(Pid::from_child(&ours))]);
         kill_all(&folder).unwrap();
         assert!(!ours.wait().unwrap().success());

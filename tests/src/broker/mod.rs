@@ -1,7 +1,8 @@
 //! A private RabbitMQ that ends with the test, however the test ends.
 //!
 //! A test asks for one with [`Broker::start`], may kill it with -9 and start it again on the same data and port, and
-//! drops it. One that harms nothing shares the run's broker through [`shared_url`].
+//! drops it. One that harms nothing shares the run's broker through [`shared_url`]. [`Cluster::start`] starts several
+//! brokers joined into one cluster, [`Federation::start`] several that exchange messages over links.
 //!
 //! **Why a process in between.** The broker is a child of the small `broker` binary of this package, which keeps one
 //! end of a pipe to the test. Whatever ends the test (a return, a panic, Ctrl-C, SIGKILL) closes that pipe, and
@@ -39,8 +40,10 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+mod cluster;
 mod container;
 pub mod detached;
+mod federation;
 mod footprint;
 mod handshake;
 mod native;
@@ -50,8 +53,10 @@ mod provision;
 mod run;
 pub mod supervisor;
 
+pub use cluster::Cluster;
+pub use federation::{Federation, Links};
 pub use footprint::Footprint;
-use protocol::{Order, Reply};
+use protocol::{Order, Reply, Request};
 
 /// The variable that names a broker already there.
 pub const URL_VARIABLE: &str = "GEOCACHE_AMQP_URL";
@@ -89,12 +94,14 @@ impl Options {
     }
 }
 
-/// A private broker; dropping it ends it and removes its data.
+/// A private broker, alone or a member of a [`Cluster`]; dropping it, or the cluster, ends it and removes its data.
 #[derive(Debug)]
 pub struct Broker {
     url: String,
     addr: SocketAddr,
     folder: PathBuf,
+    /// Its number in the cluster, from 0.
+    member: usize,
     supervisor: Arc<Mutex<Supervisor>>,
 }
 
@@ -113,12 +120,7 @@ impl Broker {
     /// When none can be had (the error names every way to get one), or it does not come up within 120 s (the error
     /// holds the end of its log), or the run is `--url-only`.
     pub async fn start(options: Options) -> Result<Self> {
-        if std::env::var(URL_ONLY_VARIABLE).is_ok_and(|only| only == "1") {
-            bail!(
-                "a private broker was asked for in a run with only {URL_VARIABLE}; a test that harms a broker \
-                 belongs in a module named {HARMFUL_MODULE}, which --url-only leaves out"
-            );
-        }
+        refuse_if_url_only()?;
         let options = serde_json::to_string(&options)?;
         blocking(move || Self::spawn(&["--private", "--options", &options])).await
     }
@@ -130,7 +132,7 @@ impl Broker {
             bail!("the broker's supervisor named no url");
         };
         let folder = ready.folder.unwrap_or_default();
-        Ok(Self { url, addr, folder, supervisor: Arc::new(Mutex::new(supervisor)) })
+        Ok(Self { url, addr, folder, member: 0, supervisor: Arc::new(Mutex::new(supervisor)) })
     }
 
     /// The AMQP URL, user and password included.
@@ -198,15 +200,31 @@ impl Broker {
     }
 
     async fn order(&self, order: Order) -> Result<Reply> {
-        let supervisor = Arc::clone(&self.supervisor);
-        blocking(move || {
-            let mut supervisor =
-                supervisor.lock().map_err(|_| anyhow!("an earlier order to the broker panicked"))?;
-            supervisor.send(&order)?;
-            supervisor.reply().with_context(|| format!("the broker could not do {order:?}"))
-        })
-        .await
+        let request = Request { members: vec![self.member], order };
+        ask(&self.supervisor, request).await
     }
+}
+
+/// Gives an order and waits until it is done.
+async fn ask(supervisor: &Arc<Mutex<Supervisor>>, request: Request) -> Result<Reply> {
+    let supervisor = Arc::clone(supervisor);
+    blocking(move || {
+        let mut supervisor =
+            supervisor.lock().map_err(|_| anyhow!("an earlier order to the broker panicked"))?;
+        supervisor.send(&request)?;
+        supervisor.reply().with_context(|| format!("the broker could not do {request:?}"))
+    })
+    .await
+}
+
+fn refuse_if_url_only() -> Result<()> {
+    if std::env::var(URL_ONLY_VARIABLE).is_ok_and(|only| only == "1") {
+        bail!(
+            "a private broker was asked for in a run with only {URL_VARIABLE}; a test that harms a broker \
+             belongs in a module named {HARMFUL_MODULE}, which --url-only leaves out"
+        );
+    }
+    Ok(())
 }
 
 impl Supervisor {
@@ -222,9 +240,9 @@ impl Supervisor {
         Ok(Self { child, orders, replies: BufReader::new(stdout) })
     }
 
-    fn send(&mut self, order: &Order) -> Result<()> {
+    fn send(&mut self, request: &Request) -> Result<()> {
         let orders = self.orders.as_mut().context("the broker was ended")?;
-        writeln!(orders, "{}", serde_json::to_string(order)?).context("the broker's supervisor is gone")
+        writeln!(orders, "{}", serde_json::to_string(request)?).context("the broker's supervisor is gone")
     }
 
     /// Waits for one reply. The supervisor bounds everything that it does, and its death ends the pipe.

@@ -1,6 +1,10 @@
 //! An installed RabbitMQ, run privately: own ports, own folder, own port mapper, loopback only.
 //!
 //! RabbitMQ's own script is called, never the wrapper on `PATH`, which switches to the service's user.
+//!
+//! The members of a cluster share a cookie and a port mapper, and nothing else: each has its folder, so that one can be
+//! killed without the others. A lone broker spawns its mapper itself and takes it along when it is killed; that of a
+//! cluster is started before the members, by [`start_mapper`], and belongs to the cluster's folder.
 
 use std::{
     fs::{self, File},
@@ -22,8 +26,90 @@ use super::{
 
 const STOP_BOUND: Duration = Duration::from_secs(30);
 const CTL_BOUND: Duration = Duration::from_secs(60);
-const NODE: &str = "geocache@localhost";
+const MAPPER_BOUND: Duration = Duration::from_secs(10);
 const LOG_BYTES_SHOWN: u64 = 4_000;
+
+/// What a broker is called, and whom it joins.
+#[derive(Debug, Clone)]
+pub(super) struct Membership {
+    node: String,
+    /// All members' names, this one's included; none where it stays alone.
+    peers: Vec<String>,
+    epmd: u16,
+    cookie: String,
+}
+
+impl Membership {
+    /// Of a broker that joins nobody, on ports of its own.
+    pub(super) fn alone(ports: &Ports) -> Self {
+        Self {
+            node: "geocache@localhost".to_owned(),
+            peers: Vec::new(),
+            epmd: ports.epmd(),
+            cookie: cookie(),
+        }
+    }
+
+    /// Of the members of a cluster whose port mapper listens on `epmd`.
+    pub(super) fn of_cluster(size: usize, epmd: u16) -> Vec<Self> {
+        let peers: Vec<String> = (1..=size).map(|number| format!("c{number}@localhost")).collect();
+        let cookie = cookie();
+        let member =
+            |node: &String| Self { node: node.clone(), peers: peers.clone(), epmd, cookie: cookie.clone() };
+        peers.iter().map(member).collect()
+    }
+
+    /// The lines of `rabbitmq.conf` by which it finds the others, and stops while it sees only a minority of them.
+    fn config(&self) -> String {
+        if self.peers.is_empty() {
+            return String::new();
+        }
+        let mut config = String::from(
+            "cluster_formation.peer_discovery_backend = classic_config\n\
+             cluster_partition_handling = pause_minority\n",
+        );
+        for (number, peer) in (1..).zip(&self.peers) {
+            config.push_str(&format!("cluster_formation.classic_config.nodes.{number} = {peer}\n"));
+        }
+        config
+    }
+}
+
+fn cookie() -> String {
+    format!("GEOCACHE{:016X}", fastrand::u64(..))
+}
+
+/// Starts the port mapper that the members of a cluster share. It ends with everything else of `folder`.
+///
+/// # Errors
+/// When it cannot be started or does not detach.
+pub(super) fn start_mapper(folder: &Path, port: u16) -> Result<()> {
+    let port = port.to_string();
+    let mut child = Command::new("epmd")
+        .args(["-daemon", "-address", "127.0.0.1", "-port", &port])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env(footprint::MARK, folder)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("could not start epmd, the port mapper that comes with Erlang")?;
+    let start = Instant::now();
+    loop {
+        match child.try_wait()? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => bail!("epmd did not start ({status})"),
+            None if start.elapsed() > MAPPER_BOUND => {
+                child.kill()?;
+                child.wait()?;
+                bail!("epmd did not detach within {MAPPER_BOUND:?}");
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
 
 /// One private broker; its folder is its identity.
 #[derive(Debug)]
@@ -31,20 +117,25 @@ pub(super) struct Native {
     scripts: PathBuf,
     folder: PathBuf,
     ports: Ports,
+    membership: Membership,
     child: Option<Child>,
 }
 
 impl Native {
     /// Lays the folder out; nothing runs yet.
-    pub(super) fn new(scripts: PathBuf, folder: &Path, ports: Ports, options: &Options) -> Result<Self> {
+    pub(super) fn new(
+        scripts: PathBuf,
+        folder: &Path,
+        ports: Ports,
+        membership: Membership,
+        options: &Options,
+    ) -> Result<Self> {
         for part in ["mnesia", "log", "home"] {
             fs::create_dir_all(folder.join(part))?;
         }
         let cookie = folder.join("home/.erlang.cookie");
-        if !cookie.exists() {
-            fs::write(&cookie, format!("GEOCACHE{:016X}", fastrand::u64(..)))?;
-            fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
-        }
+        fs::write(&cookie, &membership.cookie)?;
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
         let mut config = format!(
             "listeners.tcp.1 = 127.0.0.1:{}\n\
              loopback_users = none\n\
@@ -54,13 +145,18 @@ impl Native {
              vm_memory_calculation_strategy = allocated\n",
             ports.amqp()
         );
+        config.push_str(&membership.config());
         for line in &options.config {
             config.push_str(line);
             config.push('\n');
         }
         fs::write(folder.join("rabbitmq.conf"), config)?;
         fs::write(folder.join("enabled_plugins"), format!("[{}].", options.plugins.join(",")))?;
-        Ok(Self { scripts, folder: folder.to_owned(), ports, child: None })
+        Ok(Self { scripts, folder: folder.to_owned(), ports, membership, child: None })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -87,11 +183,11 @@ impl Native {
 
     /// What it printed and logged last, for the error that shows it.
     pub(super) fn log(&self) -> String {
-        let log = format!("log/{NODE}.log");
+        let log = format!("log/{}.log", self.membership.node);
         ["err", "out", &log].iter().map(|name| tail(&self.folder.join(name))).collect::<Vec<_>>().join("\n")
     }
 
-    /// SIGKILL to everything, the port mapper included.
+    /// SIGKILL to everything of this folder: the port mapper too, unless it is a cluster's.
     pub(super) fn kill(&mut self) -> Result<()> {
         footprint::kill_all(&self.folder)?;
         self.reap()
@@ -122,7 +218,7 @@ impl Native {
 
     pub(super) fn ctl(&self, arguments: &[String], ending: &Ending) -> Result<String> {
         let mut command = self.command("rabbitmqctl");
-        command.args(["--quiet", "--node", NODE]).args(arguments);
+        command.args(["--quiet", "--node", &self.membership.node]).args(arguments);
         command.env("ERL_FLAGS", "-kernel inet_dist_use_interface {127,0,0,1}");
         run::captured(command, CTL_BOUND, ending)
     }
@@ -152,9 +248,9 @@ impl Native {
             .env("LANG", "C.UTF-8")
             .env("ERL_CRASH_DUMP", at("erl_crash.dump"))
             .env(footprint::MARK, &self.folder)
-            .env("ERL_EPMD_PORT", self.ports.epmd().to_string())
+            .env("ERL_EPMD_PORT", self.membership.epmd.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODENAME", NODE)
+            .env("RABBITMQ_NODENAME", &self.membership.node)
             .env("RABBITMQ_CONFIG_FILE", at("rabbitmq.conf"))
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("enabled_plugins"))

@@ -16,6 +16,22 @@ pub(super) enum Order {
     Ctl { arguments: Vec<String> },
 }
 
+/// An order, and to which members of a cluster it is given: by number, from 0; a lone broker is 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) members: Vec<usize>,
+    #[serde(flatten)]
+    pub(super) order: Order,
+}
+
+/// Where a member is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) url: String,
+    pub(super) addr: SocketAddr,
+    pub(super) folder: PathBuf,
+}
+
 /// From the supervisor, on its standard output: one when the broker is ready or could not be had, one for each order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reply {
@@ -33,6 +49,9 @@ pub(super) struct Reply {
     /// Where the broker came from, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) source: Option<String>,
+    /// The members of a cluster; none of a lone broker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) members: Vec<Place>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) output: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Keeps one broker alive for exactly as long as somebody holds the other end of a pipe.
+//! Keeps one broker, or one cluster, alive for exactly as long as somebody holds the other end of a pipe.
 //!
 //! `broker run` prints one line when the broker is ready, obeys one order a line on its standard input, and ends the
 //! broker, its port mapper and its folder when that input ends or a signal comes. SIGKILL of the supervisor itself is
@@ -28,14 +28,16 @@ use super::{
     Options, container,
     container::Container,
     external_url, footprint, handshake,
-    native::Native,
+    native::{self, Membership, Native},
     ports::Ports,
-    protocol::{Order, Reply},
+    protocol::{Order, Place, Reply, Request},
     provision::{self, Source},
     run::Ending,
 };
 
 const READY_BOUND: Duration = Duration::from_secs(120);
+/// More for each further member that starts at the same time, on the same few cores.
+const READY_BOUND_MEMBER: Duration = Duration::from_secs(60);
 /// Another process may take a port between the look and the broker's bind.
 const STARTS_MAX: usize = 3;
 const LOCK_FILE: &str = "supervisor.lock";
@@ -50,12 +52,21 @@ pub struct Run {
     pub private: bool,
     /// Do not end with the standard input; only a signal ends it.
     pub until_signal: bool,
+    /// How many brokers, joined into a cluster if there are several.
+    pub members: usize,
 }
 
 impl Run {
-    /// As called.
+    /// As called; one broker.
     pub fn new(options: Options, private: bool, until_signal: bool) -> Self {
-        Self { options, private, until_signal }
+        Self { options, private, until_signal, members: 1 }
+    }
+
+    /// A cluster of so many.
+    #[must_use]
+    pub fn members(mut self, members: usize) -> Self {
+        self.members = members;
+        self
     }
 }
 
@@ -101,7 +112,7 @@ pub fn run(run: &Run) -> Result<()> {
         }
         return if failed { Err(anyhow::anyhow!("no broker")) } else { Ok(()) };
     }
-    let mut supervised = match Supervised::start(&run.options, &ending) {
+    let mut supervised = match Supervised::start(&run.options, run.members.max(1), &ending) {
         Ok(supervised) => supervised,
         Err(error) => {
             reply(Err(error));
@@ -111,7 +122,7 @@ pub fn run(run: &Run) -> Result<()> {
     reply(Ok(supervised.ready_reply()));
     while let Ok(Event::Order(line)) = events.recv() {
         let done =
-            serde_json::from_str(&line).context("not an order").and_then(|order| supervised.obey(order));
+            serde_json::from_str(&line).context("not an order").and_then(|request| supervised.obey(&request));
         reply(done);
     }
     supervised.end()
@@ -152,9 +163,9 @@ fn reply(reply: Result<Reply>) {
     }
 }
 
-/// A broker and everything that has to go with it. Dropped without [`Supervised::end`], it kills and removes too.
+/// Brokers and everything that has to go with them. Dropped without [`Supervised::end`], it kills and removes too.
 struct Supervised {
-    broker: Kind,
+    brokers: Vec<Kind>,
     folder: Folder,
     source: String,
     ending: Arc<Ending>,
@@ -165,14 +176,105 @@ enum Kind {
     Container(Container),
 }
 
+impl Kind {
+    fn port(&self) -> u16 {
+        match self {
+            Self::Native(native) => native.port(),
+            Self::Container(container) => container.port(),
+        }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port()).into()
+    }
+
+    fn url(&self) -> String {
+        format!("amqp://guest:guest@{}/%2f", self.addr())
+    }
+
+    fn start(&mut self, ending: &Ending) -> Result<()> {
+        match self {
+            Self::Native(native) => native.start(),
+            Self::Container(container) => container.start(ending),
+        }
+    }
+
+    fn wait(&mut self, start: Instant, bound: Duration, ending: &Ending) -> Result<()> {
+        let addr = self.addr();
+        while !handshake::answers(addr) {
+            if ending.load(Ordering::Relaxed) {
+                bail!("given up, for everything ends");
+            }
+            let ended = match self {
+                Self::Native(native) => native.ended()?,
+                Self::Container(container) => container.ended(ending)?,
+            };
+            if let Some(log) = ended {
+                bail!("the broker ended while it started: {log}");
+            }
+            if start.elapsed() > bound {
+                let log = match self {
+                    Self::Native(native) => native.log(),
+                    Self::Container(container) => container.log(ending),
+                };
+                bail!("the broker did not answer at {addr} within {bound:?}: {log}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, ending: &Ending) -> Result<()> {
+        match self {
+            Self::Native(native) => native.kill(),
+            Self::Container(container) => container.kill(ending),
+        }
+    }
+
+    fn stop(&mut self, ending: &Ending) -> Result<()> {
+        match self {
+            Self::Native(native) => native.stop(),
+            Self::Container(container) => container.stop(ending),
+        }
+    }
+
+    fn freeze(&self, ending: &Ending) -> Result<()> {
+        match self {
+            Self::Native(native) => {
+                native.signal(Signal::STOP);
+                Ok(())
+            }
+            Self::Container(container) => container.freeze("pause", ending),
+        }
+    }
+
+    fn thaw(&self, ending: &Ending) -> Result<()> {
+        match self {
+            Self::Native(native) => {
+                native.signal(Signal::CONT);
+                Ok(())
+            }
+            Self::Container(container) => container.freeze("unpause", ending),
+        }
+    }
+
+    fn ctl(&self, arguments: &[String], ending: &Ending) -> Result<String> {
+        match self {
+            Self::Native(native) => native.ctl(arguments, ending),
+            Self::Container(container) => container.ctl(arguments, ending),
+        }
+    }
+}
+
 impl Supervised {
-    fn start(options: &Options, ending: &Arc<Ending>) -> Result<Self> {
+    fn start(options: &Options, members: usize, ending: &Arc<Ending>) -> Result<Self> {
         sweep()?;
         let source = provision::find(ending)?;
         let mut tries = 1;
         loop {
-            let mut supervised = Self::lay(&source, options, ending)?;
-            match supervised.start_and_wait() {
+            let mut supervised = Self::lay(&source, options, members, ending)?;
+            let all: Vec<usize> = (0..members).collect();
+            match supervised.start_and_wait(&all) {
                 Ok(()) => return Ok(supervised),
                 Err(error) if tries < STARTS_MAX && format!("{error:#}").contains("eaddrinuse") => tries += 1,
                 Err(error) => return Err(error),
@@ -180,103 +282,114 @@ impl Supervised {
         }
     }
 
-    fn lay(source: &Source, options: &Options, ending: &Arc<Ending>) -> Result<Self> {
+    fn lay(source: &Source, options: &Options, members: usize, ending: &Arc<Ending>) -> Result<Self> {
         let folder = Folder::new()?;
-        let ports = Ports::keep()?;
-        let broker = match source {
-            Source::Scripts(scripts) => {
-                Kind::Native(Native::new(scripts.clone(), &folder.path, ports, options)?)
+        let brokers = match source {
+            Source::Scripts(scripts) if members == 1 => {
+                let ports = Ports::keep()?;
+                let alone = Membership::alone(&ports);
+                vec![Kind::Native(Native::new(scripts.clone(), &folder.path, ports, alone, options)?)]
             }
-            Source::Engine(engine) => {
-                Kind::Container(Container::new(engine, &folder.path, ports, options, ending)?)
+            Source::Scripts(scripts) => lay_cluster(scripts, &folder.path, options, members)?,
+            Source::Engine(engine) if members == 1 => {
+                let ports = Ports::keep()?;
+                vec![Kind::Container(Container::new(engine, &folder.path, ports, options, ending)?)]
             }
+            Source::Engine(engine) => bail!(
+                "a cluster needs an installed rabbitmq-server, there is only {engine}: members in containers cannot \
+                 reach each other on this machine's loopback, and nothing else is opened"
+            ),
         };
-        Ok(Self { broker, folder, source: source.to_string(), ending: Arc::clone(ending) })
-    }
-
-    fn addr(&self) -> SocketAddr {
-        let port = match &self.broker {
-            Kind::Native(native) => native.port(),
-            Kind::Container(container) => container.port(),
-        };
-        (Ipv4Addr::LOCALHOST, port).into()
+        Ok(Self { brokers, folder, source: source.to_string(), ending: Arc::clone(ending) })
     }
 
     fn ready_reply(&self) -> Reply {
+        let first = &self.brokers[0];
+        let place = |kind: &Kind| {
+            let folder = match kind {
+                Kind::Native(native) => native.folder().to_owned(),
+                Kind::Container(_) => self.folder.path.clone(),
+            };
+            Place { url: kind.url(), addr: kind.addr(), folder }
+        };
         Reply {
-            url: Some(format!("amqp://guest:guest@{}/%2f", self.addr())),
-            addr: Some(self.addr()),
+            url: Some(first.url()),
+            addr: Some(first.addr()),
             pid: Some(std::process::id()),
             folder: Some(self.folder.path.clone()),
             source: Some(self.source.clone()),
+            members: if self.brokers.len() > 1 {
+                self.brokers.iter().map(place).collect()
+            } else {
+                Vec::new()
+            },
             ..Reply::default()
         }
     }
 
-    fn start_and_wait(&mut self) -> Result<()> {
-        let addr = self.addr();
+    /// Starts these together: members of a cluster wait for each other.
+    fn start_and_wait(&mut self, members: &[usize]) -> Result<()> {
         let ending = Arc::clone(&self.ending);
-        match &mut self.broker {
-            Kind::Native(native) => native.start()?,
-            Kind::Container(container) => container.start(&ending)?,
-        }
         let start = Instant::now();
-        while !handshake::answers(addr) {
-            if ending.load(Ordering::Relaxed) {
-                bail!("given up, for everything ends");
-            }
-            let ended = match &mut self.broker {
-                Kind::Native(native) => native.ended()?,
-                Kind::Container(container) => container.ended(&ending)?,
-            };
-            if let Some(log) = ended {
-                bail!("the broker ended while it started: {log}");
-            }
-            if start.elapsed() > READY_BOUND {
-                let log = match &self.broker {
-                    Kind::Native(native) => native.log(),
-                    Kind::Container(container) => container.log(&ending),
-                };
-                bail!("the broker did not answer at {addr} within {READY_BOUND:?}: {log}");
-            }
-            std::thread::sleep(Duration::from_millis(50));
+        let further = u32::try_from(members.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let bound = READY_BOUND + READY_BOUND_MEMBER.saturating_mul(further);
+        for &member in members {
+            self.member(member)?.start(&ending)?;
+        }
+        for &member in members {
+            let waited = self.member(member)?.wait(start, bound, &ending);
+            waited.with_context(|| format!("member {member}"))?;
         }
         Ok(())
     }
 
-    fn obey(&mut self, order: Order) -> Result<Reply> {
+    fn member(&mut self, member: usize) -> Result<&mut Kind> {
+        let count = self.brokers.len();
+        self.brokers.get_mut(member).with_context(|| format!("there is no member {member} of {count}"))
+    }
+
+    fn obey(&mut self, request: &Request) -> Result<Reply> {
         let ending = Arc::clone(&self.ending);
         let mut answer = Reply::default();
-        match (order, &mut self.broker) {
-            (Order::Kill, Kind::Native(native)) => native.kill()?,
-            (Order::Kill, Kind::Container(container)) => container.kill(&ending)?,
-            (Order::Stop, Kind::Native(native)) => native.stop()?,
-            (Order::Stop, Kind::Container(container)) => container.stop(&ending)?,
-            (Order::Restart, _) => {
-                self.obey(Order::Stop)?;
-                self.start_and_wait()?;
+        for &member in &request.members {
+            let broker = self.member(member)?;
+            match &request.order {
+                Order::Kill => broker.kill(&ending)?,
+                Order::Stop | Order::Restart => broker.stop(&ending)?,
+                Order::Freeze => broker.freeze(&ending)?,
+                Order::Thaw => broker.thaw(&ending)?,
+                Order::Ctl { arguments } => answer.output = Some(broker.ctl(arguments, &ending)?),
             }
-            (Order::Freeze, Kind::Native(native)) => native.signal(Signal::STOP),
-            (Order::Freeze, Kind::Container(container)) => container.freeze("pause", &ending)?,
-            (Order::Thaw, Kind::Native(native)) => native.signal(Signal::CONT),
-            (Order::Thaw, Kind::Container(container)) => container.freeze("unpause", &ending)?,
-            (Order::Ctl { arguments }, Kind::Native(native)) => {
-                answer.output = Some(native.ctl(&arguments, &ending)?);
-            }
-            (Order::Ctl { arguments }, Kind::Container(container)) => {
-                answer.output = Some(container.ctl(&arguments, &ending)?);
-            }
+        }
+        if request.order == Order::Restart {
+            self.start_and_wait(&request.members)?;
         }
         Ok(answer)
     }
 
     /// Ends everything now: the data go anyway, so nothing is gained by asking politely.
     fn end(mut self) -> Result<()> {
-        if let Kind::Native(native) = &mut self.broker {
-            native.kill()?;
+        footprint::kill_all(&self.folder.path)?;
+        for broker in &mut self.brokers {
+            if let Kind::Native(native) = broker {
+                native.kill()?;
+            }
         }
         self.folder.end()
     }
+}
+
+/// The folders of a cluster's members, and the port mapper that they share, which runs from here on.
+fn lay_cluster(scripts: &Path, folder: &Path, options: &Options, members: usize) -> Result<Vec<Kind>> {
+    let ports: Vec<Ports> = (0..members).map(|_| Ports::keep()).collect::<Result<_>>()?;
+    let epmd = ports.first().context("a cluster has members")?.epmd();
+    native::start_mapper(folder, epmd)?;
+    let memberships = Membership::of_cluster(members, epmd);
+    let laid = ports.into_iter().zip(memberships).zip(1..).map(|((ports, membership), number)| {
+        let folder = folder.join(format!("c{number}"));
+        Native::new(scripts.to_owned(), &folder, ports, membership, options).map(Kind::Native)
+    });
+    laid.collect()
 }
 
 /// A broker's folder, held by a lock.
