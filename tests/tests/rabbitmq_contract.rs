@@ -1,4 +1,4 @@
-//! The RabbitMQ transport keeps the transport contract, in both profiles, on a real broker.
+//! The RabbitMQ transport keeps the transport contract, in each profile, on a real broker.
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails, as it should")]
 
@@ -33,4 +33,9 @@ async fn the_fast_profile_keeps_the_transport_contract() {
 #[tokio::test]
 async fn the_durable_profile_keeps_the_transport_contract() {
     keeps_the_contract(Profile::Durable).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stream_profile_keeps_the_transport_contract() {
+    keeps_the_contract(Profile::Stream).await;
 }

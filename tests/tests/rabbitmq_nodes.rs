@@ -88,6 +88,11 @@ async fn two_nodes_converge_in_the_durable_profile() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_converge_in_the_stream_profile() {
+    two_nodes_converge(Profile::Stream).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_starts_late_gets_the_state() {
     let url = shared_url().unwrap();
     let cache = unique_name("late");
@@ -194,6 +199,11 @@ mod harms_the_broker {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_killed_broker_loses_no_write_in_the_durable_profile() {
         survives_the_brokers_death(Profile::Durable).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_killed_broker_loses_no_write_in_the_stream_profile() {
+        survives_the_brokers_death(Profile::Stream).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

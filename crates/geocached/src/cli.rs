@@ -134,8 +134,9 @@ pub struct Settings {
     /// The cache's name: only nodes of the same cache replicate to each other [default: geocache]
     #[arg(long, value_name = "NAME", env = "GEOCACHE_CACHE")]
     pub cache: Option<Name>,
-    /// How the broker keeps what is in transit: fast (in memory, lowest lag) or durable (quorum queues, on disk)
-    /// [default: fast]
+    /// How the broker keeps what is in transit: fast (in memory, lowest lag), durable (quorum queues, on disk) or stream
+    /// (a log per region, on disk, for nodes that catch up after a long absence). Every node of a cache with stream, or
+    /// none [default: fast]
     #[arg(long, value_name = "PROFILE", env = "GEOCACHE_PROFILE")]
     pub profile: Option<Profile>,
     /// Where memcached clients connect: an address with a port, or a port alone for loopback
@@ -183,6 +184,8 @@ pub enum Profile {
     Fast,
     /// In quorum queues, on disk.
     Durable,
+    /// In a stream for each region, on disk for a day or up to 1 GiB; not together with the other two.
+    Stream,
 }
 
 /// The name of a node or of a cache: 1 to 63 bytes of `[a-z0-9-]`.

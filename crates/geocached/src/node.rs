@@ -109,6 +109,7 @@ fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, NameE
     let profile = match region.profile {
         Profile::Fast => rabbitmq::Profile::Fast,
         Profile::Durable => rabbitmq::Profile::Durable,
+        Profile::Stream => rabbitmq::Profile::Stream,
     };
     Ok(rabbitmq::Config::new(node, uris).cache(&config.cache).profile(profile))
 }

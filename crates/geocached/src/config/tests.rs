@@ -115,6 +115,18 @@ fn every_setting_may_stand_in_the_file() {
 }
 
 #[test]
+fn every_profile_is_chosen_by_its_name() {
+    for (name, profile) in
+        [("fast", Profile::Fast), ("durable", Profile::Durable), ("stream", Profile::Stream)]
+    {
+        let text = format!("region = 'us-east'\namqp = ['{AMQP}']\nnode = 'n1'\nprofile = '{name}'\n");
+        assert_eq!(with_file(&text, &[]).unwrap().region.unwrap().profile, profile);
+        let arguments = ["--region", "us-east", "--amqp", AMQP, "--profile", name];
+        assert_eq!(config(&arguments).unwrap().region.unwrap().profile, profile);
+    }
+}
+
+#[test]
 fn a_mistake_in_the_file_is_named_with_its_line() {
     for (text, line, field, part) in [
         ("node = 'a'\nregoin = 'us-east'\n", 2, Some("regoin"), "unknown field"),

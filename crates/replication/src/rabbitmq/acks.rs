@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::trail::Trail;
 use crate::transport::Ack;
 
 /// What to tell the broker.
@@ -23,15 +24,26 @@ pub(super) enum Act {
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     ledger: Mutex<Ledger>,
-    wake: Notify,
+    wake: Arc<Notify>,
+    /// Where the channel's consumer is in its stream, if it reads one.
+    trail: Option<Trail>,
 }
 
 impl Acks {
-    /// Notes that a delivery was handed out, and makes its handle.
-    pub(super) fn hand_out(self: &Arc<Self>, tag: u64) -> Ack {
+    /// The deliveries of a consumer on a stream; `wake` is told of every change, theirs and other consumers'.
+    pub(super) fn on_stream(trail: Trail, wake: Arc<Notify>) -> Self {
+        Self { ledger: Mutex::default(), wake, trail: Some(trail) }
+    }
+
+    /// Notes that a delivery was handed out, and makes its handle. `offset` is its place in the stream, if it has one.
+    pub(super) fn hand_out(self: &Arc<Self>, tag: u64, offset: Option<u64>) -> Ack {
         self.ledger.lock().hand_out(tag);
-        let receipt = Receipt { acks: self.clone(), tag, handled: false };
+        let receipt = Receipt { acks: self.clone(), tag, offset, handled: false };
         Ack::new(move || receipt.handled())
+    }
+
+    pub(super) fn trail(&self) -> Option<&Trail> {
+        self.trail.as_ref()
     }
 
     /// The stream of deliveries ended on its own.
@@ -60,6 +72,7 @@ impl Acks {
 struct Receipt {
     acks: Arc<Acks>,
     tag: u64,
+    offset: Option<u64>,
     handled: bool,
 }
 
@@ -71,6 +84,9 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
+        if let (Some(trail), Some(offset)) = (&self.acks.trail, self.offset) {
+            trail.settle(offset, self.handled);
+        }
         let mark = if self.handled { Mark::Handled } else { Mark::Dropped };
         self.acks.ledger.lock().mark(self.tag, mark);
         self.acks.wake.notify_one();
@@ -150,7 +166,7 @@ mod tests {
 
     fn handed_out(count: u64) -> (Arc<Acks>, Vec<Ack>) {
         let acks = Arc::new(Acks::default());
-        let handles = (1..=count).map(|tag| acks.hand_out(tag)).collect();
+        let handles = (1..=count).map(|tag| acks.hand_out(tag, None)).collect();
         (acks, handles)
     }
 

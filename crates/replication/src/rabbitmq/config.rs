@@ -19,6 +19,11 @@ pub enum Profile {
     /// A quorum queue with persistent messages: frames that the broker confirmed survive its restart and, in a
     /// cluster, the loss of a minority of its nodes. About half the throughput.
     Durable,
+    /// One stream per origin region, read by every node from its own place: a node of which nothing was heard for hours
+    /// goes on behind the last frame it handled. Frames for everyone are kept on disk for
+    /// [`Config::stream_age_max`] or [`Config::stream_bytes_max`], read or not; addressed frames go to a queue as in
+    /// `Fast`.
+    Stream,
 }
 
 /// Settings of the RabbitMQ transport.
@@ -37,6 +42,8 @@ pub struct Config {
     pub(super) queue_expires: Duration,
     pub(super) queue_frames_max: u32,
     pub(super) queue_bytes_max: u64,
+    pub(super) stream_bytes_max: u64,
+    pub(super) stream_age_max: Duration,
     pub(super) frame_bytes_max: usize,
     pub(super) connect_timeout: Duration,
     pub(super) connect_wait: Duration,
@@ -65,6 +72,8 @@ impl Config {
             queue_expires: Duration::from_secs(600),
             queue_frames_max: 100_000,
             queue_bytes_max: 64 << 20,
+            stream_bytes_max: 1 << 30,
+            stream_age_max: Duration::from_secs(86_400),
             frame_bytes_max: 16 << 20,
             connect_timeout: Duration::from_secs(5),
             connect_wait: Duration::from_secs(10),
@@ -132,6 +141,28 @@ impl Config {
     #[must_use]
     pub fn queue_bytes_max(mut self, bytes: u64) -> Self {
         self.queue_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes of frames the stream of a region keeps on the broker's disk, read or not; beyond, the oldest
+    /// sixteenth is dropped (at most 64 MiB at a time). A node that was away for longer than what is kept notices, and
+    /// the replica protocol repairs the gap. 1 MiB to 1 TiB; for [`Profile::Stream`] alone. Default 1 GiB.
+    ///
+    /// A stream keeps the bounds it was declared with first: others are warned of and not taken over. To change them
+    /// in a running deployment, set a policy at the broker (`max-length-bytes`, `max-age`), which takes effect where it
+    /// is lower, or delete the stream there.
+    #[must_use]
+    pub fn stream_bytes_max(mut self, bytes: u64) -> Self {
+        self.stream_bytes_max = bytes;
+        self
+    }
+
+    /// How long the stream of a region keeps a frame, as [`stream_bytes_max`](Self::stream_bytes_max) and whichever
+    /// comes first. The broker looks when it begins a new segment, so a stream that few write to keeps frames longer.
+    /// In whole seconds, 1 min to 30 days; for [`Profile::Stream`] alone. Default 24 h.
+    #[must_use]
+    pub fn stream_age_max(mut self, age: Duration) -> Self {
+        self.stream_age_max = age;
         self
     }
 
@@ -222,6 +253,14 @@ impl Config {
         within("queue_expires", self.queue_expires, Duration::from_secs(10), Duration::from_secs(86_400))?;
         within("queue_frames_max", self.queue_frames_max, 16, u32::MAX)?;
         within("queue_bytes_max", self.queue_bytes_max, 1 << 20, 1 << 40)?;
+        within("stream_bytes_max", self.stream_bytes_max, 1 << 20, 1 << 40)?;
+        within("stream_age_max", self.stream_age_max, minute, Duration::from_secs(30 * 86_400))?;
+        if self.stream_age_max.subsec_nanos() != 0 {
+            return Err(problem(
+                "stream_age_max",
+                format!("is {:?}; use whole seconds", self.stream_age_max),
+            ));
+        }
         let frame_ceiling =
             usize::try_from(self.queue_bytes_max).map_or(128 << 20, |bytes| bytes.min(128 << 20));
         within("frame_bytes_max", self.frame_bytes_max, 1 << 10, frame_ceiling)?;
@@ -271,6 +310,8 @@ impl fmt::Debug for Config {
             .field("queue_expires", &self.queue_expires)
             .field("queue_frames_max", &self.queue_frames_max)
             .field("queue_bytes_max", &self.queue_bytes_max)
+            .field("stream_bytes_max", &self.stream_bytes_max)
+            .field("stream_age_max", &self.stream_age_max)
             .field("frame_bytes_max", &self.frame_bytes_max)
             .field("connect_timeout", &self.connect_timeout)
             .field("connect_wait", &self.connect_wait)
@@ -328,6 +369,11 @@ mod tests {
             ("queue_expires", config().queue_expires(ms(9_999))),
             ("queue_frames_max", config().queue_frames_max(15)),
             ("queue_bytes_max", config().queue_bytes_max(1)),
+            ("stream_bytes_max", config().stream_bytes_max((1 << 20) - 1)),
+            ("stream_bytes_max", config().stream_bytes_max((1 << 40) + 1)),
+            ("stream_age_max", config().stream_age_max(Duration::from_secs(59))),
+            ("stream_age_max", config().stream_age_max(ms(90_500))),
+            ("stream_age_max", config().stream_age_max(Duration::MAX)),
             ("frame_bytes_max", config().frame_bytes_max(1)),
             ("frame_bytes_max", config().queue_bytes_max(1 << 20).frame_bytes_max(2 << 20)),
             ("connect_timeout", config().connect_timeout(Duration::ZERO)),

@@ -17,11 +17,17 @@ use tracing::{debug, info, warn};
 
 use super::{
     Shared,
+    config::Profile,
     error::{ConnectError, Fault, FaultKind},
+    marker::{self, Claim},
     rotation::Rotation,
     socket::Fuse,
     status::Role,
+    streams,
 };
+
+/// The least wait before another attempt where nodes of another profile are in the way: an operator has to act.
+const CONFLICT_WAIT: Duration = Duration::from_secs(30);
 
 /// A working connection with one channel for declaring, and for publishing where that is its role.
 pub(super) struct Line {
@@ -35,8 +41,18 @@ pub(super) struct Line {
 
 impl Line {
     /// The next event of the connection. Cancel-safe.
+    ///
+    /// A refusal is none: it ends one channel, which whoever asked was told, and [`broken`](Self::broken) sees it where it was
+    /// the line's own.
     pub(super) async fn event(&mut self) -> Option<Event> {
-        self.events.next().await
+        loop {
+            match self.events.next().await {
+                Some(Event::Error(error)) if matches!(blame(&error), Blame::Refused(_)) => {
+                    debug!(%error, broker = self.broker, "the broker refused something");
+                }
+                event => return event,
+            }
+        }
     }
 
     /// Why the connection is of no use any more, if so. A close by the broker's operator makes no event.
@@ -106,8 +122,9 @@ impl Dialer {
         warn!(role, reason, "lost the connection to the broker");
         self.rotation.lost(Instant::now().into_std());
         let mut told = String::new();
+        let mut least_wait = Duration::ZERO;
         loop {
-            sleep(self.rotation.wait()).await;
+            sleep(self.rotation.wait().max(least_wait)).await;
             match self.attempt().await {
                 Ok(line) => {
                     self.shared.counters.reconnects.add(1);
@@ -116,6 +133,8 @@ impl Dialer {
                 }
                 Err(fault) => {
                     let reason = fault.to_string();
+                    let conflict = matches!(fault.kind, FaultKind::Profile { .. });
+                    least_wait = if conflict { CONFLICT_WAIT } else { Duration::ZERO };
                     // Each new reason is told once an outage; the rest is in health and counters.
                     if reason == told {
                         debug!(role, reason, "no connection yet");
@@ -180,6 +199,33 @@ async fn open(shared: &Shared, role: Role, index: usize) -> Result<Line, Fault> 
         });
         fault(kind, failure.reason)
     })?;
+    let forbidden = |object: String| {
+        |failure: Failure| {
+            let kind = failure.kind(|soft| match soft {
+                AMQPSoftError::ACCESSREFUSED => FaultKind::Forbidden(object),
+                _ => FaultKind::Transient,
+            });
+            fault(kind, failure.reason)
+        }
+    };
+    let marker = shared.topology.marker().0;
+    let claim = marker::claim(shared, &connection).await;
+    if let Claim::Taken(failure) = claim.map_err(forbidden(format!("the exchange {marker:?}")))? {
+        let (profile, other) = match shared.topology.profile() {
+            Profile::Fast => ("the profile Fast", "the profile Stream"),
+            Profile::Durable => ("the profile Durable", "the profile Stream"),
+            Profile::Stream => ("the profile Stream", "the profile Fast or Durable"),
+        };
+        return Err(fault(
+            FaultKind::Profile { profile, other, exchange: marker.to_owned() },
+            failure.reason,
+        ));
+    }
+    if shared.topology.profile() == Profile::Stream && role == Role::Publishing {
+        let region = shared.config.node.region();
+        let declared = streams::declare(shared, &connection, region, false).await;
+        declared.map_err(forbidden(format!("the stream {:?}", shared.topology.stream(region))))?;
+    }
     debug!(role = role.name(), broker, "connected to the broker");
     Ok(Line { channel, connection, broker, events, _fuse: fuse })
 }
@@ -203,6 +249,11 @@ pub(super) enum Blame {
 }
 
 impl Failure {
+    /// The connection, or what was made on it, ended.
+    pub(super) fn link(reason: String) -> Self {
+        Self { blame: Blame::Link, reason }
+    }
+
     /// What `judge` makes of a refusal by the broker; anything else may be gone at the next attempt.
     pub(super) fn kind(&self, judge: impl FnOnce(&AMQPSoftError) -> FaultKind) -> FaultKind {
         match &self.blame {

@@ -5,6 +5,9 @@
 //! stream. What the subscription had read from the old one is delivered again by the broker, and acknowledgements for it
 //! reach nobody.
 //!
+//! With the profile `Stream` the task reads the regions' streams too ([`streams`](super::streams)), each by a consumer of its
+//! own; the subscription reads them all.
+//!
 //! Bindings vanish without a word when somebody deletes the exchange and another node declares it again; so they are
 //! declared again from time to time, which costs nothing where they exist.
 
@@ -12,7 +15,6 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use lapin::{
     Channel, Event,
     options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
@@ -31,8 +33,11 @@ use super::{
     closed,
     connection::{Dialer, Failure, Line, limited, text},
     error::FaultKind,
+    feed::{Feed, Feeds},
+    marker,
     queue::Queue,
     stats::Counters,
+    streams::{self, Event as Streamed, Streams},
     topology::short,
 };
 use crate::transport::{Delivery, Subscription, TransportError};
@@ -51,17 +56,10 @@ pub(super) struct Subscribe {
     pub(super) reply: oneshot::Sender<Result<RabbitSubscription, TransportError>>,
 }
 
-/// One consumer's stream and the record of what was handled of it.
-#[derive(Clone)]
-struct Feed {
-    stream: lapin::Consumer,
-    acks: Arc<Acks>,
-}
-
-/// The consumer that runs on the present connection.
+/// The consumer of the queue that runs on the present connection.
 struct Active {
     channel: Channel,
-    acks: Arc<Acks>,
+    feed: Feed,
     since: Instant,
 }
 
@@ -71,8 +69,10 @@ pub(super) struct Consumer {
     commands: mpsc::Receiver<Subscribe>,
     closing: watch::Receiver<bool>,
     queue: Queue,
-    /// The present subscription's end of the feed.
-    subscriber: Option<watch::Sender<Option<Feed>>>,
+    /// The regions' streams, where the profile has them.
+    streams: Option<Streams>,
+    /// The present subscription's end of the feeds.
+    subscriber: Option<watch::Sender<Vec<Feed>>>,
     active: Option<Active>,
 }
 
@@ -84,13 +84,14 @@ impl Consumer {
         closing: watch::Receiver<bool>,
     ) -> Self {
         let queue = Queue::new(shared.clone());
-        Self { shared, dialer, commands, closing, queue, subscriber: None, active: None }
+        let streams = Streams::new(&shared);
+        Self { shared, dialer, commands, closing, queue, streams, subscriber: None, active: None }
     }
 
     /// Receives until the transport is closed; then deletes the queue and says whether that worked.
     pub(super) async fn run(mut self, mut line: Line) -> Result<(), String> {
         loop {
-            let end = match self.resume(&mut line).await {
+            let end = match self.begin(&mut line).await {
                 Ok(()) => {
                     self.shared.status.up(self.dialer.role());
                     self.serve(&mut line).await
@@ -103,6 +104,7 @@ impl Consumer {
             let reason = format!("{reason} ({})", line.broker);
             self.shared.status.down(self.dialer.role(), Instant::now().into_std(), reason.clone());
             self.active = None;
+            self.streams.iter_mut().for_each(Streams::lost);
             drop(line);
             match self.reconnect(&reason).await {
                 Some(next) => line = next,
@@ -132,12 +134,21 @@ impl Consumer {
                     if let Some(reason) = line.broken() {
                         return Err(reason);
                     }
+                    if self.look(line).await.map_err(|failure| failure.reason)? {
+                        self.resume(line).await.map_err(|failure| failure.reason)?;
+                    }
                     if self.subscriber.is_some() && asserted.elapsed() >= ASSERT {
                         self.queue.declare(line).await.map_err(|failure| failure.reason)?;
+                        if let Some(streams) = &self.streams {
+                            streams.assert(&line.channel).await.map_err(|failure| failure.reason)?;
+                        }
                         asserted = Instant::now();
                     }
                 }
                 () = acks_changed(&self.active) => self.tell(line).await?,
+                event = streamed(&mut self.streams) => {
+                    self.streamed(line, event).await.map_err(|failure| failure.reason)?;
+                }
             }
         }
     }
@@ -145,11 +156,12 @@ impl Consumer {
     /// Begins a subscription in place of the one before.
     async fn subscribe(&mut self, line: &mut Line, command: Subscribe) -> Result<(), String> {
         self.unsubscribe().await;
-        let (subscriber, feeds) = watch::channel(None);
+        let (subscriber, feeds) = watch::channel(Vec::new());
         self.subscriber = Some(subscriber);
         match self.resume(line).await {
             Ok(()) => {
-                let subscription = RabbitSubscription { shared: self.shared.clone(), feeds, current: None };
+                let subscription =
+                    RabbitSubscription { shared: self.shared.clone(), feeds, current: Feeds::default() };
                 // Nobody waits any more: dropping it ends the subscription.
                 let _ = command.reply.send(Ok(subscription));
                 Ok(())
@@ -183,31 +195,65 @@ impl Consumer {
         }
     }
 
-    /// Declares the queue and consumes from it for the present subscription, if there is one.
+    /// Begins on a new connection.
+    async fn begin(&mut self, line: &mut Line) -> Result<(), Failure> {
+        if let Some(streams) = &mut self.streams {
+            streams.listen(&line.connection).await?;
+        }
+        self.resume(line).await
+    }
+
+    /// Consumes whatever is not consumed yet, for the present subscription, if there is one.
     async fn resume(&mut self, line: &mut Line) -> Result<(), Failure> {
         let Some(subscriber) = &self.subscriber else { return Ok(()) };
-        match consume(&self.shared, &mut self.queue, line).await {
-            Ok((channel, stream)) => {
-                self.queue.worked();
-                let acks = Arc::new(Acks::default());
-                subscriber.send_replace(Some(Feed { stream, acks: acks.clone() }));
-                self.active = Some(Active { channel, acks, since: Instant::now() });
-                Ok(())
+        if self.active.is_none() {
+            match consume(&self.shared, &mut self.queue, line).await {
+                Ok((channel, stream)) => {
+                    self.queue.worked();
+                    let feed = Feed::new(stream, Arc::default());
+                    self.active = Some(Active { channel, feed, since: Instant::now() });
+                }
+                Err(failure) => {
+                    self.queue.failed(&failure, Instant::now().into_std());
+                    return Err(failure);
+                }
             }
-            Err(failure) => {
-                self.queue.failed(&failure, Instant::now().into_std());
-                Err(failure)
-            }
+        }
+        let mut feeds: Vec<_> = self.active.iter().map(|active| active.feed.clone()).collect();
+        if let Some(streams) = &mut self.streams {
+            streams.begin(&line.connection).await?;
+            feeds.extend(streams.feeds());
+        }
+        subscriber.send_replace(feeds);
+        Ok(())
+    }
+
+    /// Takes in what happened to the streams.
+    async fn streamed(&mut self, line: &mut Line, event: Streamed) -> Result<(), Failure> {
+        let Some(streams) = &mut self.streams else { return Ok(()) };
+        match event {
+            Streamed::Settled => streams.tell().await,
+            Streamed::Heard(hello) if streams.hear(&hello) => self.resume(line).await,
+            Streamed::Heard(_) => Ok(()),
+        }
+    }
+
+    /// Looks at what makes no event; `true` if a stream is to be consumed again.
+    async fn look(&mut self, line: &mut Line) -> Result<bool, Failure> {
+        match &mut self.streams {
+            Some(streams) => streams.look(&line.connection).await,
+            None => Ok(false),
         }
     }
 
     /// Tells the broker what was handled; begins again where the broker ended the consumer.
     async fn tell(&mut self, line: &mut Line) -> Result<(), String> {
         let Some(active) = &self.active else { return Ok(()) };
-        let ended = active.acks.ended();
+        let acks = &active.feed.acks;
+        let ended = acks.ended();
         let limit = self.shared.config.operation_timeout;
         let counters = &self.shared.counters;
-        let told = limited(limit, "acknowledge", acknowledge(&active.channel, &active.acks, counters)).await;
+        let told = limited(limit, "acknowledge", acknowledge(&active.channel, acks, counters)).await;
         match ended {
             None => {
                 told.map_err(|failure| failure.reason)?;
@@ -227,6 +273,9 @@ impl Consumer {
 
     async fn unsubscribe(&mut self) {
         self.subscriber = None;
+        if let Some(streams) = &mut self.streams {
+            streams.stop().await;
+        }
         self.end_consumer().await;
     }
 
@@ -234,7 +283,7 @@ impl Consumer {
     async fn end_consumer(&mut self) {
         let Some(active) = self.active.take() else { return };
         if let Some(subscriber) = &self.subscriber {
-            subscriber.send_replace(None);
+            subscriber.send_replace(Vec::new());
         }
         let goodbye = active.channel.close(200, short("OK"));
         if let Ok(Err(error)) = timeout(self.shared.config.operation_timeout, goodbye).await {
@@ -264,13 +313,16 @@ impl Consumer {
     async fn finish(mut self, mut line: Line) -> Result<(), String> {
         let limit = self.shared.config.close_timeout;
         if let Some(active) = &self.active {
-            let telling = acknowledge(&active.channel, &active.acks, &self.shared.counters);
+            let telling = acknowledge(&active.channel, &active.feed.acks, &self.shared.counters);
             if let Err(failure) = limited(limit, "acknowledge", telling).await {
                 debug!(reason = failure.reason, "acknowledging before the end");
             }
         }
         self.unsubscribe().await;
         let deleted = self.queue.delete(&mut line, limit).await;
+        if let Err(failure) = marker::leave(&self.shared, &line.connection).await {
+            debug!(reason = failure.reason, "the profile's marker may stay");
+        }
         line.close(limit).await;
         deleted
     }
@@ -293,7 +345,7 @@ async fn consume(
     limited(shared.config.operation_timeout, "consume", begin).await
 }
 
-async fn acknowledge(channel: &Channel, acks: &Acks, counters: &Counters) -> lapin::Result<()> {
+pub(super) async fn acknowledge(channel: &Channel, acks: &Acks, counters: &Counters) -> lapin::Result<()> {
     for act in acks.take() {
         match act {
             Act::AckTo { tag, count } => {
@@ -303,6 +355,11 @@ async fn acknowledge(channel: &Channel, acks: &Acks, counters: &Counters) -> lap
             Act::Ack(tag) => {
                 channel.basic_ack(tag, BasicAckOptions { multiple: false }).await?;
                 counters.acknowledged.add(1);
+            }
+            Act::Requeue(tag) if acks.trail().is_some() => {
+                // A stream takes nothing back (asking ends the connection); it is read again from there instead.
+                channel.basic_ack(tag, BasicAckOptions { multiple: false }).await?;
+                counters.requeued.add(1);
             }
             Act::Requeue(tag) => {
                 channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }).await?;
@@ -315,13 +372,20 @@ async fn acknowledge(channel: &Channel, acks: &Acks, counters: &Counters) -> lap
 
 async fn acks_changed(active: &Option<Active>) {
     match active {
-        Some(active) => active.acks.changed().await,
+        Some(active) => active.feed.acks.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn streamed(streams: &mut Option<Streams>) -> Streamed {
+    match streams {
+        Some(streams) => streams.event().await,
         None => std::future::pending().await,
     }
 }
 
 /// Resolves when the subscription was dropped.
-async fn unsubscribed(subscriber: &Option<watch::Sender<Option<Feed>>>) {
+async fn unsubscribed(subscriber: &Option<watch::Sender<Vec<Feed>>>) {
     match subscriber {
         Some(subscriber) => subscriber.closed().await,
         None => std::future::pending().await,
@@ -331,45 +395,57 @@ async fn unsubscribed(subscriber: &Option<watch::Sender<Option<Feed>>>) {
 /// The frames for one node; it outlives reconnects and ends with the transport, or with the next subscription.
 pub(super) struct RabbitSubscription {
     shared: Arc<Shared>,
-    feeds: watch::Receiver<Option<Feed>>,
-    current: Option<Feed>,
+    feeds: watch::Receiver<Vec<Feed>>,
+    current: Feeds,
 }
 
 #[async_trait]
 impl Subscription for RabbitSubscription {
     async fn next(&mut self) -> Option<Delivery> {
         loop {
-            let Some(feed) = &mut self.current else {
+            if self.feeds.has_changed().unwrap_or(false) {
+                self.take_over();
+            }
+            if self.current.is_empty() {
                 self.feeds.changed().await.ok()?;
-                self.current.clone_from(&self.feeds.borrow_and_update());
+                self.take_over();
                 continue;
-            };
+            }
             tokio::select! {
                 biased;
-                next = feed.stream.next() => match next {
+                (place, next) = self.current.next() => match next {
                     Some(Ok(delivery)) => {
-                        self.shared.counters.received.add(1);
-                        self.shared.counters.redelivered.add(u64::from(delivery.redelivered));
-                        let ack = feed.acks.hand_out(delivery.delivery_tag);
+                        let counters = &self.shared.counters;
+                        counters.received.add(1);
+                        counters.redelivered.add(u64::from(delivery.redelivered));
+                        let (acks, offset) = (self.current.acks(place), streams::offset(&delivery));
+                        let has_gap = acks.trail().zip(offset).is_some_and(|(trail, offset)| trail.hand_out(offset));
+                        if has_gap {
+                            counters.stream_gaps.add(1);
+                            warn!(offset, "a stream does not hold the next frames any more");
+                        }
+                        let ack = acks.hand_out(delivery.delivery_tag, offset);
                         return Some(Delivery { frame: Bytes::from(delivery.data), ack });
                     }
-                    Some(Err(error)) => {
-                        feed.acks.end(text(&error));
-                        self.current = None;
-                    }
-                    None => {
-                        feed.acks.end("cancelled".to_owned());
-                        self.current = None;
-                    }
+                    Some(Err(error)) => self.current.remove(place).acks.end(text(&error)),
+                    None => self.current.remove(place).acks.end("cancelled".to_owned()),
                 },
                 changed = self.feeds.changed() => {
                     changed.ok()?;
-                    // Nothing in its place yet: what the old stream still holds may be read meanwhile.
-                    if let Some(next) = self.feeds.borrow_and_update().clone() {
-                        self.current = Some(next);
-                    }
+                    self.take_over();
                 }
             }
+        }
+    }
+}
+
+impl RabbitSubscription {
+    /// Reads the feeds that were made last. Where there is nothing in their place yet, what the old ones still hold may be
+    /// read meanwhile.
+    fn take_over(&mut self) {
+        let feeds = self.feeds.borrow_and_update();
+        if !feeds.is_empty() {
+            self.current = Feeds::new(feeds.clone());
         }
     }
 }

@@ -85,6 +85,25 @@ pub enum ConnectError {
         /// Its own words.
         reason: String,
     },
+    /// Nodes of this cache run there with a profile of the other kind, and would not hear this one: see
+    /// [the module's notes](super#changing-the-profile-of-a-deployment) on changing it.
+    #[error(
+        "nodes of this cache run at {broker} with {other}, and this one is to run with {profile}; they would not hear each other: \
+         close every node with {other}, then start them all with {profile}. The queue of a node that crashed counts until it \
+         expires; to not wait for that, delete the exchange {exchange:?} there ({reason})"
+    )]
+    ProfileConflict {
+        /// The broker.
+        broker: String,
+        /// The profile of this node.
+        profile: &'static str,
+        /// The profiles of the other kind, of which there is a node.
+        other: &'static str,
+        /// The exchange that says so.
+        exchange: String,
+        /// The broker's own words.
+        reason: String,
+    },
     /// The TLS handshake failed for a reason that waiting does not mend.
     #[error(
         "the TLS handshake with {broker} failed: {reason}; check the host name in the URI and the certificate authority"
@@ -115,6 +134,11 @@ pub(super) enum FaultKind {
     VirtualHost(String),
     Forbidden(String),
     Conflict(String),
+    Profile {
+        profile: &'static str,
+        other: &'static str,
+        exchange: String,
+    },
     Tls,
 }
 
@@ -133,6 +157,9 @@ impl Fault {
             }
             FaultKind::Conflict(exchange) => {
                 ConnectError::ExchangeConflict { broker, exchange: exchange.clone(), reason }
+            }
+            FaultKind::Profile { profile, other, exchange } => {
+                ConnectError::ProfileConflict { broker, profile, other, exchange: exchange.clone(), reason }
             }
             FaultKind::Tls => ConnectError::Tls { broker, reason },
         })

@@ -1,8 +1,9 @@
-//! Frames over RabbitMQ: one exchange per cache, one queue per node life.
+//! Frames over RabbitMQ: one exchange per cache, one queue per node life, or one stream per region.
 //!
 //! [`RabbitMq`] implements [`Transport`] on a broker, a cluster of brokers, or a broker per region
-//! linked by federation. Tested on RabbitMQ 3.10; it uses nothing that 3.11 to 4.x changed (queues are durable and not
-//! exclusive, queue types are named explicitly, frames stay below the default message limit of 4.x).
+//! linked by federation. Tested on RabbitMQ 3.10.8. Supported from 3.9, the first with streams; it uses nothing that 3.11 to
+//! 4.x changed (queues that outlive a connection are durable and not exclusive, queue types are named explicitly, frames
+//! stay below the default message limit of 4.x).
 //!
 //! # Why this way
 //! - **An own reconnection loop**, with fresh connections, a limit on every wait, growing jittered pauses and all brokers in
@@ -12,16 +13,57 @@
 //!   acknowledgements; so receiving goes on while publishing waits.
 //! - **At most four unconfirmed frames and no timer.** The broker's cost is per message, so records gather above the
 //!   transport while four frames are under way. A larger window only lengthens the broker's queue.
+//! - **The broker's own refusal keeps unlike profiles apart**, by an exchange whose type says the kind; a number in each
+//!   frame would not be seen by those who do not hear it.
 //! - **A queue per node *life*, not exclusive**: it collects frames while the node's link is down, and a restarted node,
 //!   which begins with a full state transfer anyway, is not flooded with its former self's frames.
 //!
+//! # Profiles
+//! [`Config::profile`]; what the broker does with a frame that a node does not take at once.
+//!
+//! | profile | frames for everyone | a frame that was confirmed survives | kept for a node that is away | what it costs |
+//! |---|---|---|---|---|
+//! | [`Fast`](Profile::Fast) | the queue of each node, classic, not on disk | the loss of a node's link | [`queue_expires`](Config::queue_expires), or its queue's bounds | memory at the broker, a copy for each node |
+//! | [`Durable`](Profile::Durable) | the queue of each node, quorum, on disk | also a broker's restart, and the loss of a minority of a cluster | the same | a write to disk for each node, an agreement of the cluster for each frame |
+//! | [`Stream`](Profile::Stream) | one stream for each origin region, on disk | the same | [`stream_age_max`](Config::stream_age_max) or [`stream_bytes_max`](Config::stream_bytes_max) | one write to disk, whatever the number of nodes; disk for the whole retention, read or not; a consumer for each region at each node |
+//!
+//! What each costs here, in records/s, lag and CPU, beside the same frames through the bare client:
+//! `cargo xtask bench replication` (`--profile NAME` for one).
+//!
+//! In `Stream`, frames to one node or one region go to the queue of `Fast`. A node keeps its place in each stream in
+//! memory, for its life: after a loss of its link, however long, it goes on behind the last frame that it handled. A new life
+//! begins at the streams' ends, and state transfer brings the rest. Where a stream does not hold the next frame any more,
+//! the broker gives the oldest that it has, [`Stats::stream_gaps`] counts it, and the replica protocol repairs the gap. A
+//! frame given back unhandled is read again together with what came after it.
+//!
+//! Nodes learn of each other's regions by hellos on the same exchange, when they connect and every 30 s, and read the streams
+//! of at most 64 regions; [`Stats::regions_refused`] counts hellos of further ones. A stream that a node hears of late is
+//! read from the time at which it last knew all regions, less 5 s; where the clocks of broker and node are further apart,
+//! the replica protocol repairs what was missed.
+//!
+//! **A region that is given up** leaves its stream behind, since streams have no expiry of their own. Once its nodes are
+//! closed, wait 90 s, in which the others stop declaring it, and delete it: `rabbitmqctl delete_queue
+//! geocache.<cache>.stream.<region>`. Deleted earlier, it is declared again.
+//!
+//! # Changing the profile of a deployment
+//! - **Between `Fast` and `Durable`**: restart the nodes one after the other with the new profile. Each has its own queue
+//!   and the frames go to all, so both kinds work together meanwhile.
+//! - **To or from `Stream`**: close every node, then start them with the new profile; it starts at once. A cache is empty
+//!   after that, unless it is filled by other means: nodes of the two kinds would not hear each other, so no state can pass
+//!   between them. [`ConnectError::ProfileConflict`] refuses a node of the other kind while one lives. The queue of a node
+//!   that crashed counts as one until it expires; to not wait for that, delete the exchange `geocache-profile.<cache>`.
+//!   A node that finds the other kind in its place after a loss of its link says so in its health, and tries again
+//!   every 30 s. Afterwards delete the streams that are left over.
+//! - With a broker for each region, each broker refuses for its own nodes alone: change all regions together.
+//!
 //! # What is promised
 //! A frame whose publish returned `Ok` is in every queue bound to its address at that time, and is delivered at least once,
-//! unless its queue overflowed ([`Config::queue_frames_max`], [`Config::queue_bytes_max`]: oldest first), expired
+//! unless it is in a stream (see above) or its queue overflowed ([`Config::queue_frames_max`], [`Config::queue_bytes_max`]: oldest first), expired
 //! ([`Config::queue_expires`]) or, with [`Profile::Fast`], the broker restarted. The order of one sender's frames is kept
 //! except after a reconnect. A sender receives its own broadcasts too.
 //!
-//! What bounds what: four frames unconfirmed and 64 more waiting to be sent; `prefetch` frames unacknowledged; the broker's
+//! What bounds what: four frames unconfirmed and 64 more waiting to be sent; `prefetch` frames unacknowledged, in `Stream`
+//! of each region and of the queue; the broker's
 //! queue by frames, bytes and time. Nothing waits without a limit except the reconnection loop, which never gives up while
 //! the transport is open; [`RabbitMq::stats`] counts what happens at each bound.
 //!
@@ -56,15 +98,21 @@ mod connection;
 mod consumer;
 mod endpoint;
 mod error;
+mod feed;
 mod flight;
+mod hello;
+mod marker;
 mod publisher;
 mod queue;
 mod refusal;
+mod regions;
 mod rotation;
 mod socket;
 mod stats;
 mod status;
+mod streams;
 mod topology;
+mod trail;
 
 use std::{fmt, sync::Arc};
 
@@ -85,6 +133,7 @@ pub use stats::Stats;
 use connection::Dialer;
 use consumer::{Consumer, Subscribe};
 use endpoint::Endpoint;
+use hello::Greetings;
 use publisher::{Command, Publisher};
 use stats::Counters;
 use status::{Role, Status};
@@ -107,6 +156,7 @@ struct Shared {
     queue: Mutex<String>,
     status: Status,
     counters: Counters,
+    greetings: Greetings,
 }
 
 impl Shared {
@@ -150,6 +200,7 @@ impl RabbitMq {
             topology,
             status: Status::new(Instant::now().into_std()),
             counters: Counters::default(),
+            greetings: Greetings::default(),
             config,
         });
         let deadline = Instant::now() + shared.config.connect_wait;

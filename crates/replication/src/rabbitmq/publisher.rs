@@ -9,17 +9,19 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use lapin::{BasicProperties, Channel, Event, options::BasicPublishOptions, types::ShortString};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tracing::{info, warn};
 
 use super::{
     Shared, closed,
+    config::Profile,
     connection::{Dialer, Line, text},
     flight::{Answer, Flight, Reply, Returns, Verdict, settled},
+    hello::{self, Greeting, Hello},
     refusal::Refusals,
-    topology::{routing_key, short},
+    topology::{HELLO_EVERYONE, short},
 };
 use crate::transport::{Destination, TransportError};
 
@@ -34,6 +36,15 @@ pub(super) struct Command {
     pub(super) to: Destination,
     pub(super) frame: Bytes,
     pub(super) reply: Reply,
+}
+
+/// A message on its way to the broker.
+struct Message {
+    key: ShortString,
+    properties: BasicProperties,
+    to: Destination,
+    frame: Bytes,
+    reply: Reply,
 }
 
 pub(super) struct Publisher {
@@ -63,7 +74,7 @@ impl Publisher {
     ) -> Self {
         let properties = shared.topology.properties();
         let exchange = short(&shared.topology.exchange);
-        let everyone = short(&routing_key(&Destination::Everyone));
+        let everyone = short(&shared.topology.routing_key(&Destination::Everyone));
         let flights = VecDeque::with_capacity(window);
         let (number, returns, refusals, blocked) = (0, Returns::default(), Refusals::default(), false);
         Self {
@@ -110,15 +121,23 @@ impl Publisher {
     async fn serve(&mut self, line: &mut Line) -> Result<(), String> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hello = interval(hello::EVERY);
+        hello.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let greets = self.shared.topology.profile() == Profile::Stream;
         loop {
             tokio::select! {
                 biased;
                 // What is rarely ready comes first, so that a steady flow of frames cannot hide it.
                 () = closed(&mut self.closing) => return Ok(()),
+                // At once on each connection, before any frame.
+                _ = hello.tick(), if greets => self.shared.greetings.announce(false),
                 event = line.event() => self.heard(event)?,
                 _ = look.tick() => self.look(line)?,
+                greeting = self.shared.greetings.next(), if greets && self.has_place() => {
+                    self.greet(&line.channel, greeting);
+                }
                 settled = settled(&mut self.flights), if !self.flights.is_empty() => self.settle(settled)?,
-                Some(command) = self.commands.recv(), if self.flights.len() < self.window => {
+                Some(command) = self.commands.recv(), if self.has_place() => {
                     self.start(&line.channel, command);
                 }
             }
@@ -132,14 +151,44 @@ impl Publisher {
             self.refuse(reply, "the broker accepts no publishes for lack of memory or disk");
             return;
         }
-        self.number += 1;
         let addressed = to != Destination::Everyone;
         let (key, properties) = if addressed {
-            let number = ShortString::from(self.number.to_string());
-            (short(&routing_key(&to)), self.properties.clone().with_message_id(number))
+            let number = ShortString::from((self.number + 1).to_string());
+            (short(&self.shared.topology.routing_key(&to)), self.properties.clone().with_message_id(number))
         } else {
             (self.everyone.clone(), self.properties.clone())
         };
+        self.launch(channel, Message { key, properties, to, frame, reply });
+    }
+
+    /// Says that this node is there.
+    fn greet(&mut self, channel: &Channel, greeting: Greeting) {
+        if self.blocked {
+            // The next one follows soon enough.
+            return;
+        }
+        let topology = &self.shared.topology;
+        let (ask, key) = match greeting {
+            Greeting::Everyone { ask } => (ask, short(HELLO_EVERYONE)),
+            Greeting::Node(node) => (false, short(&topology.hello_key(&node))),
+        };
+        let properties = Hello { node: self.shared.config.node.clone(), ask }.properties();
+        // Nobody waits for the answer; the flight is settled as any other.
+        let (reply, _) = oneshot::channel();
+        self.launch(
+            channel,
+            Message { key, properties, to: Destination::Everyone, frame: Bytes::new(), reply },
+        );
+    }
+
+    fn has_place(&self) -> bool {
+        self.flights.len() < self.window
+    }
+
+    fn launch(&mut self, channel: &Channel, message: Message) {
+        let Message { key, properties, to, frame, reply } = message;
+        self.number += 1;
+        let addressed = to != Destination::Everyone;
         let (channel, exchange) = (channel.clone(), self.exchange.clone());
         let options = BasicPublishOptions { mandatory: addressed, immediate: false };
         let answer = Box::pin(async move {

@@ -18,6 +18,7 @@ use tracing::warn;
 use super::{
     Shared,
     connection::{Blame, Failure, Line, limited},
+    marker,
     topology::short,
 };
 
@@ -52,7 +53,8 @@ impl Queue {
         let topology = &self.shared.topology;
         let declare = async {
             topology.declare_exchange(&line.channel).await?;
-            topology.declare_queue(&line.channel, &self.name).await
+            topology.declare_queue(&line.channel, &self.name).await?;
+            marker::hold(&line.channel, topology, &self.name).await
         };
         limited(self.shared.config.operation_timeout, "declare the queue", declare).await
     }
@@ -100,6 +102,7 @@ impl Queue {
                     .queue_unbind(short(&old), exchange.clone(), short(key), FieldTable::default())
                     .await?;
             }
+            marker::release(&channel, &self.shared.topology, &old).await?;
             // Without waiting: where the queue has no leader, the broker takes long to say so.
             channel.queue_delete(short(&old), QueueDeleteOptions { nowait: true, ..Default::default() }).await
         };

@@ -53,6 +53,12 @@ counters! {
     consumer_cancels,
     /// Times that the node's queue was left for another, since its host was down or it had no leader.
     queues_replaced,
+    /// Times that a stream did not hold the next frame any more, which it had kept for as long as it was told.
+    stream_gaps,
+    /// Times that a stream had been deleted and begun anew, so that the place in it was of no use.
+    stream_resets,
+    /// Hellos from regions beyond the number of those whose streams are read; their frames do not arrive.
+    regions_refused,
     /// Times that the broker stopped accepting publishes for lack of memory or disk.
     blocked,
 }
