@@ -58,24 +58,25 @@ struct Owned {
     owners: &'static [&'static str],
     /// Where its owners must hold it behind a feature that is not a default one.
     optional_in: &'static [&'static str],
-    /// The only folder of `crates/` whose sources name it.
-    folder: Option<&'static str>,
+    /// The only folders of `crates/` and `tests/` whose sources name it; none for any.
+    folders: &'static [&'static str],
     reason: &'static str,
 }
 
 const OWNED: &[Owned] = &[
     Owned {
         name: "lapin",
-        owners: &["replication", "benches"],
+        owners: &["replication", "tests", "benches"],
         optional_in: &["replication"],
-        folder: Some("crates/replication/src/rabbitmq"),
-        reason: "one driver behind one trait; the benches measure it raw as the baseline",
+        folders: &["crates/replication/src/rabbitmq", "tests/tests/bare_client"],
+        reason: "one driver behind one trait; the benches measure it raw as the baseline, and the tests are a foreign \
+                 application with it",
     },
     Owned {
         name: "anyhow",
         owners: &["geocached", "tests", "benches", "xtask"],
         optional_in: &[],
-        folder: None,
+        folders: &[],
         reason: "for programs; a library's errors are typed",
     },
 ];
@@ -201,14 +202,16 @@ fn misuse(member: &Member, owned: &Owned) -> Vec<String> {
 /// The sources that name an owned crate outside its folder.
 fn leaks(sources: &[(PathBuf, String)]) -> Vec<String> {
     let mut found = Vec::new();
-    for owned in OWNED {
-        let Some(folder) = owned.folder else { continue };
-        for (path, text) in sources.iter().filter(|(path, _)| !path.starts_with(root().join(folder))) {
+    for owned in OWNED.iter().filter(|owned| !owned.folders.is_empty()) {
+        let is_outside =
+            |path: &Path| !owned.folders.iter().any(|folder| path.starts_with(root().join(folder)));
+        let folders = owned.folders.join(" and ");
+        for (path, text) in sources.iter().filter(|(path, _)| is_outside(path)) {
             for (line, code) in text.lines().enumerate().map(|(line, text)| (line + 1, without_comment(text)))
             {
                 if names(code, owned.name) {
                     let path = path.strip_prefix(root()).unwrap_or(path).display();
-                    found.push(format!("{path}:{line} names {}, which is for {folder} alone", owned.name));
+                    found.push(format!("{path}:{line} names {}, which is for {folders} alone", owned.name));
                 }
             }
         }

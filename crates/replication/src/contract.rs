@@ -57,6 +57,7 @@ where
     delivery::frames_to_nobody_are_unroutable(&fresh).await;
     delivery::caches_do_not_hear_each_other(&fresh).await;
     lifetime::unacknowledged_frames_come_again(&fresh).await;
+    lifetime::rejected_frames_stop_nothing(&fresh).await;
     lifetime::a_second_subscription_ends_the_first(&fresh).await;
     lifetime::dropping_next_loses_nothing(&fresh).await;
     lifetime::closing_ends_everything_once_and_for_all(&fresh).await;

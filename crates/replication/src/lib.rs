@@ -97,5 +97,5 @@ pub mod wire;
 pub use node::{NodeId, Origin, Stream};
 pub use record::{Change, Op, Record, Ttl, Value};
 pub use stamp::{Clock, Hlc, Stamp};
-pub use transport::{Ack, Delivery, Destination, Health, Subscription, Transport, TransportError};
+pub use transport::{Ack, Delivery, Destination, Handled, Health, Subscription, Transport, TransportError};
 pub use wall::WallClock;

@@ -158,14 +158,33 @@ pub struct Delivery {
 
 /// Acknowledges one delivered frame; at most `prefetch` frames of a transport stay unacknowledged.
 ///
-/// Dropped without [`Ack::done`], the frame counts as not handled, and the transport may deliver it again.
+/// Dropped without [`Ack::done`] or [`Ack::reject`], the frame counts as not handled, and the transport may deliver it
+/// again.
 #[must_use = "a frame is delivered again unless it is acknowledged"]
-pub struct Ack(Option<Box<dyn FnOnce() + Send>>);
+pub struct Ack(Option<Box<dyn FnOnce(Handled) + Send>>);
+
+/// What its receiver made of a frame; it is not delivered again in either case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Handled {
+    /// It was applied, refused by a rule of the protocol, or left to be pulled.
+    Done,
+    /// It was no frame of this cache that could be read; the same bytes would fail again.
+    Rejected {
+        /// What was wrong with it.
+        reason: String,
+    },
+}
 
 impl Ack {
-    /// A handle that runs `done` when the frame was handled. `done` must not block.
+    /// A handle that runs `done` when the frame was handled, rejected or not. `done` must not block.
     pub fn new(done: impl FnOnce() + Send + 'static) -> Self {
-        Self(Some(Box::new(done)))
+        Self::judged(|_| done())
+    }
+
+    /// A handle of a transport that keeps or counts what its receiver rejects. `handled` must not block.
+    pub fn judged(handled: impl FnOnce(Handled) + Send + 'static) -> Self {
+        Self(Some(Box::new(handled)))
     }
 
     /// A handle of a transport that needs no acknowledgement.
@@ -175,8 +194,18 @@ impl Ack {
 
     /// The frame was handled: applied, refused, or left to be pulled.
     pub fn done(self) {
-        if let Some(done) = self.0 {
-            done();
+        self.end(Handled::Done);
+    }
+
+    /// The bytes are no frame of this cache that can be read: not to be delivered again. A transport that can keeps them
+    /// aside with the reason, as RabbitMQ's does in its dead-letter queue; for any other it is the same as [`Ack::done`].
+    pub fn reject(self, reason: impl Into<String>) {
+        self.end(Handled::Rejected { reason: reason.into() });
+    }
+
+    fn end(self, handled: Handled) {
+        if let Some(end) = self.0 {
+            end(handled);
         }
     }
 }

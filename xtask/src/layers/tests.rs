@@ -62,7 +62,7 @@ fn a_member_without_a_row_and_a_row_without_a_member_are_told() {
 fn a_driver_is_named_by_its_owners_alone_and_stays_optional() {
     for (name, optional, told) in [
         ("geocache", true, "geocache names lapin"),
-        ("tests", false, "tests names lapin"),
+        ("geocached", false, "geocached names lapin"),
         ("replication", false, "replication must name lapin as an optional dependency"),
     ] {
         let mut members = lawful();
@@ -89,6 +89,7 @@ fn a_source_that_names_the_driver_outside_its_folder_is_told_with_its_line() {
     let at = |path: &str, text: &str| (root().join(path), text.to_owned());
     let found = leaks(&[
         at("crates/replication/src/rabbitmq/mod.rs", "use lapin::Connection;"),
+        at("tests/tests/bare_client/mod.rs", "use lapin::Connection;"),
         at(
             "crates/replication/src/driver.rs",
             "// A lapin::Channel would be wrong here.\n//! lapin is not named",
@@ -99,6 +100,7 @@ fn a_source_that_names_the_driver_outside_its_folder_is_told_with_its_line() {
         at("crates/geocached/src/log.rs", "off(\"lapin::channels\");"),
     ]);
     assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("src/rabbitmq and tests/tests/bare_client alone"), "{found:?}");
     assert!(found[0].starts_with("crates/replication/src/wire/mod.rs:2"), "{found:?}");
     assert!(found[1].starts_with("crates/geocache/src/lib.rs:1"), "{found:?}");
 }

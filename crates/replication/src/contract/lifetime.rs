@@ -37,6 +37,30 @@ where
     close(&all).await;
 }
 
+pub(super) async fn rejected_frames_stop_nothing<F>(fresh: &F)
+where
+    F: AsyncFn(&[NodeId]) -> Vec<Arc<dyn Transport>>,
+{
+    let clause = "rejected frames stop nothing";
+    let all = ends(fresh, clause, [node("us-east", "a"), node("ap-south", "a")]).await;
+    let [from, to] = &all;
+    let mut listener = to.subscribe().await;
+    let mut rejected = Vec::new();
+    // Many more than may stay unacknowledged: those that are rejected must not keep their places.
+    for round in 0..5 {
+        let frames = frames(&format!("unreadable, round {round}"), 100);
+        from.broadcast(&frames).await;
+        listener.expect_by(&frames, |delivery| delivery.ack.reject("it cannot be read")).await;
+        rejected.extend(frames);
+    }
+    let sent = frames("readable", 5);
+    from.broadcast(&sent).await;
+    listener.expect(&sent).await;
+    // A copy of one may have been under way; from here on none comes again.
+    listener.expect_none_of(&rejected).await;
+    close(&all).await;
+}
+
 pub(super) async fn a_second_subscription_ends_the_first<F>(fresh: &F)
 where
     F: AsyncFn(&[NodeId]) -> Vec<Arc<dyn Transport>>,

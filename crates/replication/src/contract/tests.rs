@@ -9,12 +9,13 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::*;
 use crate::{
     memory::{Faults, Hub},
-    transport::{Ack, Delivery, Destination, Health, Subscription, TransportError},
+    transport::{Ack, Delivery, Destination, Handled, Health, Subscription, TransportError},
 };
 
 fn join_all(hub: &Hub, nodes: &[NodeId]) -> Vec<Arc<dyn Transport>> {
@@ -53,6 +54,7 @@ enum Defect {
     FifthFrameLost,
     UnroutableUnsaid,
     AckedOnDelivery,
+    RejectedAgain,
     EndUnsaid,
     NextUnsafe,
     CloseForgotten,
@@ -68,6 +70,8 @@ struct Defective {
 struct DefectiveSubscription {
     inner: Box<dyn Subscription>,
     defect: Defect,
+    /// What was rejected, to come again.
+    again: Arc<Mutex<Vec<Bytes>>>,
 }
 
 #[async_trait]
@@ -93,7 +97,7 @@ impl Transport for Defective {
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, TransportError> {
         let inner = self.inner.subscribe().await?;
-        Ok(Box::new(DefectiveSubscription { inner, defect: self.defect }))
+        Ok(Box::new(DefectiveSubscription { inner, defect: self.defect, again: Arc::default() }))
     }
 
     fn health(&self) -> watch::Receiver<Health> {
@@ -108,8 +112,26 @@ impl Transport for Defective {
 #[async_trait]
 impl Subscription for DefectiveSubscription {
     async fn next(&mut self) -> Option<Delivery> {
-        let delivery = self.inner.next().await;
+        let again = Arc::clone(&self.again);
+        let rejected = async {
+            // While nothing else comes.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let frame = again.lock().pop();
+            match frame {
+                Some(frame) => frame,
+                None => std::future::pending().await,
+            }
+        };
+        let delivery = tokio::select! {
+            biased;
+            delivery = self.inner.next() => delivery,
+            frame = rejected => Some(Delivery { frame, ack: Ack::none() }),
+        };
         match (self.defect, delivery) {
+            (Defect::RejectedAgain, Some(Delivery { frame, ack })) => {
+                let ack = self.judged(&frame, ack);
+                Some(Delivery { frame, ack })
+            }
             (Defect::AckedOnDelivery, Some(Delivery { frame, ack })) => {
                 ack.done();
                 Some(Delivery { frame, ack: Ack::none() })
@@ -121,6 +143,18 @@ impl Subscription for DefectiveSubscription {
             }
             (_, delivery) => delivery,
         }
+    }
+}
+
+impl DefectiveSubscription {
+    fn judged(&self, frame: &Bytes, ack: Ack) -> Ack {
+        let (again, frame) = (Arc::clone(&self.again), frame.clone());
+        Ack::judged(move |handled| {
+            if handled != Handled::Done {
+                again.lock().push(frame);
+            }
+            ack.done();
+        })
     }
 }
 
@@ -144,6 +178,7 @@ fn each_defect_is_caught_by_the_clause_that_it_breaks() {
         (Defect::FifthFrameLost, "a broadcast reaches every other node"),
         (Defect::UnroutableUnsaid, "frames to nobody are unroutable"),
         (Defect::AckedOnDelivery, "unacknowledged frames come again"),
+        (Defect::RejectedAgain, "rejected frames stop nothing"),
         (Defect::EndUnsaid, "a second subscription ends the first"),
         (Defect::NextUnsafe, "dropping a `next` future loses nothing"),
         (Defect::CloseForgotten, "closing ends everything, once and for all"),

@@ -121,8 +121,10 @@ impl<S: Store> Driver<S> {
             match event {
                 Event::Delivered(Some(delivery)) => {
                     backoff.reset();
-                    self.replica.handle(now(), delivery.frame);
-                    delivery.ack.done();
+                    match self.replica.handle(now(), delivery.frame) {
+                        None => delivery.ack.done(),
+                        Some(fault) => delivery.ack.reject(fault.to_string()),
+                    }
                     self.note_life();
                     self.note_fetched();
                     self.answer_waiters();

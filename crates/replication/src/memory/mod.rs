@@ -108,6 +108,8 @@ pub struct Stats {
     pub delivered: u64,
     /// Of these, those handed out again because they had not been acknowledged.
     pub redelivered: u64,
+    /// Frames that their receivers rejected ([`Ack::reject`](crate::Ack::reject)).
+    pub rejected: u64,
     /// Frames, per receiver, lost by chance.
     pub dropped: u64,
     /// Frames, per receiver, lost on a cut link or to an isolated node.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     node::NodeId,
-    transport::{Health, TransportError},
+    transport::{Handled, Health, TransportError},
 };
 
 #[derive(Debug)]
@@ -179,7 +179,8 @@ impl State {
         }
     }
 
-    pub(super) fn ack(&mut self, seat: &Seat, tag: u64) {
+    pub(super) fn ack(&mut self, seat: &Seat, tag: u64, handled: &Handled) {
+        self.counts.rejected += u64::from(*handled != Handled::Done);
         if let Ok(member) = self.member(&seat.node, seat.life) {
             member.inbox.ack(tag);
             member.news.notify_waiters();

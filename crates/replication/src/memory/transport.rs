@@ -118,9 +118,9 @@ impl Subscription for HubSubscription {
 impl HubSubscription {
     fn ack(&self, tag: u64) -> Ack {
         let (state, seat) = (Arc::downgrade(&self.state), self.seat.clone());
-        Ack::new(move || {
+        Ack::judged(move |handled| {
             if let Some(state) = state.upgrade() {
-                state.lock().ack(&seat, tag);
+                state.lock().ack(&seat, tag, &handled);
             }
         })
     }

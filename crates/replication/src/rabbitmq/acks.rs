@@ -6,7 +6,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::trail::Trail;
-use crate::transport::Ack;
 
 /// What to tell the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +34,11 @@ impl Acks {
         Self { ledger: Mutex::default(), wake, trail: Some(trail) }
     }
 
-    /// Notes that a delivery was handed out, and makes its handle. `offset` is its place in the stream, if it has one.
-    pub(super) fn hand_out(self: &Arc<Self>, tag: u64, offset: Option<u64>) -> Ack {
+    /// Notes that a delivery was handed out; what is given goes into its handle. `offset` is its place in the stream, if it has
+    /// one.
+    pub(super) fn hand_out(self: &Arc<Self>, tag: u64, offset: Option<u64>) -> Receipt {
         self.ledger.lock().hand_out(tag);
-        let receipt = Receipt { acks: self.clone(), tag, offset, handled: false };
-        Ack::new(move || receipt.handled())
+        Receipt { acks: self.clone(), tag, offset, handled: false }
     }
 
     pub(super) fn trail(&self) -> Option<&Trail> {
@@ -69,7 +68,7 @@ impl Acks {
 }
 
 /// Lives in a delivery's handle; its end is the delivery's end, one way or the other.
-struct Receipt {
+pub(super) struct Receipt {
     acks: Arc<Acks>,
     tag: u64,
     offset: Option<u64>,
@@ -77,8 +76,14 @@ struct Receipt {
 }
 
 impl Receipt {
-    fn handled(mut self) {
+    pub(super) fn handled(self) {
+        drop(self.settled());
+    }
+
+    /// The same, which counts as handled whenever it is dropped.
+    pub(super) fn settled(mut self) -> Self {
         self.handled = true;
+        self
     }
 }
 
@@ -162,11 +167,13 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Ack;
     use proptest::prelude::*;
 
     fn handed_out(count: u64) -> (Arc<Acks>, Vec<Ack>) {
         let acks = Arc::new(Acks::default());
-        let handles = (1..=count).map(|tag| acks.hand_out(tag, None)).collect();
+        let handle = |receipt: Receipt| Ack::new(move || receipt.handled());
+        let handles = (1..=count).map(|tag| handle(acks.hand_out(tag, None))).collect();
         (acks, handles)
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use geo::check_name;
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 
-use super::{endpoint::Endpoint, error::ConfigError};
+use super::{dead_letter::DeadLetters, endpoint::Endpoint, error::ConfigError};
 use crate::node::NodeId;
 
 /// How the broker keeps frames for a node that does not take them at once.
@@ -45,6 +45,7 @@ pub struct Config {
     pub(super) stream_bytes_max: u64,
     pub(super) stream_age_max: Duration,
     pub(super) frame_bytes_max: usize,
+    pub(super) dead_letters: DeadLetters,
     pub(super) connect_timeout: Duration,
     pub(super) connect_wait: Duration,
     pub(super) operation_timeout: Duration,
@@ -75,6 +76,7 @@ impl Config {
             stream_bytes_max: 1 << 30,
             stream_age_max: Duration::from_secs(86_400),
             frame_bytes_max: 16 << 20,
+            dead_letters: DeadLetters::default(),
             connect_timeout: Duration::from_secs(5),
             connect_wait: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(5),
@@ -175,6 +177,14 @@ impl Config {
         self
     }
 
+    /// Whether, and within which bounds, frames that cannot be read are kept at the broker. Default
+    /// [`DeadLetters::default`]: up to 60 a minute of this node, and 1,000 or 16 MiB of all nodes for 7 days.
+    #[must_use]
+    pub fn dead_letters(mut self, dead_letters: DeadLetters) -> Self {
+        self.dead_letters = dead_letters;
+        self
+    }
+
     /// The limit of one attempt to connect: address look-up, TCP, TLS and the AMQP handshake. 100 ms to 60 s.
     /// Default 5 s.
     #[must_use]
@@ -264,6 +274,7 @@ impl Config {
         let frame_ceiling =
             usize::try_from(self.queue_bytes_max).map_or(128 << 20, |bytes| bytes.min(128 << 20));
         within("frame_bytes_max", self.frame_bytes_max, 1 << 10, frame_ceiling)?;
+        self.dead_letters.check()?;
         within("connect_timeout", self.connect_timeout, ms_100, minute)?;
         within("connect_wait", self.connect_wait, Duration::ZERO, Duration::from_secs(3_600))?;
         within("operation_timeout", self.operation_timeout, ms_100, minute)?;
@@ -313,6 +324,7 @@ impl fmt::Debug for Config {
             .field("stream_bytes_max", &self.stream_bytes_max)
             .field("stream_age_max", &self.stream_age_max)
             .field("frame_bytes_max", &self.frame_bytes_max)
+            .field("dead_letters", &self.dead_letters)
             .field("connect_timeout", &self.connect_timeout)
             .field("connect_wait", &self.connect_wait)
             .field("operation_timeout", &self.operation_timeout)
@@ -325,11 +337,11 @@ impl fmt::Debug for Config {
     }
 }
 
-fn problem(field: &'static str, problem: String) -> ConfigError {
+pub(super) fn problem(field: &'static str, problem: String) -> ConfigError {
     ConfigError { field, problem }
 }
 
-fn within<T: Copy + PartialOrd + fmt::Debug>(
+pub(super) fn within<T: Copy + PartialOrd + fmt::Debug>(
     field: &'static str,
     value: T,
     min: T,
@@ -376,6 +388,7 @@ mod tests {
             ("stream_age_max", config().stream_age_max(Duration::MAX)),
             ("frame_bytes_max", config().frame_bytes_max(1)),
             ("frame_bytes_max", config().queue_bytes_max(1 << 20).frame_bytes_max(2 << 20)),
+            ("dead_letters", config().dead_letters(DeadLetters::default().queue_frames_max(0))),
             ("connect_timeout", config().connect_timeout(Duration::ZERO)),
             ("connect_wait", config().connect_wait(Duration::MAX)),
             ("operation_timeout", config().operation_timeout(ms(1))),

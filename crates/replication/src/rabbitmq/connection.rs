@@ -165,11 +165,53 @@ impl Dialer {
 
 /// One attempt at one broker: connection, channel, exchange, and confirms for the publishing role.
 async fn open(shared: &Shared, role: Role, index: usize) -> Result<Line, Fault> {
+    let line = open_as(shared, role.name(), role == Role::Publishing, index).await?;
+    let placed = take_place(shared, role, &line.connection).await;
+    placed.map_err(|(kind, reason)| Fault { kind, broker: line.broker.clone(), reason })?;
+    Ok(line)
+}
+
+/// Declares what the profile needs: its marker, and the stream of the node's own region before anything is published to it.
+async fn take_place(shared: &Shared, role: Role, connection: &Connection) -> Result<(), (FaultKind, String)> {
+    let forbidden = |object: String| {
+        |failure: Failure| {
+            let kind = failure.kind(|soft| match soft {
+                AMQPSoftError::ACCESSREFUSED => FaultKind::Forbidden(object),
+                _ => FaultKind::Transient,
+            });
+            (kind, failure.reason)
+        }
+    };
+    let marker = shared.topology.marker().0;
+    let claim = marker::claim(shared, connection).await;
+    if let Claim::Taken(failure) = claim.map_err(forbidden(format!("the exchange {marker:?}")))? {
+        let (profile, other) = match shared.topology.profile() {
+            Profile::Fast => ("the profile Fast", "the profile Stream"),
+            Profile::Durable => ("the profile Durable", "the profile Stream"),
+            Profile::Stream => ("the profile Stream", "the profile Fast or Durable"),
+        };
+        return Err((FaultKind::Profile { profile, other, exchange: marker.to_owned() }, failure.reason));
+    }
+    if shared.topology.profile() == Profile::Stream && role == Role::Publishing {
+        let region = shared.config.node.region();
+        let declared = streams::declare(shared, connection, region, false).await;
+        declared.map_err(forbidden(format!("the stream {:?}", shared.topology.stream(region))))?;
+    }
+    Ok(())
+}
+
+/// The same for a line of any use, which the connection's name tells.
+pub(super) async fn open_as(
+    shared: &Shared,
+    role: &str,
+    confirms: bool,
+    index: usize,
+) -> Result<Line, Fault> {
     let endpoint = &shared.endpoints[index];
     let broker = endpoint.to_string();
     let limit = shared.config.connect_timeout;
     let fault = |kind, reason| Fault { kind, broker: broker.clone(), reason };
-    let name = format!("geocache {} {} {}", shared.config.cache, shared.config.node, role.name());
+    let name = format!("geocache {} {} {}", shared.config.cache, shared.config.node, role);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let fuse = Fuse::default();
     let dial = fuse.dial(endpoint.uri(shared.config.heartbeat), shared.config.tls(), properties, limit);
@@ -186,7 +228,7 @@ async fn open(shared: &Shared, role: Role, index: usize) -> Result<Line, Fault> 
     let prepared = async {
         let channel = connection.create_channel().await?;
         shared.topology.declare_exchange(&channel).await?;
-        if role == Role::Publishing {
+        if confirms {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
         }
         Ok(channel)
@@ -199,34 +241,7 @@ async fn open(shared: &Shared, role: Role, index: usize) -> Result<Line, Fault> 
         });
         fault(kind, failure.reason)
     })?;
-    let forbidden = |object: String| {
-        |failure: Failure| {
-            let kind = failure.kind(|soft| match soft {
-                AMQPSoftError::ACCESSREFUSED => FaultKind::Forbidden(object),
-                _ => FaultKind::Transient,
-            });
-            fault(kind, failure.reason)
-        }
-    };
-    let marker = shared.topology.marker().0;
-    let claim = marker::claim(shared, &connection).await;
-    if let Claim::Taken(failure) = claim.map_err(forbidden(format!("the exchange {marker:?}")))? {
-        let (profile, other) = match shared.topology.profile() {
-            Profile::Fast => ("the profile Fast", "the profile Stream"),
-            Profile::Durable => ("the profile Durable", "the profile Stream"),
-            Profile::Stream => ("the profile Stream", "the profile Fast or Durable"),
-        };
-        return Err(fault(
-            FaultKind::Profile { profile, other, exchange: marker.to_owned() },
-            failure.reason,
-        ));
-    }
-    if shared.topology.profile() == Profile::Stream && role == Role::Publishing {
-        let region = shared.config.node.region();
-        let declared = streams::declare(shared, &connection, region, false).await;
-        declared.map_err(forbidden(format!("the stream {:?}", shared.topology.stream(region))))?;
-    }
-    debug!(role = role.name(), broker, "connected to the broker");
+    debug!(role, broker, "connected to the broker");
     Ok(Line { channel, connection, broker, events, _fuse: fuse })
 }
 

@@ -32,6 +32,7 @@ use super::{
     acks::{Acks, Act},
     closed,
     connection::{Dialer, Failure, Line, limited, text},
+    dead_letter::{self, Envelope},
     error::FaultKind,
     feed::{Feed, Feeds},
     marker,
@@ -424,8 +425,11 @@ impl Subscription for RabbitSubscription {
                             counters.stream_gaps.add(1);
                             warn!(offset, "a stream does not hold the next frames any more");
                         }
-                        let ack = acks.hand_out(delivery.delivery_tag, offset);
-                        return Some(Delivery { frame: Bytes::from(delivery.data), ack });
+                        let receipt = acks.hand_out(delivery.delivery_tag, offset);
+                        let lapin::message::Delivery { exchange, routing_key, properties, data, .. } = delivery;
+                        let (frame, envelope) = (Bytes::from(data), Envelope { exchange, routing_key, properties });
+                        let ack = dead_letter::ack(&self.shared, receipt, frame.clone(), envelope);
+                        return Some(Delivery { frame, ack });
                     }
                     Some(Err(error)) => self.current.remove(place).acks.end(text(&error)),
                     None => self.current.remove(place).acks.end("cancelled".to_owned()),

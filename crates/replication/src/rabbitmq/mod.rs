@@ -67,6 +67,13 @@
 //! queue by frames, bytes and time. Nothing waits without a limit except the reconnection loop, which never gives up while
 //! the transport is open; [`RabbitMq::stats`] counts what happens at each bound.
 //!
+//! # Poison
+//! What arrives and is no frame of the cache, be it damaged, of another version or a foreign application's, is counted
+//! ([`Stats::rejected`]) and kept with its error in the queue `geocache-dead.<cache>`, within the bounds of
+//! [`DeadLetters`]; each node that refuses a message keeps its own copy. The consumer goes on in any case. An operator reads
+//! the queue with any AMQP client; the headers `geocache-error`, `geocache-node`, `geocache-exchange`,
+//! `geocache-routing-key`, `geocache-time-ms` and `geocache-bytes` say what happened.
+//!
 //! Known limits: a frame of `frame_bytes_max` times `prefetch` is what waiting frames may take here, so lower one where
 //! values are large. A quorum queue of RabbitMQ 4 drops a frame after 20 deliveries without acknowledgement. A quorum queue
 //! that lost its leader for good *and* its owner stops every publisher until an operator deletes it; with its owner alive,
@@ -96,6 +103,7 @@ mod acks;
 mod config;
 mod connection;
 mod consumer;
+mod dead_letter;
 mod endpoint;
 mod error;
 mod feed;
@@ -127,11 +135,13 @@ use tokio::{
 };
 
 pub use config::{Config, Profile};
+pub use dead_letter::DeadLetters;
 pub use error::{ConfigError, ConnectError};
 pub use stats::Stats;
 
 use connection::Dialer;
 use consumer::{Consumer, Subscribe};
+use dead_letter::{Desk, Office};
 use endpoint::Endpoint;
 use hello::Greetings;
 use publisher::{Command, Publisher};
@@ -147,7 +157,7 @@ use crate::{
 /// How many frames are unconfirmed at a time.
 const WINDOW: usize = 4;
 
-/// What the two tasks and the handle share.
+/// What the tasks and the handle share.
 struct Shared {
     config: Config,
     endpoints: Vec<Endpoint>,
@@ -157,6 +167,8 @@ struct Shared {
     status: Status,
     counters: Counters,
     greetings: Greetings,
+    /// Where frames that cannot be read are handed in.
+    desk: Desk,
 }
 
 impl Shared {
@@ -167,7 +179,7 @@ impl Shared {
 
 /// A [`Transport`] over RabbitMQ.
 ///
-/// It runs two tasks on the tokio runtime it was connected on. Dropped without [`close`](Transport::close), it ends them in the
+/// It runs three tasks on the tokio runtime it was connected on. Dropped without [`close`](Transport::close), it ends them in the
 /// background, as `close` does.
 pub struct RabbitMq {
     shared: Arc<Shared>,
@@ -180,6 +192,7 @@ pub struct RabbitMq {
 struct Tasks {
     publisher: JoinHandle<()>,
     consumer: JoinHandle<Result<(), String>>,
+    office: JoinHandle<()>,
 }
 
 impl RabbitMq {
@@ -194,6 +207,7 @@ impl RabbitMq {
     pub async fn connect(config: Config) -> Result<Arc<Self>, ConnectError> {
         config.check()?;
         let topology = Topology::new(&config);
+        let (desk, letters) = Desk::new(&config.dead_letters, config.prefetch);
         let shared = Arc::new(Shared {
             endpoints: config.endpoints()?,
             queue: Mutex::new(topology.queue(fastrand::u64(..))),
@@ -201,6 +215,7 @@ impl RabbitMq {
             status: Status::new(Instant::now().into_std()),
             counters: Counters::default(),
             greetings: Greetings::default(),
+            desk,
             config,
         });
         let deadline = Instant::now() + shared.config.connect_wait;
@@ -213,6 +228,7 @@ impl RabbitMq {
         let (publishes, commands) = mpsc::channel(publisher::QUEUE);
         let publisher = Publisher::new(shared.clone(), publishing, commands, closing_seen.clone(), WINDOW);
         let (subscribes, commands) = mpsc::channel(1);
+        let office = Office::new(shared.clone(), letters, closing_seen.clone());
         let consumer = Consumer::new(shared.clone(), consuming, commands, closing_seen);
         // Both lines work: health says so before the caller can ask.
         shared.status.up(Role::Publishing);
@@ -220,6 +236,7 @@ impl RabbitMq {
         let tasks = Tasks {
             publisher: tokio::spawn(publisher.run(publishing_line)),
             consumer: tokio::spawn(consumer.run(consuming_line)),
+            office: tokio::spawn(office.run()),
         };
         Ok(Arc::new(Self { shared, publishes, subscribes, closing, tasks: Mutex::new(Some(tasks)) }))
     }
@@ -291,10 +308,16 @@ impl Transport for RabbitMq {
         self.closing.send_replace(true);
         self.shared.status.closed();
         let tasks = self.tasks.lock().take();
-        let Some(Tasks { mut publisher, mut consumer }) = tasks else { return Ok(()) };
+        let Some(Tasks { mut publisher, mut consumer, mut office }) = tasks else { return Ok(()) };
         // Each step of the tasks has its own limit; this one holds whatever happens in them.
         let limit = self.shared.config.close_timeout * 3 + self.shared.config.operation_timeout;
-        let ended = timeout(limit, async { ((&mut publisher).await, (&mut consumer).await) }).await;
+        let ended = timeout(limit, async {
+            let ended = ((&mut publisher).await, (&mut consumer).await);
+            // It has nothing to say but goodbye.
+            let _ = (&mut office).await;
+            ended
+        })
+        .await;
         match ended {
             Ok((Ok(()), Ok(Ok(())))) => Ok(()),
             Ok((_, Ok(Err(reason)))) => Err(TransportError::Unavailable { reason }),
@@ -305,6 +328,7 @@ impl Transport for RabbitMq {
             Err(_) => {
                 publisher.abort();
                 consumer.abort();
+                office.abort();
                 Err(TransportError::Unavailable { reason: format!("not closed within {limit:?}") })
             }
         }

@@ -45,6 +45,14 @@ counters! {
     acknowledged,
     /// Received frames that were dropped unhandled and given back.
     requeued,
+    /// Received frames that could not be read; each is also one of the next three.
+    rejected,
+    /// Of the rejected ones, those that the broker keeps in the dead-letter queue.
+    dead_lettered,
+    /// Of the rejected ones, those that the broker did not take in time, or of which too many waited for it.
+    dead_letters_lost,
+    /// Of the rejected ones, those over the rate of dead letters, or for which these are switched off.
+    dead_letters_skipped,
     /// Connections that were lost and made again, of either kind.
     reconnects,
     /// Attempts to connect that failed.

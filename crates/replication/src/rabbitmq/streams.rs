@@ -476,7 +476,7 @@ impl Begin<'_> {
             return Ok(Some((self.active(channel, stream, self.position, Some(first)), is_other)));
         }
         let active = self.active(channel, stream, self.position, None);
-        active.feed.acks.hand_out(first.delivery_tag, None).done();
+        active.feed.acks.hand_out(first.delivery_tag, None).handled();
         Ok(Some((active, is_other)))
     }
 

@@ -71,6 +71,7 @@ pub use self::{
     fetch::Fetched,
     grave::Guard,
     outbox::{OUTBOX_BYTES_MAX, Outbox, OutboxStats, ReceiptsWanted},
+    receive::FrameFault,
     session::{Progress, Token, TokenError},
     status::{Counters, Failure, PeerStatus, Status},
     store::{Known, Merged, Samples, Store, StorePage, judge},
@@ -189,6 +190,9 @@ pub struct Replica<S> {
     lives: Vec<u64>,
     fetches: u64,
     fetched: Waiting<Fetched>,
+    /// When the log last told of frames that were none, and how many came since.
+    fault_told_ms: u64,
+    faults_untold: u64,
     counters: Counters,
 }
 
@@ -232,6 +236,8 @@ impl<S: Store> Replica<S> {
             lives: Vec::new(),
             fetches: 0,
             fetched: Waiting::new(),
+            fault_told_ms: 0,
+            faults_untold: 0,
             counters: Counters::default(),
             config,
         };

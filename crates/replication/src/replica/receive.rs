@@ -17,34 +17,80 @@ use crate::{
 /// Beats in a row by which another process of this node's name is known to live, rather than to have just ended.
 pub(super) const TWIN_BEATS: u32 = 2;
 
+/// Between two log lines about frames that are none.
+const FAULTS_TOLD_MS: u64 = 10_000;
+
+/// Why bytes that arrived are no frame of this cache.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameFault {
+    /// They cannot be read as a frame.
+    #[error(transparent)]
+    Undecodable(DecodeError),
+    /// A frame of another cache came by this cache's way.
+    #[error(
+        "the frame of {from} is of another cache (id {cache:#010x}); give each cache an exchange of its own"
+    )]
+    OtherCache {
+        /// Who sent it.
+        from: NodeId,
+        /// The other cache's id.
+        cache: u32,
+    },
+    /// It can be read, and says what no node can say.
+    #[error("the frame of {from} holds an impossible number or time")]
+    Implausible {
+        /// Who sent it.
+        from: NodeId,
+    },
+}
+
 impl<S: Store> Replica<S> {
     /// Takes a frame. It is handled when this returns, whatever it was: applied, refused and counted, or left to be
-    /// pulled; acknowledge it to the transport then.
-    pub fn handle(&mut self, now: Now, frame: Bytes) {
+    /// pulled; acknowledge it to the transport then. Gives what is wrong with bytes that are no frame of this cache: the
+    /// transport rejects those. A kind of a later version, or a clock that is too far ahead, is no such fault.
+    pub fn handle(&mut self, now: Now, frame: Bytes) -> Option<FrameFault> {
         if self.own.is_on(&frame) {
-            return;
+            return None;
         }
         let bytes = frame.len();
-        match wire::decode(frame) {
-            Ok(frame) => self.handle_frame(now, frame, bytes),
-            Err(DecodeError::UnknownKind { .. }) => self.counters.frames_unknown += 1,
+        let fault = match wire::decode(frame) {
+            Ok(frame) if frame.cache != self.cache => {
+                self.counters.frames_foreign += 1;
+                FrameFault::OtherCache { from: frame.from, cache: frame.cache }
+            }
+            Ok(frame) if !is_plausible(&frame) => {
+                self.counters.frames_undecodable += 1;
+                FrameFault::Implausible { from: frame.from }
+            }
+            Ok(frame) => {
+                self.handle_frame(now, frame, bytes);
+                return None;
+            }
+            Err(DecodeError::UnknownKind { .. }) => {
+                self.counters.frames_unknown += 1;
+                return None;
+            }
             Err(error) => {
                 self.counters.frames_undecodable += 1;
-                tracing::warn!(%error, "a frame was refused");
+                FrameFault::Undecodable(error)
             }
+        };
+        self.tell_fault(now, &fault);
+        Some(fault)
+    }
+
+    /// One line for many: whoever floods the exchange does not flood the log.
+    fn tell_fault(&mut self, now: Now, fault: &FrameFault) {
+        self.faults_untold += 1;
+        if now.mono_ms < self.fault_told_ms.saturating_add(FAULTS_TOLD_MS) && self.fault_told_ms > 0 {
+            return;
         }
+        tracing::warn!(%fault, frames = self.faults_untold, "frames were refused, this one the last of them");
+        (self.fault_told_ms, self.faults_untold) = (now.mono_ms.max(1), 0);
     }
 
     fn handle_frame(&mut self, now: Now, frame: Frame, bytes: usize) {
-        if frame.cache != self.cache {
-            self.counters.frames_foreign += 1;
-            return;
-        }
-        if !is_plausible(&frame) {
-            self.counters.frames_undecodable += 1;
-            tracing::warn!(node = %frame.from, "a frame was refused: it holds an impossible number or time");
-            return;
-        }
         let origin = frame.from.origin();
         if origin == self.origin {
             return self.notice_twin(now, frame.epoch, &frame.message);

@@ -5,10 +5,11 @@ mod chaos;
 use super::*;
 use crate::{
     message::{Frame, Message, SyncPage, SyncReq},
-    node::NodeId,
+    node::{NodeId, Origin, Stream},
     record::{Op, Record, Ttl, Value},
     sim::{NodeSetup, World},
     stamp::Stamp,
+    wire::DecodeError,
 };
 
 const REGIONS: [&str; 5] = ["us-east", "eu-central", "ap-south", "eu-west", "sa-east"];
@@ -437,6 +438,42 @@ fn frames_that_are_not_ours_are_counted_and_change_nothing() {
     let counters = counters(&world, 0);
     assert_eq!((counters.frames_undecodable, counters.frames_foreign), (1, 1));
     assert_eq!(world.status(0).unwrap().peers.len(), 1);
+}
+
+#[test]
+fn what_is_no_frame_of_the_cache_is_a_fault_and_what_a_later_version_or_a_wrong_clock_says_is_none() {
+    let mut world = bootstrapped(16, 2);
+    world.run_ms(1_000);
+    let frame = |message| {
+        let from = NodeId::new("eu-central".parse().unwrap(), "other").unwrap();
+        Frame { from, epoch: 5, cache: wire::cache_id("geocache"), wants_receipt: false, message }
+    };
+    let beat = frame(Message::Beat(Beat::default()));
+    let mut handle = |frame: Bytes| world.call(0, |replica, now| replica.handle(now, frame)).unwrap();
+    let fault = handle(Bytes::from_static(b"not a frame at all"));
+    assert!(matches!(fault, Some(FrameFault::Undecodable(DecodeError::Magic { .. }))), "{fault:?}");
+    let mut version = wire::encode(&beat).to_vec();
+    version[2] = 9;
+    let fault = handle(version.into());
+    assert_eq!(fault, Some(FrameFault::Undecodable(DecodeError::Version { major: 9 })));
+    let fault = handle(wire::encode(&Frame { cache: 7, ..beat.clone() }));
+    assert_eq!(fault, Some(FrameFault::OtherCache { from: beat.from.clone(), cache: 7 }));
+    let stream = Stream { origin: Origin(1), epoch: 2 };
+    let fault = handle(wire::encode(&frame(Message::Pull { stream, from: u64::MAX, to: 1 })));
+    assert_eq!(fault, Some(FrameFault::Implausible { from: beat.from.clone() }));
+
+    assert_eq!(handle(wire::encode(&beat)), None);
+    let mut newer = wire::encode(&beat).to_vec();
+    newer[3] = 200;
+    let end = newer.len() - 4;
+    let checksum = crc32fast::hash(&newer[..end]);
+    newer[end..].copy_from_slice(&checksum.to_le_bytes());
+    assert_eq!(handle(newer.into()), None);
+    let ahead = Beat { hlc: Hlc::from_ms(1 << 46), ..Beat::default() };
+    assert_eq!(handle(wire::encode(&frame(Message::Beat(ahead)))), None);
+    let counters = counters(&world, 0);
+    assert_eq!((counters.frames_unknown, counters.frames_drifting), (1, 1));
+    assert_eq!((counters.frames_undecodable, counters.frames_foreign), (3, 1));
 }
 
 #[test]

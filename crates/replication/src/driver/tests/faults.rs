@@ -256,6 +256,8 @@ async fn frames_with_a_flipped_bit_are_refused_and_their_records_pulled() {
     let counters = carried(&here, &there, &keys).await;
     assert_eq!(counters.records_applied, 50);
     assert!(counters.frames_undecodable > 5, "{counters:?}");
+    // The transport is told of each of them, at both nodes.
+    assert!(hub.stats().rejected >= counters.frames_undecodable, "{:?}", hub.stats());
 }
 
 #[tokio::test(start_paused = true)]
