@@ -10,14 +10,22 @@ use replication::{
 /// Reads bytes as a frame; what was read must survive being written and read again.
 ///
 /// The first byte says how the rest is taken: even, as a whole frame; odd, as a kind, flags and a body, around which a
-/// valid header and checksum are laid, since no fuzzer guesses a checksum.
+/// valid header and checksum are laid, since no fuzzer guesses a checksum; 255, as odd, the body then compressed, which no
+/// fuzzer guesses either.
 ///
 /// # Panics
 /// Where the decoder does, takes too much memory, or reads back something else.
 pub fn check(data: &[u8]) {
     let Some((mode, rest)) = data.split_first() else { return };
-    let frame = if mode % 2 == 0 { Bytes::copy_from_slice(rest) } else { sealed(1, rest) };
-    let bytes_max = 2 * frame.len() as u64 + wire::DECODE_BYTES_CONSTANT as u64;
+    let frame = match mode {
+        255 => wire::compress(sealed(1, rest), 0),
+        mode if mode % 2 == 0 => Bytes::copy_from_slice(rest),
+        _ => sealed(1, rest),
+    };
+    // A compressed frame expands at most to the longest there is.
+    let expands = frame.get(4).is_some_and(|flags| flags & 0x01 != 0);
+    let expanded = if expands { (255 * frame.len()).min(wire::FRAME_BYTES_MAX) } else { 0 };
+    let bytes_max = (2 * frame.len() + 3 * expanded + wire::DECODE_BYTES_CONSTANT) as u64;
     let mut read = None;
     let allocated = allocation_counter::measure(|| read = Some(wire::decode(frame)));
     assert!(

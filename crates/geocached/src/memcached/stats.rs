@@ -108,6 +108,8 @@ fn replication(shared: &Shared, stats: &Stats, lines: &mut Lines<'_>) {
         ("outbox_coalesced", stats.outbox.coalesced),
         ("outbox_skipped", stats.outbox.skipped),
         ("records_sent", counters.records_sent),
+        ("frames_compressed", counters.frames_compressed),
+        ("compressed_bytes_saved", counters.compressed_bytes_saved),
         ("records_applied", counters.records_applied),
         ("records_older", counters.records_older),
         ("records_swept", counters.records_swept),

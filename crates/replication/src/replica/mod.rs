@@ -32,6 +32,7 @@
 //! (`fetch.rs`).
 
 mod barrier;
+mod compress;
 mod config;
 mod epoch;
 mod fetch;
@@ -318,7 +319,10 @@ impl<S: Store> Replica<S> {
     fn next_control(&mut self) -> Option<(Destination, Bytes)> {
         let (to, outgoing) = self.control.pop()?;
         let frame = match outgoing {
-            Outgoing::Message(message) => self.encode(message),
+            Outgoing::Message(message) => {
+                let frame = self.encode(message);
+                self.packed(frame)
+            }
             Outgoing::Encoded(frame) => frame,
         };
         Some((to, frame))
@@ -378,7 +382,8 @@ impl<S: Store> Replica<S> {
         if self.outbox.are_receipts_wanted() {
             self.frame.ask_receipt();
         }
-        let (count, frame) = (left.records, self.frame.finish(self.ring.next()));
+        let frame = self.frame.finish(self.ring.next());
+        let (count, frame) = (left.records, self.packed(frame));
         self.counters.records_sent += count;
         self.counters.ring_dropped += self.ring.push(frame.clone(), count);
         Some(frame)
@@ -392,7 +397,7 @@ impl<S: Store> Replica<S> {
         });
         Beat {
             ready: self.ready,
-            capabilities: 0,
+            capabilities: wire::READS_COMPRESSED,
             minor_min: wire::MINOR,
             minor_max: wire::MINOR,
             hlc: self.outbox.clock().last(),

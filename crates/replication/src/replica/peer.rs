@@ -21,6 +21,8 @@ pub(crate) struct Peer {
     pub(crate) node: NodeId,
     pub(crate) epoch: u64,
     pub(crate) ready: bool,
+    /// What it can read, as its last beat said; nothing before the first.
+    pub(crate) capabilities: u32,
     pub(crate) heard_ms: u64,
     /// When it last heard a beat of this life of ours, as far as its own beats tell, on our clock.
     pub(crate) heard_us_ms: Option<i64>,
@@ -79,6 +81,7 @@ impl Peer {
             node,
             epoch,
             ready: false,
+            capabilities: 0,
             heard_ms: now.mono_ms,
             heard_us_ms: None,
             zombie_ms: None,

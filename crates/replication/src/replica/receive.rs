@@ -294,6 +294,7 @@ impl<S: Store> Replica<S> {
         let (me, epoch) = (self.origin, self.epoch);
         let Some(peer) = self.peers.get_mut(&origin) else { return };
         peer.ready = beat.ready;
+        peer.capabilities = beat.capabilities;
         peer.drifts = false;
         let is_news = peer.beat.is_none_or(|(mono_ms, _)| beat.mono_ms >= mono_ms);
         if is_news {

@@ -104,6 +104,7 @@ impl<S: Store> Replica<S> {
         self.counters.pulls_served += 1;
         let frames: Vec<_> = self.ring.frames(from, to).take(self.config.pull_frames_max).cloned().collect();
         for frame in frames {
+            let frame = self.readable(asker, frame);
             self.send(asker, Outgoing::Encoded(frame));
         }
     }

@@ -94,6 +94,10 @@ pub struct Counters {
     pub records_older: u64,
     /// Own records that were numbered and handed to the transport.
     pub records_sent: u64,
+    /// Own frames that left compressed.
+    pub frames_compressed: u64,
+    /// How many bytes shorter they were for that.
+    pub compressed_bytes_saved: u64,
     /// Own records that left the ring, and can no longer be pulled.
     pub ring_dropped: u64,
     /// Frames of another cache, ignored.

@@ -476,6 +476,48 @@ fn what_is_no_frame_of_the_cache_is_a_fault_and_what_a_later_version_or_a_wrong_
     assert_eq!((counters.frames_undecodable, counters.frames_foreign), (3, 1));
 }
 
+/// Each node's frames of records and whether they were compressed, until all nodes hold what node 0 writes.
+fn spread(world: &mut World) {
+    let value = "text that repeats itself, ".repeat(8);
+    for n in 0..300 {
+        world.put(0, format!("key-{n}"), value.clone());
+    }
+    world.run_ms(5_000);
+    for node in 0..world.len() {
+        for n in 0..300 {
+            assert_eq!(world.text(node, format!("key-{n}")).as_deref(), Some(value.as_str()), "{node}: {n}");
+        }
+    }
+}
+
+#[test]
+fn frames_travel_compressed_where_that_is_wanted_and_come_to_the_same() {
+    for (above, compresses) in [(None, false), (Some(512), true), (Some(1 << 20), false)] {
+        let mut world = bootstrapped_as(18, 3, |setup| setup.config(|config| config.compress_above = above));
+        world.run_ms(1_000);
+        spread(&mut world);
+        let counters = counters(&world, 0);
+        assert_eq!(counters.frames_compressed > 0, compresses, "{above:?}");
+        assert_eq!(counters.compressed_bytes_saved > 10_000, compresses, "{above:?}");
+        assert_eq!((1..3).map(|node| self::counters(&world, node).frames_undecodable).sum::<u64>(), 0);
+    }
+}
+
+/// In a rolling upgrade the older nodes refuse compressed frames.
+#[test]
+fn nothing_is_compressed_while_a_known_peer_does_not_read_it() {
+    let mut world = bootstrapped_as(19, 2, |setup| setup.config(|config| config.compress_above = Some(512)));
+    world.run_ms(1_000);
+    let older = NodeId::new("eu-west".parse().unwrap(), "older").unwrap();
+    let wall_ms = world.call(0, |_, now| now.wall_ms).unwrap();
+    let beat = Beat { hlc: Hlc::from_ms(wall_ms), wall_ms, capabilities: 0, ..Beat::default() };
+    let (epoch, cache) = (Hlc::from_ms(wall_ms).0, wire::cache_id("geocache"));
+    let frame = Frame { from: older, epoch, cache, wants_receipt: false, message: Message::Beat(beat) };
+    deliver(&mut world, 0, wire::encode(&frame));
+    spread(&mut world);
+    assert_eq!(counters(&world, 0).frames_compressed, 0);
+}
+
 #[test]
 fn a_frame_with_the_last_possible_number_does_not_panic() {
     let mut world = bootstrapped(17, 2);

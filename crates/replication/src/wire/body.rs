@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     KEYS_MAX, STREAMS_MAX,
+    compress::expand,
     error::DecodeError,
     header::{self, Open},
     reader::Reader,
@@ -153,9 +154,11 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
     }
 }
 
-pub(super) fn decode(frame: &Bytes) -> Result<Frame, DecodeError> {
+pub(super) fn decode(frame: &Bytes, bytes_max: usize) -> Result<Frame, DecodeError> {
     let header = header::read(frame)?;
-    let mut reader = Reader::new(frame, header.body, header.end);
+    let expanded = if header.is_compressed { Some(expand(frame, &header, bytes_max)?.into()) } else { None };
+    let (frame, end) = expanded.as_ref().map_or((frame, header.end), |frame: &Bytes| (frame, frame.len()));
+    let mut reader = Reader::new(frame, header.body, end);
     let r = &mut reader;
     let message = match header.kind {
         KIND_RECORDS => {

@@ -23,8 +23,10 @@ pub enum DecodeError {
         /// The sender's major version.
         major: u8,
     },
-    /// The body is written in a way that this node cannot read, such as compressed: refuse it and report the sender.
-    #[error("the frame's flags {flags:#04x} change the body in a way that is not known here")]
+    /// The body is written in a way that this node cannot read: refuse it and report the sender.
+    #[error(
+        "the frame's flags {flags:#04x} change the body in a way that is not known here; upgrade this node"
+    )]
     Flags {
         /// All flags of the frame.
         flags: u8,
@@ -35,7 +37,7 @@ pub enum DecodeError {
         /// What it begins with.
         found: [u8; 2],
     },
-    /// Longer than is read here.
+    /// Longer than is read here, by itself or once it is expanded.
     #[error("the frame has {bytes} bytes; at most {max} are read")]
     TooLong {
         /// The frame's length.

@@ -20,8 +20,11 @@ pub const HEADER_BYTES_MAX: usize = PREFIX_BYTES + 2 * (1 + geo::NAME_BYTES_MAX)
 /// Bytes of the checksum at the end.
 pub(super) const CHECKSUM_BYTES: usize = 4;
 
-/// Flags that change how the body is read. None is known to this version; 0x01 is reserved for compression.
-const BODY_FLAGS: u8 = 0x0f;
+/// Flags that change how the body is read; an unknown one is refused.
+pub(super) const BODY_FLAGS: u8 = 0x0f;
+
+/// The body is compressed.
+pub(super) const COMPRESSED: u8 = 0x01;
 
 /// A flag that older readers ignore: the sender waits for a receipt.
 const WANTS_RECEIPT: u8 = 0x10;
@@ -30,7 +33,7 @@ const WANTS_RECEIPT: u8 = 0x10;
 const HOLDS_BACK: u8 = 0x20;
 
 /// Where the flags are.
-const FLAGS_AT: usize = 4;
+pub(super) const FLAGS_AT: usize = 4;
 
 /// A header that was read, and where its body is.
 pub(super) struct Header {
@@ -40,6 +43,9 @@ pub(super) struct Header {
     pub(super) cache: u32,
     pub(super) wants_receipt: bool,
     pub(super) holds_back: bool,
+    pub(super) is_compressed: bool,
+    /// The body's length, before compression where it is compressed.
+    pub(super) body_bytes: usize,
     /// The first byte of the body.
     pub(super) body: usize,
     /// The first byte after the body.
@@ -183,10 +189,11 @@ pub(super) fn read(frame: &Bytes) -> Result<Header, DecodeError> {
     let cache = reader.u32("the cache id")?;
     let offset = reader.offset();
     let body_bytes = reader.u32("the body's length")?;
-    if flags & BODY_FLAGS != 0 {
+    if flags & BODY_FLAGS & !COMPRESSED != 0 {
         return Err(DecodeError::Flags { flags });
     }
-    if body_bytes as usize != end - header_end {
+    let (is_compressed, body_bytes) = (flags & COMPRESSED != 0, body_bytes as usize);
+    if !is_compressed && body_bytes != end - header_end {
         return Err(DecodeError::Malformed {
             offset,
             what: "the body has another length than the header says",
@@ -194,7 +201,8 @@ pub(super) fn read(frame: &Bytes) -> Result<Header, DecodeError> {
     }
     let wants_receipt = flags & WANTS_RECEIPT != 0;
     let holds_back = flags & HOLDS_BACK != 0;
-    Ok(Header { kind, from, epoch, cache, wants_receipt, holds_back, body: header_end, end })
+    let body = header_end;
+    Ok(Header { kind, from, epoch, cache, wants_receipt, holds_back, is_compressed, body_bytes, body, end })
 }
 
 /// Compares the checksum; gives where it begins.

@@ -16,7 +16,8 @@
 //! header     = magic "GC" | major u8 = 1 | kind u8 | flags u8 | header length u8, from the magic to the body
 //!              | region: u8 length, bytes | node name: u8 length, bytes | epoch u64 | cache id u32
 //!              | body length u32, before compression | anything more is skipped
-//! flags      = 0x0f: bits that change how the body is read (0x01 is reserved for compression), refused unless known
+//! flags      = 0x0f: bits that change how the body is read, refused unless known
+//!              0x01: the body is compressed, an lz4 block
 //!              0xf0: hints, ignored unless known
 //!              0x10: the sender waits for a receipt, so the receiver's next beat is due at once
 //!              0x20: behind the records of a body of kind 1 stands the clock that is held back
@@ -61,6 +62,14 @@
 //! A header length of one byte is wide enough: two names of 63 bytes make a header of [`HEADER_BYTES_MAX`] = 150. What
 //! the fields mean is said where [`crate::message`] names them.
 //!
+//! # Compression
+//! A body may travel compressed ([`compress`]); a frame is the same message either way, and no longer than
+//! [`FRAME_BYTES_MAX`] when it is expanded. Off unless a node is told otherwise ([`ReplicaConfig::compress_above`]). A node
+//! from before it refuses such a frame as [`DecodeError::Flags`]; so a sender compresses only while every peer that it
+//! knows says in its beats that it reads that ([`READS_COMPRESSED`]).
+//!
+//! [`ReplicaConfig::compress_above`]: crate::replica::ReplicaConfig::compress_above
+//!
 //! # Growth
 //! New fields go at the end of the header, of a body, or into a record's extension; older readers skip them. A kind
 //! that is not known is [`DecodeError::UnknownKind`]: the caller skips the frame. What an older reader would misread
@@ -72,9 +81,12 @@
 //! - It checks each length and count against the bytes that remain before it allocates. It allocates at most twice the
 //!   frame's length plus [`DECODE_BYTES_CONSTANT`]; the constant pays for lists whose items are small on the wire and
 //!   large in memory, which is why these are bounded by [`RECORDS_MAX`], [`KEYS_MAX`] and [`STREAMS_MAX`]. A list that
-//!   the frame's length alone bounds compiles only where twice an item's bytes pay for it.
-//! - Keys and values of a decoded frame are slices of it: nothing is copied, and **whoever keeps one keeps the whole
-//!   frame in memory**. A store copies what it keeps where that is small beside the frame.
+//!   the frame's length alone bounds compiles only where twice an item's bytes pay for it. Of a compressed frame the
+//!   length is the one before compression, checked against the bound before anything is expanded, and the expanded frame
+//!   is allocated besides: three times its length and the constant.
+//! - Keys and values of a decoded frame are slices of it, or of what a compressed one expanded to: nothing is copied, and
+//!   **whoever keeps one keeps the whole frame in memory**. A store copies what it keeps where that is small beside the
+//!   frame.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -90,6 +102,7 @@
 //! ```
 
 mod body;
+mod compress;
 mod error;
 mod hash;
 mod header;
@@ -101,6 +114,7 @@ use bytes::Bytes;
 
 pub(crate) use self::record::lay;
 pub use self::{
+    compress::{READS_COMPRESSED, compress, decompress},
     error::DecodeError,
     hash::{KeyHasher, KeyHasherState, cache_id},
     header::{HEADER_BYTES_MAX, SenderMark},
@@ -170,7 +184,7 @@ pub fn decode(frame: Bytes) -> Result<Frame, DecodeError> {
     decode_within(frame, FRAME_BYTES_MAX)
 }
 
-/// The frame that these bytes say, if they are no longer than `bytes_max`.
+/// The frame that these bytes say, if they are no longer than `bytes_max`, expanded where they are compressed.
 ///
 /// # Errors
 /// See [`DecodeError`].
@@ -179,7 +193,7 @@ pub fn decode_within(frame: Bytes, bytes_max: usize) -> Result<Frame, DecodeErro
     if frame.len() > bytes_max {
         return Err(DecodeError::TooLong { bytes: frame.len(), max: bytes_max });
     }
-    body::decode(&frame)
+    body::decode(&frame, bytes_max)
 }
 
 #[cfg(test)]

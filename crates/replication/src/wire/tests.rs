@@ -1,5 +1,6 @@
 //! The wire format, held to its golden bytes, its round trip and its bounds.
 
+mod compressed;
 mod golden;
 mod growth;
 mod malformed;

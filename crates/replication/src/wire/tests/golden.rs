@@ -4,17 +4,17 @@ use std::{fs, path::PathBuf};
 
 use super::*;
 
-fn path(name: &str) -> PathBuf {
+pub(super) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/wire/golden").join(format!("{name}.hex"))
 }
 
 /// 32 bytes a line.
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     let line = |chunk: &[u8]| chunk.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
     bytes.chunks(32).map(line).collect()
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(super) fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     digits.chunks(2).map(pair).collect()
@@ -38,6 +38,10 @@ fn every_kind_has_a_golden_file() {
     let mut kinds: Vec<u8> = samples().iter().map(|(_, sample)| encode(sample)[3]).collect();
     kinds.dedup();
     assert_eq!(kinds, (1..=10).collect::<Vec<u8>>());
-    let files = fs::read_dir(path("records").parent().unwrap()).unwrap().count();
+    let files = fs::read_dir(path("records").parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .count();
     assert_eq!(files, kinds.len(), "a golden file without a sample, or the other way");
 }

@@ -78,7 +78,7 @@ fn another_major_version_is_refused_even_where_its_checksum_is_of_another_kind()
 #[test]
 fn a_flag_that_changes_the_body_is_refused() {
     let bytes = encode(&samples().remove(0).1);
-    for flags in [0x01, 0x02, 0x08, 0x81] {
+    for flags in [0x02, 0x03, 0x08, 0x82] {
         let flagged = changed(&bytes, |bytes| bytes[4] = flags);
         assert_eq!(decode(flagged), Err(DecodeError::Flags { flags }));
     }

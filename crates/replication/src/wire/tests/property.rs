@@ -148,7 +148,7 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-fn any_frame() -> impl Strategy<Value = Frame> {
+pub(super) fn any_frame() -> impl Strategy<Value = Frame> {
     (any::<u64>(), any::<u32>(), any::<bool>(), message()).prop_map(
         |(epoch, cache, wants_receipt, message)| Frame { wants_receipt, from: node(), epoch, cache, message },
     )
