@@ -6,7 +6,7 @@ use geo::check_name;
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 
 use super::{dead_letter::DeadLetters, endpoint::Endpoint, error::ConfigError};
-use crate::node::NodeId;
+use crate::{node::NodeId, wire::FRAME_BYTES};
 
 /// How the broker keeps frames for a node that does not take them at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -39,6 +39,7 @@ pub struct Config {
     pub(super) profile: Profile,
     pub(super) heartbeat: Duration,
     pub(super) prefetch: u16,
+    pub(super) waiting_bytes_max: usize,
     pub(super) queue_expires: Duration,
     pub(super) queue_frames_max: u32,
     pub(super) queue_bytes_max: u64,
@@ -70,6 +71,7 @@ impl Config {
             profile: Profile::Fast,
             heartbeat: Duration::from_secs(5),
             prefetch: 128,
+            waiting_bytes_max: 16 << 20,
             queue_expires: Duration::from_secs(600),
             queue_frames_max: 100_000,
             queue_bytes_max: 64 << 20,
@@ -111,11 +113,22 @@ impl Config {
         self
     }
 
-    /// How many delivered frames may be unacknowledged at a time. It bounds the memory that waiting frames take
-    /// here, together with [`frame_bytes_max`](Self::frame_bytes_max). At least 1. Default 128.
+    /// How many delivered frames may be unacknowledged at a time; fewer where
+    /// [`waiting_bytes_max`](Self::waiting_bytes_max) says so. At least 1. Default 128.
     #[must_use]
     pub fn prefetch(mut self, frames: u16) -> Self {
         self.prefetch = frames;
+        self
+    }
+
+    /// How many bytes of delivered frames may wait here unacknowledged, each reckoned at the 128 KiB at which frames
+    /// are closed: the broker counts frames and no bytes, so this lowers [`prefetch`](Self::prefetch) to as many as fit.
+    /// A frame is longer only for a value of more than that; such frames are counted
+    /// ([`Stats::received_long`](super::Stats::received_long)), and where they are the rule, lower this by as much as they
+    /// are longer. 128 KiB to 4 GiB. Default 16 MiB.
+    #[must_use]
+    pub fn waiting_bytes_max(mut self, bytes: usize) -> Self {
+        self.waiting_bytes_max = bytes;
         self
     }
 
@@ -260,6 +273,7 @@ impl Config {
         let (ms_100, minute) = (Duration::from_millis(100), Duration::from_secs(60));
         within("heartbeat", self.heartbeat, Duration::from_secs(1), Duration::from_secs(5))?;
         within("prefetch", self.prefetch, 1, u16::MAX)?;
+        within("waiting_bytes_max", self.waiting_bytes_max, FRAME_BYTES, u32::MAX as usize)?;
         within("queue_expires", self.queue_expires, Duration::from_secs(10), Duration::from_secs(86_400))?;
         within("queue_frames_max", self.queue_frames_max, 16, u32::MAX)?;
         within("queue_bytes_max", self.queue_bytes_max, 1 << 20, 1 << 40)?;
@@ -283,6 +297,12 @@ impl Config {
         within("retry", self.retry_base, Duration::from_millis(10), minute)?;
         within("retry", self.retry_max, self.retry_base, minute)?;
         Ok(())
+    }
+
+    /// How many frames the broker may have delivered ahead.
+    pub(super) fn frames_ahead(&self) -> u16 {
+        let fitting = u16::try_from(self.waiting_bytes_max / FRAME_BYTES).unwrap_or(u16::MAX);
+        self.prefetch.min(fitting).max(1)
     }
 
     pub(super) fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
@@ -318,6 +338,7 @@ impl fmt::Debug for Config {
             .field("profile", &self.profile)
             .field("heartbeat", &self.heartbeat)
             .field("prefetch", &self.prefetch)
+            .field("waiting_bytes_max", &self.waiting_bytes_max)
             .field("queue_expires", &self.queue_expires)
             .field("queue_frames_max", &self.queue_frames_max)
             .field("queue_bytes_max", &self.queue_bytes_max)
@@ -378,6 +399,7 @@ mod tests {
             ("heartbeat", config().heartbeat(Duration::from_secs(6))),
             ("heartbeat", config().heartbeat(Duration::ZERO)),
             ("prefetch", config().prefetch(0)),
+            ("waiting_bytes_max", config().waiting_bytes_max(1_000)),
             ("queue_expires", config().queue_expires(ms(9_999))),
             ("queue_frames_max", config().queue_frames_max(15)),
             ("queue_bytes_max", config().queue_bytes_max(1)),
@@ -402,6 +424,15 @@ mod tests {
             assert_eq!(error.field, field, "{error}");
             assert!(error.to_string().contains(field));
         }
+    }
+
+    #[test]
+    fn frames_are_delivered_ahead_within_the_count_and_the_bytes() {
+        assert_eq!(config().frames_ahead(), 128);
+        assert_eq!(config().prefetch(10).frames_ahead(), 10);
+        assert_eq!(config().waiting_bytes_max(1 << 20).frames_ahead(), 8);
+        assert_eq!(config().waiting_bytes_max(128 << 10).frames_ahead(), 1);
+        assert_eq!(config().prefetch(u16::MAX).waiting_bytes_max(u32::MAX as usize).frames_ahead(), 32_767);
     }
 
     #[test]

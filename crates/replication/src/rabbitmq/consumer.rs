@@ -41,7 +41,10 @@ use super::{
     streams::{self, Event as Streamed, Streams},
     topology::short,
 };
-use crate::transport::{Delivery, Subscription, TransportError};
+use crate::{
+    transport::{Delivery, Subscription, TransportError},
+    wire::FRAME_BYTES,
+};
 
 /// How often a line is looked at for what makes no event.
 const LOOK: Duration = Duration::from_millis(500);
@@ -338,7 +341,7 @@ async fn consume(
     queue.declare(line).await?;
     let begin = async {
         let channel = line.connection.create_channel().await?;
-        channel.basic_qos(shared.config.prefetch, BasicQosOptions::default()).await?;
+        channel.basic_qos(shared.config.frames_ahead(), BasicQosOptions::default()).await?;
         let (name, options) = (short(queue.name()), BasicConsumeOptions::default());
         let stream = channel.basic_consume(name, short(""), options, FieldTable::default()).await?;
         Ok((channel, stream))
@@ -419,6 +422,7 @@ impl Subscription for RabbitSubscription {
                         let counters = &self.shared.counters;
                         counters.received.add(1);
                         counters.redelivered.add(u64::from(delivery.redelivered));
+                        counters.received_long.add(u64::from(delivery.data.len() > FRAME_BYTES));
                         let (acks, offset) = (self.current.acks(place), streams::offset(&delivery));
                         let has_gap = acks.trail().zip(offset).is_some_and(|(trail, offset)| trail.hand_out(offset));
                         if has_gap {

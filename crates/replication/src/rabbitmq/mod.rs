@@ -62,10 +62,10 @@
 //! ([`Config::queue_expires`]) or, with [`Profile::Fast`], the broker restarted. The order of one sender's frames is kept
 //! except after a reconnect. A sender receives its own broadcasts too.
 //!
-//! What bounds what: four frames unconfirmed and 64 more waiting to be sent; `prefetch` frames unacknowledged, in `Stream`
-//! of each region and of the queue; the broker's
-//! queue by frames, bytes and time. Nothing waits without a limit except the reconnection loop, which never gives up while
-//! the transport is open; [`RabbitMq::stats`] counts what happens at each bound.
+//! What bounds what: four frames unconfirmed and 64 more waiting to be sent; `prefetch` frames unacknowledged, fewer
+//! where [`Config::waiting_bytes_max`] holds no more of 128 KiB each, in `Stream` of each region and of the queue; the broker's
+//! queue by frames, bytes and time. Nothing waits without a limit except the reconnection loop, which never gives up while the
+//! transport is open; [`RabbitMq::stats`] counts what happens at each bound.
 //!
 //! # Poison
 //! What arrives and is no frame of the cache, be it damaged, of another version or a foreign application's, is counted
@@ -74,8 +74,8 @@
 //! the queue with any AMQP client; the headers `geocache-error`, `geocache-node`, `geocache-exchange`,
 //! `geocache-routing-key`, `geocache-time-ms` and `geocache-bytes` say what happened.
 //!
-//! Known limits: a frame of `frame_bytes_max` times `prefetch` is what waiting frames may take here, so lower one where
-//! values are large. A quorum queue of RabbitMQ 4 drops a frame after 20 deliveries without acknowledgement. A quorum queue
+//! Known limits: AMQP bounds the frames that are delivered ahead by number alone, so values of more than 128 KiB may take
+//! more than [`Config::waiting_bytes_max`] here. A quorum queue of RabbitMQ 4 drops a frame after 20 deliveries without acknowledgement. A quorum queue
 //! that lost its leader for good *and* its owner stops every publisher until an operator deletes it; with its owner alive,
 //! the owner leaves it within about 15 s. A channel on which the broker only refuses frames is left after half a second, and
 //! later after up to a minute: RabbitMQ 3.10 keeps refusing on one that met a quorum queue between two leaders.
@@ -207,7 +207,7 @@ impl RabbitMq {
     pub async fn connect(config: Config) -> Result<Arc<Self>, ConnectError> {
         config.check()?;
         let topology = Topology::new(&config);
-        let (desk, letters) = Desk::new(&config.dead_letters, config.prefetch);
+        let (desk, letters) = Desk::new(&config.dead_letters, config.frames_ahead());
         let shared = Arc::new(Shared {
             endpoints: config.endpoints()?,
             queue: Mutex::new(topology.queue(fastrand::u64(..))),

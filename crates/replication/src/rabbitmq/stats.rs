@@ -39,6 +39,9 @@ counters! {
     unavailable,
     /// Frames received.
     received,
+    /// Of the received ones, those longer than the 128 KiB at which frames are closed, by which
+    /// [`Config::waiting_bytes_max`](super::Config::waiting_bytes_max) reckons.
+    received_long,
     /// Of the received ones, those that the broker had delivered before.
     redelivered,
     /// Received frames that were acknowledged.

@@ -484,7 +484,7 @@ impl Begin<'_> {
         let declared = declare(self.shared, self.connection, &self.region, self.is_silent).await?;
         let Some(Declared { channel, is_other }) = declared else { return Ok(None) };
         let begin = async {
-            let prefetch = self.shared.config.prefetch;
+            let prefetch = self.shared.config.frames_ahead();
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let mut arguments = FieldTable::default();
             arguments.insert("x-stream-offset".into(), specification(position));
