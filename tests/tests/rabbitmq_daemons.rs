@@ -61,15 +61,91 @@ async fn what_one_daemon_stores_the_other_serves() {
     }
 }
 
+/// One line of the answer to `stats`.
+async fn stat(addr: SocketAddr, name: &str) -> Option<String> {
+    let mut client = Memcached::connect(addr).await.ok()?;
+    let lines = client.lines("stats").await.ok()?;
+    let prefix = format!("STAT {name} ");
+    lines.iter().find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
+}
+
+/// What waiting does not mend ends the daemon, before it took any client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_without_its_broker_says_so_and_ends() {
-    let addr: SocketAddr = ([127, 0, 0, 1], free_ports(1)).into();
-    let listen = addr.to_string();
-    let stranger = "amqp://stranger:secret-word@127.0.0.1:1/%2f";
-    let arguments = ["--region", "us-east", "--amqp", stranger, "--listen", &listen];
-    let process = Process::spawn(&geocached().unwrap(), &arguments).unwrap();
+async fn a_daemon_that_its_broker_refuses_says_why_and_ends() {
+    let url = shared_url().unwrap();
+    let listen = format!("127.0.0.1:{}", free_ports(1));
+    let (_, host) = url.rsplit_once('@').unwrap();
+    let stranger = format!("amqp://stranger@{host}");
+    let arguments = ["--region", "us-east", "--amqp", &stranger, "--listen", &listen];
+    let password = [("GEOCACHE_AMQP_PASSWORD", "secret-word")];
+    let process = Process::spawn_with(&geocached().unwrap(), &arguments, &password).unwrap();
     assert_ne!(process.exit_code(BOUND).await, 0);
     let log = process.log();
-    assert!(log.contains("no broker could be reached") && log.contains("127.0.0.1:1"), "{log}");
+    assert!(log.contains("refused the credentials") && log.contains("stranger"), "{log}");
     assert!(!log.contains("secret-word"), "no password is printed: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_reads_its_credentials_from_a_file_or_the_environment() {
+    let url = shared_url().unwrap();
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (userinfo, host) = rest.rsplit_once('@').unwrap();
+    let (user, password) = userinfo.split_once(':').unwrap();
+    let bare = format!("{scheme}://{host}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{user}\n{password}\n")).unwrap();
+    let cache = unique_name("credentials");
+    let start = async |region: &str, more: &[&str], environment: &[(&str, &str)]| {
+        let addr: SocketAddr = ([127, 0, 0, 1], free_ports(1)).into();
+        let listen = addr.to_string();
+        let plain = ["--region", region, "--amqp", &bare, "--cache", &cache, "--listen", &listen];
+        let arguments = [&plain[..], more].concat();
+        let process = Process::spawn_with(&geocached().unwrap(), &arguments, environment).unwrap();
+        process.wait_for_port(addr, BOUND).await;
+        Daemon { process, addr }
+    };
+    let variables = [("GEOCACHE_AMQP_USER", user), ("GEOCACHE_AMQP_PASSWORD", password)];
+    let east = start("us-east", &["--amqp-credentials-file", file.path().to_str().unwrap()], &[]).await;
+    let south = start("ap-south", &[], &variables).await;
+    Memcached::connect(east.addr).await.unwrap().set("greeting", b"hello", 60).await.unwrap();
+    reads(south.addr, "greeting", Some(b"hello")).await;
+}
+
+/// They start their broker late.
+mod harms_the_broker {
+    use tests::broker::{Broker, Options};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn daemons_that_start_before_their_broker_serve_alone_and_meet_when_it_is_there() {
+        let broker = Broker::start(Options::default()).await.unwrap();
+        broker.stop().await.unwrap();
+        let cache = unique_name("early");
+        let east = daemon("us-east", &cache, broker.url()).await;
+        let south = daemon("ap-south", &cache, broker.url()).await;
+        for (daemon, key) in [(&east, "of-east"), (&south, "of-south")] {
+            // It waits for the broker first, then serves without.
+            daemon.process.wait_for_line("serving memcached clients", BOUND).await;
+            let mut client = Memcached::connect(daemon.addr).await.unwrap();
+            client.set(key, b"alone", 0).await.unwrap();
+            assert_eq!(client.get(key).await.unwrap().as_deref(), Some(&b"alone"[..]));
+            assert_eq!(stat(daemon.addr, "replication_transport").await.as_deref(), Some("connecting"));
+            assert!(
+                daemon.process.log().contains("serving alone until a broker is reached"),
+                "{}",
+                daemon.process.log()
+            );
+            let ready = async || stat(daemon.addr, "replication_ready").await.as_deref() == Some("1");
+            wait_until("it is ready, alone", BOUND, ready).await;
+        }
+        broker.restart().await.unwrap();
+        reads(south.addr, "of-east", Some(b"alone")).await;
+        reads(east.addr, "of-south", Some(b"alone")).await;
+        for daemon in [&east, &south] {
+            let connected =
+                async || stat(daemon.addr, "replication_transport").await.as_deref() == Some("connected");
+            wait_until("it says connected", BOUND, connected).await;
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 use geo::RegionId;
 use parking_lot::Mutex;
 use replication::{
-    Hlc, NodeId,
+    Health, Hlc, NodeId,
     driver::{Client, Handle},
     replica::{Outbox, Status},
 };
@@ -73,6 +73,7 @@ pub(crate) struct Node {
 /// The running replication of a node.
 pub(crate) struct Replication {
     pub(crate) status: watch::Receiver<Status>,
+    pub(crate) health: watch::Receiver<Health>,
     pub(crate) client: Client,
     /// Taken by the close; dropped with the node, it ends the node's task.
     handle: Mutex<Option<Handle>>,
@@ -80,7 +81,12 @@ pub(crate) struct Replication {
 
 impl Replication {
     pub(crate) fn new(handle: Handle) -> Self {
-        Self { status: handle.status(), client: handle.client(), handle: Mutex::new(Some(handle)) }
+        Self {
+            status: handle.status(),
+            health: handle.health(),
+            client: handle.client(),
+            handle: Mutex::new(Some(handle)),
+        }
     }
 
     /// Whether the node's task is there.
@@ -180,6 +186,7 @@ impl GeoCache {
             let status = replication.status.borrow();
             stats.replication = status.counters;
             stats.regions = RegionStats::of(&status.peers);
+            stats.transport = Some(replication.health.borrow().clone());
         }
         stats
     }

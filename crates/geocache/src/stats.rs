@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use geo::RegionId;
-use replication::replica::{Counters, OutboxStats, PeerStatus};
+use replication::{
+    Health,
+    replica::{Counters, OutboxStats, PeerStatus},
+};
 
 /// What a node holds, did, and knows of the other regions. Counts are since it was built.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,6 +35,8 @@ pub struct Stats {
     pub graves_dropped: u64,
     /// Whether the node is ready.
     pub ready: bool,
+    /// Whether the transport to the others can carry anything, and if not, since when and why; `None` without one.
+    pub transport: Option<Health>,
     /// Changes waiting to leave, and what became of others.
     pub outbox: OutboxStats,
     /// What replication did: records and repairs, what the scrub compared and found missing (`divergence` is what was lost

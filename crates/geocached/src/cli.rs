@@ -27,7 +27,8 @@ Examples:
 
 Each option may also be a line of the configuration file, with '_' for '-' (region = \"eu-central\"). The command line
 wins over the environment, the environment over the file, the file over the defaults. Give URIs with passwords by the
-environment or the file: other users of this machine can read a command line.
+environment or the file: other users of this machine can read a command line. Passwords apart from the URI: in the file of
+--amqp-credentials-file, or in GEOCACHE_AMQP_PASSWORD with GEOCACHE_AMQP_USER.
 
 Without auth, clients of the port can read and change everything: it is loopback unless --listen says otherwise.";
 
@@ -128,6 +129,21 @@ pub struct Settings {
     #[arg(long, value_name = "URI", env = "GEOCACHE_AMQP", hide_env_values = true, value_delimiter = ',')]
     #[serde(deserialize_with = "amqp_uris")]
     pub amqp: Vec<AmqpUri>,
+    /// A file with the broker's password, for the user in --amqp; or with two lines, the user and the password. It is read
+    /// at each connection, so a changed password needs no restart. Without it, the variables GEOCACHE_AMQP_PASSWORD and
+    /// GEOCACHE_AMQP_USER, or what --amqp holds
+    #[arg(long, value_name = "FILE", env = "GEOCACHE_AMQP_CREDENTIALS_FILE")]
+    pub amqp_credentials_file: Option<PathBuf>,
+    /// A file with certificates (PEM) of the authorities to trust for amqps, besides the public ones. This file and the next
+    /// two are read at each connection, so renewed ones need no restart
+    #[arg(long, value_name = "FILE", env = "GEOCACHE_AMQP_CA")]
+    pub amqp_ca: Option<PathBuf>,
+    /// A file with this node's own certificate (PEM) for amqps, with those between it and its authority; needs --amqp-key
+    #[arg(long, value_name = "FILE", env = "GEOCACHE_AMQP_CERT")]
+    pub amqp_cert: Option<PathBuf>,
+    /// A file with the key (PEM) of --amqp-cert
+    #[arg(long, value_name = "FILE", env = "GEOCACHE_AMQP_KEY")]
+    pub amqp_key: Option<PathBuf>,
     /// This node's name within its region; two live nodes must not share one [default: made from the host's name]
     #[arg(long, value_name = "NAME", env = "GEOCACHE_NODE")]
     pub node: Option<Name>,

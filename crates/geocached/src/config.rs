@@ -68,6 +68,12 @@ pub struct Region {
     pub amqp: Vec<AmqpUri>,
     /// How the brokers keep frames.
     pub profile: Profile,
+    /// Where the brokers' user and password are, in place of the URIs.
+    pub credentials_file: Option<PathBuf>,
+    /// The authorities to trust for `amqps`.
+    pub ca: Option<PathBuf>,
+    /// The node's certificate and key for `amqps`.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// What bounds the cache.
@@ -227,6 +233,10 @@ fn region(settings: Settings, host: Option<&str>) -> Result<Option<Region>, Conf
         if settings.profile.is_some() {
             return Err(setting("--profile", "is set without --region; a standalone cache has no broker"));
         }
+        let of_brokers = ["--amqp-credentials-file", "--amqp-ca", "--amqp-cert", "--amqp-key"];
+        if let Some(option) = of_brokers.into_iter().find(|option| settings.has(option)) {
+            return Err(setting(option, "is set without --region; a standalone cache has no broker"));
+        }
         return Ok(None);
     };
     if settings.amqp.is_empty() {
@@ -242,7 +252,28 @@ fn region(settings: Settings, host: Option<&str>) -> Result<Option<Region>, Conf
             setting("--node", "is not set and this host has no name to make it from; name this node")
         })?,
     };
-    Ok(Some(Region { name, node, amqp: settings.amqp, profile: settings.profile.unwrap_or_default() }))
+    let identity = match (settings.amqp_cert, settings.amqp_key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            return Err(setting("--amqp-cert", "is set without --amqp-key; name the file with its key"));
+        }
+        (None, Some(_)) => {
+            return Err(setting(
+                "--amqp-key",
+                "is set without --amqp-cert; name the file with its certificate",
+            ));
+        }
+    };
+    Ok(Some(Region {
+        name,
+        node,
+        amqp: settings.amqp,
+        profile: settings.profile.unwrap_or_default(),
+        credentials_file: settings.amqp_credentials_file,
+        ca: settings.amqp_ca,
+        identity,
+    }))
 }
 
 /// A node's name made from its host's: stable per host, and per region since names are a region's own.
@@ -259,6 +290,10 @@ impl Settings {
         match option {
             "--region" => self.region.is_some(),
             "--amqp" => !self.amqp.is_empty(),
+            "--amqp-credentials-file" => self.amqp_credentials_file.is_some(),
+            "--amqp-ca" => self.amqp_ca.is_some(),
+            "--amqp-cert" => self.amqp_cert.is_some(),
+            "--amqp-key" => self.amqp_key.is_some(),
             "--node" => self.node.is_some(),
             "--cache" => self.cache.is_some(),
             "--profile" => self.profile.is_some(),
@@ -285,6 +320,10 @@ impl Settings {
         Self {
             region: self.region.or(under.region),
             amqp: if self.amqp.is_empty() { under.amqp } else { self.amqp },
+            amqp_credentials_file: self.amqp_credentials_file.or(under.amqp_credentials_file),
+            amqp_ca: self.amqp_ca.or(under.amqp_ca),
+            amqp_cert: self.amqp_cert.or(under.amqp_cert),
+            amqp_key: self.amqp_key.or(under.amqp_key),
             node: self.node.or(under.node),
             cache: self.cache.or(under.cache),
             profile: self.profile.or(under.profile),

@@ -1,6 +1,8 @@
 //! Runs one node: of a region over RabbitMQ, or a standalone cache.
 //!
-//! In this order: the port (what is in use is known before a broker is dialled), the broker, the cache, the clients. A
+//! In this order: the port (what is in use is known before a broker is dialled), the broker, the cache, the clients. What
+//! waiting does not mend (refused credentials, a missing permission, a certificate that is not trusted) ends the node at
+//! its start, with the reason. Brokers that are merely out of reach do not: the node serves alone and goes on dialling. A
 //! node that is still warming serves: what it does not have yet it asks the nearest ready region for, and the log says
 //! when it is ready. It ends
 //! at SIGTERM or SIGINT: no more clients, then what waits to leave is sent for up to [`CLOSE_WAIT`], then the rest is
@@ -12,7 +14,7 @@ use geo::NameError;
 use geocache::{BuildError, Builder, Error, GeoCache};
 use replication::{
     NodeId,
-    rabbitmq::{self, ConnectError, RabbitMq},
+    rabbitmq::{self, ConnectError, Credentials, Pem, RabbitMq},
 };
 use tokio::sync::watch;
 
@@ -26,6 +28,12 @@ use crate::{
 
 /// How long the end waits for records to be sent.
 pub const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+/// The variables with the brokers' user and password. No option of the command line takes a password by itself: other users
+/// of the machine can read it there.
+pub const USER_VARIABLE: &str = "GEOCACHE_AMQP_USER";
+/// See [`USER_VARIABLE`]; without that one, the password of the URI's user.
+pub const PASSWORD_VARIABLE: &str = "GEOCACHE_AMQP_PASSWORD";
 
 /// Why a node could not run, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +99,14 @@ async fn build(config: &Config) -> Result<GeoCache, RunError> {
     let builder = GeoCache::builder().cache(&config.cache).value_bytes_max(config.options.value_bytes_max);
     let builder = bounded(builder, config.bound);
     let Some(region) = &config.region else { return Ok(builder.build().await?) };
-    let transport = RabbitMq::connect(transport(region, config).map_err(RunError::Name)?).await?;
+    let settings = transport(region, config).map_err(RunError::Name)?;
+    let transport = match RabbitMq::connect(settings.clone()).await {
+        Err(error @ ConnectError::Unreachable { .. }) => {
+            tracing::error!(%error, "serving alone until a broker is reached; it is dialled on and on");
+            RabbitMq::dial(settings).map_err(ConnectError::from)?
+        }
+        connected => connected?,
+    };
     Ok(builder.transport(transport).build().await?)
 }
 
@@ -111,7 +126,28 @@ fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, NameE
         Profile::Durable => rabbitmq::Profile::Durable,
         Profile::Stream => rabbitmq::Profile::Stream,
     };
-    Ok(rabbitmq::Config::new(node, uris).cache(&config.cache).profile(profile))
+    let mut settings = rabbitmq::Config::new(node, uris).cache(&config.cache).profile(profile);
+    if let Some(credentials) = credentials(region) {
+        settings = settings.credentials(credentials);
+    }
+    if let Some(ca) = &region.ca {
+        settings = settings.tls_ca(Pem::file(ca));
+    }
+    if let Some((certificate, key)) = &region.identity {
+        settings = settings.tls_identity(Pem::file(certificate), Pem::file(key));
+    }
+    Ok(settings)
+}
+
+/// Where the brokers' user and password are, unless the URIs hold them.
+fn credentials(region: &Region) -> Option<Credentials> {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match &region.credentials_file {
+        Some(path) => Some(Credentials::file(path)),
+        None if !is_set(PASSWORD_VARIABLE) => None,
+        None if is_set(USER_VARIABLE) => Some(Credentials::environment(USER_VARIABLE, PASSWORD_VARIABLE)),
+        None => Some(Credentials::password_variable(PASSWORD_VARIABLE)),
+    }
 }
 
 /// Serves until a signal or the node's failure, then ends everything in order.

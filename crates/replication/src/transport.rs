@@ -46,6 +46,13 @@ pub enum Health {
         /// What the last try ended with, where one ended.
         last_error: Option<String>,
     },
+    /// Frames are received; for now the other side takes none (RabbitMQ: its alarm for memory or disk).
+    Blocked {
+        /// Since when.
+        since: Instant,
+        /// Why, in the other side's words.
+        reason: String,
+    },
     /// It cannot publish yet, and is trying.
     Connecting {
         /// Since when.
@@ -61,6 +68,38 @@ impl Health {
     /// Whether a publish may be tried.
     pub fn can_publish(&self) -> bool {
         matches!(self, Self::Connected | Self::PublishOnly { .. })
+    }
+
+    /// The state in one word: `connected`, `publish-only`, `blocked`, `connecting` or `closed`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::PublishOnly { .. } => "publish-only",
+            Self::Blocked { .. } => "blocked",
+            Self::Connecting { .. } => "connecting",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// Since when it has not been [`Connected`](Self::Connected), where that is known.
+    pub fn since(&self) -> Option<Instant> {
+        match self {
+            Self::PublishOnly { since, .. }
+            | Self::Blocked { since, .. }
+            | Self::Connecting { since, .. } => Some(*since),
+            Self::Connected | Self::Closed => None,
+        }
+    }
+
+    /// Why it is not [`Connected`](Self::Connected), where that is known. Holds no password.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::PublishOnly { last_error, .. } | Self::Connecting { last_error, .. } => {
+                last_error.as_deref()
+            }
+            Self::Blocked { reason, .. } => Some(reason),
+            Self::Connected | Self::Closed => None,
+        }
     }
 }
 

@@ -50,6 +50,10 @@ fn half_of_a_region_is_refused() {
         (&["--amqp", AMQP], "--amqp"),
         (&["--node", "a"], "--node"),
         (&["--profile", "fast"], "--profile"),
+        (&["--amqp-ca", "ca.pem"], "--amqp-ca"),
+        (&["--amqp-credentials-file", "password"], "--amqp-credentials-file"),
+        (&["--region", "us-east", "--amqp", AMQP, "--amqp-cert", "a.pem"], "--amqp-cert"),
+        (&["--region", "us-east", "--amqp", AMQP, "--amqp-key", "a.key"], "--amqp-key"),
     ] {
         let error = config(arguments).unwrap_err().to_string();
         assert!(error.starts_with(setting) && !error.contains("hunter2"), "{error}");

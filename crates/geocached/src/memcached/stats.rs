@@ -100,6 +100,16 @@ fn replication(shared: &Shared, stats: &Stats, lines: &mut Lines<'_>) {
     lines.stat("replication_region", shared.cache.region());
     lines.stat("replication_node", shared.cache.node().name());
     lines.stat("replication_ready", u8::from(stats.ready));
+    if let Some(health) = &stats.transport {
+        lines.stat("replication_transport", health.name());
+        if let Some(since) = health.since() {
+            lines.stat("replication_transport_secs", since.elapsed().as_secs());
+        }
+        if let Some(reason) = health.reason() {
+            // A line of the protocol is one line.
+            lines.stat("replication_transport_reason", reason.replace(['\r', '\n'], " "));
+        }
+    }
     for (name, value) in [
         ("graves", stats.graves as u64),
         ("graves_dropped", stats.graves_dropped),

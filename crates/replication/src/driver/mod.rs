@@ -18,6 +18,7 @@
 //! | does not answer a publish | gives it up after [`NodeConfig::publish_wait`] and publishes the frame again |
 //! | answers after that | hears nothing of it, so nothing is counted twice; peers hold a frame that came twice for one |
 //! | refuses a frame for good | counts it; peers find the gap and repair it |
+//! | is not connected yet when the node starts | starts alone, and opens the subscription as after its end |
 //! | ends the subscription | opens it again, after waits that grow until a frame is delivered |
 //! | cannot work as configured, or was closed by somebody else | stops with [`Failure::Transport`] |
 //!
@@ -61,7 +62,7 @@ use self::{
 use crate::{
     replica::{Now, Outbox, Replica, ReplicaConfig, Status, Store},
     stamp::Hlc,
-    transport::{Transport, TransportError},
+    transport::{Health, Transport, TransportError},
     wall::WallClock,
 };
 
@@ -125,6 +126,7 @@ pub struct Closed {
 #[derive(Debug)]
 pub struct Handle {
     status: watch::Receiver<Status>,
+    health: watch::Receiver<Health>,
     commands: mpsc::Sender<Close>,
     client: Client,
     task: JoinHandle<()>,
@@ -136,7 +138,8 @@ struct Close {
     done: oneshot::Sender<Closed>,
 }
 
-/// Subscribes and starts the node's task on the current tokio runtime.
+/// Subscribes and starts the node's task on the current tokio runtime. A transport that is not connected yet is subscribed
+/// to later.
 ///
 /// # Errors
 /// See [`StartError`]; nothing runs then.
@@ -151,8 +154,16 @@ pub async fn start<S: Store>(
         return Err(StartError::OtherNode { transport, config });
     }
     let subscribing = tokio::time::timeout(SUBSCRIBE_WAIT, transport.subscribe()).await;
-    let subscription =
-        subscribing.map_err(|_| StartError::NoAnswer(SUBSCRIBE_WAIT))?.map_err(StartError::Subscribe)?;
+    let subscription = match subscribing.map_err(|_| StartError::NoAnswer(SUBSCRIBE_WAIT))? {
+        Ok(subscription) => Some(subscription),
+        // A cache that is up must be able to start, too, while what connects it to the others is down.
+        Err(TransportError::Unavailable { reason }) => {
+            tracing::warn!(reason, "the node starts alone: its transport is not connected yet");
+            None
+        }
+        Err(error) => return Err(StartError::Subscribe(error)),
+    };
+    let health = transport.health();
     let replica = Replica::new(config.replica.clone(), store, Arc::clone(&outbox), now(), fastrand::u64(..));
     let (status_sender, status) = watch::channel(replica.status(now()));
     let (commands, commands_receiver) = mpsc::channel(1);
@@ -174,7 +185,7 @@ pub async fn start<S: Store>(
         claim: replica.claim(),
         replica,
         outbox,
-        health: transport.health(),
+        health: health.clone(),
         transport,
         window,
         waits: Waits { max: config.waits_max, regions, waiters, fetches, abandoned, refused: 0 },
@@ -182,13 +193,18 @@ pub async fn start<S: Store>(
         status: status_sender,
     };
     let task = tokio::spawn(driver.run(subscription, commands_receiver, requests_receiver));
-    Ok(Handle { status, commands, client, task })
+    Ok(Handle { status, health, commands, client, task })
 }
 
 impl Handle {
     /// The node's state; a new one is shown about every 25 ms.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// Whether the node's transport can carry frames.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
     }
 
     /// Asks the running node.

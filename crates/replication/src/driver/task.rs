@@ -83,12 +83,15 @@ enum Event {
 impl<S: Store> Driver<S> {
     pub(super) async fn run(
         mut self,
-        subscription: Box<dyn Subscription>,
+        subscription: Option<Box<dyn Subscription>>,
         mut commands: mpsc::Receiver<Close>,
         mut requests: mpsc::Receiver<Request>,
     ) {
-        let mut receiving = Receiving::Open(subscription);
         let mut backoff = Backoff::new(REOPEN_WAIT, REOPEN_WAIT_MAX);
+        let mut receiving = match subscription {
+            Some(subscription) => Receiving::Open(subscription),
+            None => self.reopen(&mut backoff),
+        };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closing: Option<Close> = None;

@@ -235,6 +235,30 @@ async fn a_subscription_that_ends_is_opened_again() {
 }
 
 #[tokio::test]
+async fn a_node_starts_alone_while_its_transport_is_not_connected_and_subscribes_later() {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let mut link = link();
+    link.expect_publish().returning(|_, _| Ok(()));
+    let count = Arc::clone(&opened);
+    link.expect_subscribe().returning(move || match count.fetch_add(1, Ordering::Relaxed) {
+        0..3 => Err(TransportError::Unavailable { reason: "no broker yet".into() }),
+        _ => Ok(Box::new(Silent)),
+    });
+    let here = run("us-east", Arc::new(link), |_| ()).await;
+    here.until("subscribed", |_, _| opened.load(Ordering::Relaxed) == 4).await;
+}
+
+#[tokio::test]
+async fn a_transport_that_cannot_work_lets_no_node_start() {
+    let config = NodeConfig::new(ReplicaConfig::new(node("us-east")));
+    let outbox = Arc::new(Outbox::new(config.replica.node.origin(), 1 << 20));
+    let mut link = link();
+    link.expect_subscribe().returning(|| Err(TransportError::Fatal { reason: "no permission".into() }));
+    let error = start(config, store(&outbox), outbox, Arc::new(link)).await.unwrap_err();
+    assert!(matches!(error, StartError::Subscribe(_)), "{error}");
+}
+
+#[tokio::test]
 async fn a_transport_of_another_node_is_refused() {
     let hub = Hub::new();
     let config = NodeConfig::new(ReplicaConfig::new(node("us-east")));

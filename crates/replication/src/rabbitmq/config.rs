@@ -3,9 +3,12 @@
 use std::{fmt, time::Duration};
 
 use geo::check_name;
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::{tcp::OwnedTLSConfig, uri::AMQPUri};
 
-use super::{dead_letter::DeadLetters, endpoint::Endpoint, error::ConfigError};
+use super::{
+    credentials::Credentials, dead_letter::DeadLetters, endpoint::Endpoint, error::ConfigError, source::Pem,
+    tls::Tls,
+};
 use crate::{node::NodeId, wire::FRAME_BYTES};
 
 /// How the broker keeps frames for a node that does not take them at once.
@@ -54,15 +57,18 @@ pub struct Config {
     pub(super) close_timeout: Duration,
     pub(super) retry_base: Duration,
     pub(super) retry_max: Duration,
-    tls_ca: Option<String>,
-    tls_identity: Option<(Vec<u8>, Vec<u8>)>,
+    credentials: Option<Credentials>,
+    tls: Tls,
 }
 
 impl Config {
     /// Settings for `node`, at the brokers of `uris`.
     ///
     /// A URI is `amqp://user:password@host:port/virtual-host`, or `amqps://…` for TLS; without a path the virtual
-    /// host is the default one (`/`). Name every node of a broker cluster: after a failure the next one is tried.
+    /// host is the default one (`/`), and a slash in its name is written `%2f`, as are all special characters of user and
+    /// password by their percent-encoding. User and password may be left to [`credentials`](Self::credentials). With
+    /// `?auth_mechanism=external` the client certificate alone says who this is (SASL EXTERNAL, the broker's plugin
+    /// `rabbitmq_auth_mechanism_ssl`). Name every node of a broker cluster: after a failure the next one is tried.
     pub fn new(node: NodeId, uris: Vec<String>) -> Self {
         Self {
             node,
@@ -86,8 +92,8 @@ impl Config {
             close_timeout: Duration::from_secs(5),
             retry_base: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
-            tls_ca: None,
-            tls_identity: None,
+            credentials: None,
+            tls: Tls::default(),
         }
     }
 
@@ -246,26 +252,44 @@ impl Config {
         self
     }
 
-    /// Certificate authorities to trust for `amqps`, in PEM, besides the public ones. Default none.
+    /// User and password for all brokers, in place of the URIs' own: given, or read from a file or the environment at each
+    /// attempt to connect. Default: those of each URI, else `guest` and `guest`.
     #[must_use]
-    pub fn tls_ca(mut self, pem: impl Into<String>) -> Self {
-        self.tls_ca = Some(pem.into());
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
         self
     }
 
-    /// The client's certificate chain and its PKCS#8 key for `amqps`, both in PEM. Default none.
+    /// Certificate authorities to trust for `amqps`, besides the public ones; a file is read at each attempt to connect.
+    /// Default none.
     #[must_use]
-    pub fn tls_identity(mut self, certificates: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.tls_identity = Some((certificates.into(), key.into()));
+    pub fn tls_ca(mut self, pem: impl Into<Pem>) -> Self {
+        self.tls.ca = Some(pem.into());
         self
     }
 
-    /// Checks every setting, dialling nobody.
+    /// The client's certificate chain and its key (PKCS#8, PKCS#1 or SEC1) for `amqps`; files are read at each attempt to
+    /// connect. Default none.
+    #[must_use]
+    pub fn tls_identity(mut self, certificates: impl Into<Pem>, key: impl Into<Pem>) -> Self {
+        self.tls.identity = Some((certificates.into(), key.into()));
+        self
+    }
+
+    /// Checks every setting and reads the files and variables that are named, dialling nobody.
     ///
     /// # Errors
     /// A [`ConfigError`] that names the first field that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.endpoints()?;
+        for (index, endpoint) in self.endpoints()?.iter().enumerate() {
+            if self.credentials.is_some() && endpoint.has_password() {
+                let both = format!(
+                    "are set, and the URI at index {index} holds a password too; keep one of the two"
+                );
+                return Err(problem("credentials", both));
+            }
+            self.parameters(endpoint)?;
+        }
         check_name(&self.cache).map_err(|error| problem("cache", error.to_string()))?;
         if self.heartbeat.subsec_nanos() != 0 {
             return Err(problem("heartbeat", format!("is {:?}; use whole seconds", self.heartbeat)));
@@ -316,9 +340,19 @@ impl Config {
         self.uris.iter().enumerate().map(parse).collect()
     }
 
-    pub(super) fn tls(&self) -> OwnedTLSConfig {
-        let identity = self.tls_identity.clone().map(|(pem, key)| OwnedIdentity::PKCS8 { pem, key });
-        OwnedTLSConfig { identity, cert_chain: self.tls_ca.clone() }
+    /// What one attempt at a broker is made with. Files and variables are read, so it may block for as long as they do.
+    pub(super) fn parameters(&self, endpoint: &Endpoint) -> Result<(AMQPUri, OwnedTLSConfig), ConfigError> {
+        let login = match &self.credentials {
+            Some(credentials) if !endpoint.is_external() => Some(credentials.read()?),
+            _ => None,
+        };
+        let tls = if endpoint.is_tls() { self.tls.read()? } else { OwnedTLSConfig::default() };
+        Ok((endpoint.uri(self.heartbeat, login), tls))
+    }
+
+    /// Whether a client certificate is configured.
+    pub(super) fn has_identity(&self) -> bool {
+        self.tls.identity.is_some()
     }
 }
 
@@ -352,8 +386,9 @@ impl fmt::Debug for Config {
             .field("confirm_timeout", &self.confirm_timeout)
             .field("close_timeout", &self.close_timeout)
             .field("retry", &(self.retry_base, self.retry_max))
-            .field("tls_ca", &self.tls_ca.as_ref().map(|_| "…"))
-            .field("tls_identity", &self.tls_identity.as_ref().map(|_| "…"))
+            .field("credentials", &self.credentials)
+            .field("tls_ca", &self.tls.ca)
+            .field("tls_identity", &self.tls.identity)
             .finish()
     }
 }
@@ -383,6 +418,10 @@ mod tests {
         Config::new(node, vec!["amqp://ann:hunter2@127.0.0.1:5672/%2f".to_owned()])
     }
 
+    fn plain(uri: &str) -> Config {
+        Config::new(config().node, vec![uri.to_owned()])
+    }
+
     #[test]
     fn the_defaults_are_right() {
         assert_eq!(config().check(), Ok(()));
@@ -394,6 +433,10 @@ mod tests {
         let cases = [
             ("uris", Config::new(config().node, vec![])),
             ("uris", Config::new(config().node, vec!["amqp://a".into(), "nonsense".into()])),
+            ("credentials", config().credentials(Credentials::new("ann", "hunter2"))),
+            ("credentials", plain("amqp://h").credentials(Credentials::file("/nowhere"))),
+            ("tls_ca", plain("amqps://h").tls_ca("no PEM")),
+            ("tls_identity", plain("amqps://h").tls_identity(Pem::file("/nowhere"), "no PEM")),
             ("cache", config().cache("Not A Name")),
             ("heartbeat", config().heartbeat(ms(1_500))),
             ("heartbeat", config().heartbeat(Duration::from_secs(6))),
@@ -437,7 +480,8 @@ mod tests {
 
     #[test]
     fn debug_shows_neither_password_nor_key() {
-        let shown = format!("{:?}", config().tls_ca("SECRET-CA").tls_identity("SECRET-CERT", "SECRET-KEY"));
+        let secret = config().tls_ca("SECRET-CA").tls_identity("SECRET-CERT", "SECRET-KEY");
+        let shown = format!("{:?}", secret.credentials(Credentials::new("bob", "SECRET-WORD")));
         assert!(shown.contains("amqp://ann:***@127.0.0.1:5672"), "{shown}");
         assert!(!shown.contains("hunter2") && !shown.contains("SECRET"), "{shown}");
     }

@@ -8,10 +8,11 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use lapin::{
-    Channel, Connection, ConnectionProperties, ErrorKind, Event,
-    options::ConfirmSelectOptions,
+    BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind, Event,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
 };
+use resilience::Backoff;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -20,14 +21,19 @@ use super::{
     config::Profile,
     error::{ConnectError, Fault, FaultKind},
     marker::{self, Claim},
+    permission::{self, Step},
     rotation::Rotation,
     socket::Fuse,
     status::Role,
-    streams,
+    streams, tls,
+    topology::short,
 };
 
 /// The least wait before another attempt where nodes of another profile are in the way: an operator has to act.
 const CONFLICT_WAIT: Duration = Duration::from_secs(30);
+
+/// The routing key of the message that proves the permission to publish: no queue is bound to it.
+const PROBE: &str = "all.probe";
 
 /// A working connection with one channel for declaring, and for publishing where that is its role.
 pub(super) struct Line {
@@ -35,6 +41,8 @@ pub(super) struct Line {
     pub(super) connection: Connection,
     /// The broker, redacted.
     pub(super) broker: String,
+    /// Why the broker takes no publishes now, where it said so while the line was made.
+    pub(super) blocked: Option<String>,
     events: Pin<Box<dyn Stream<Item = Event> + Send>>,
     _fuse: Fuse,
 }
@@ -113,28 +121,32 @@ impl Dialer {
         }
     }
 
-    /// The next connection after one was lost: tries until there is one.
+    /// The next connection: tries until there is one. `lost` says why there is none any more; `None`, that there was none
+    /// yet.
+    ///
+    /// What waiting does not mend is tried again as well, for an operator may mend it; less often.
     ///
     /// # Cancel safety
     /// An attempt that is under way is given up.
-    pub(super) async fn again(&mut self, reason: &str) -> Line {
+    pub(super) async fn again(&mut self, lost: Option<&str>) -> Line {
         let role = self.role.name();
-        warn!(role, reason, "lost the connection to the broker");
-        self.rotation.lost(Instant::now().into_std());
+        if let Some(reason) = lost {
+            warn!(role, reason, "lost the connection to the broker");
+            self.rotation.lost(Instant::now().into_std());
+            sleep(self.rotation.wait()).await;
+        }
         let mut told = String::new();
-        let mut least_wait = Duration::ZERO;
         loop {
-            sleep(self.rotation.wait().max(least_wait)).await;
             match self.attempt().await {
                 Ok(line) => {
-                    self.shared.counters.reconnects.add(1);
-                    info!(role, broker = line.broker, "connected to the broker again");
+                    if lost.is_some() {
+                        self.shared.counters.reconnects.add(1);
+                    }
+                    info!(role, broker = line.broker, "connected to the broker");
                     return line;
                 }
                 Err(fault) => {
                     let reason = fault.to_string();
-                    let conflict = matches!(fault.kind, FaultKind::Profile { .. });
-                    least_wait = if conflict { CONFLICT_WAIT } else { Duration::ZERO };
                     // Each new reason is told once an outage; the rest is in health and counters.
                     if reason == told {
                         debug!(role, reason, "no connection yet");
@@ -143,6 +155,16 @@ impl Dialer {
                         told.clone_from(&reason);
                     }
                     self.shared.status.down(self.role, Instant::now().into_std(), reason);
+                    let mut wait = self.rotation.wait();
+                    if fault.lasting().is_some() && !wait.is_zero() {
+                        let max = self.shared.config.retry_max;
+                        let mut seldom = Backoff::new(max, max).jitter(0.5);
+                        wait = wait.max(seldom.next().unwrap_or(max));
+                    }
+                    if matches!(fault.kind, FaultKind::Profile { .. }) {
+                        wait = wait.max(CONFLICT_WAIT);
+                    }
+                    sleep(wait).await;
                 }
             }
         }
@@ -163,20 +185,30 @@ impl Dialer {
     }
 }
 
-/// One attempt at one broker: connection, channel, exchange, and confirms for the publishing role.
-async fn open(shared: &Shared, role: Role, index: usize) -> Result<Line, Fault> {
-    let line = open_as(shared, role.name(), role == Role::Publishing, index).await?;
+/// One attempt at one broker: connection, channel, exchange; for the publishing role confirms, and the proof that the
+/// broker takes what is published.
+async fn open(shared: &Arc<Shared>, role: Role, index: usize) -> Result<Line, Fault> {
+    let mut line = open_as(shared, role.name(), role == Role::Publishing, index).await?;
+    let fault = |line: &Line, kind, reason| Fault { kind, broker: line.broker.clone(), reason };
     let placed = take_place(shared, role, &line.connection).await;
-    placed.map_err(|(kind, reason)| Fault { kind, broker: line.broker.clone(), reason })?;
+    placed.map_err(|(kind, reason)| fault(&line, kind, reason))?;
+    if role == Role::Publishing {
+        let (exchange, limit) = (&shared.topology.exchange, shared.config.operation_timeout);
+        line.blocked = probe(&mut line, exchange, limit).await.map_err(|failure| {
+            let kind = shared.refused(Step::Publish, &failure);
+            fault(&line, kind, failure.reason)
+        })?;
+    }
     Ok(line)
 }
 
 /// Declares what the profile needs: its marker, and the stream of the node's own region before anything is published to it.
 async fn take_place(shared: &Shared, role: Role, connection: &Connection) -> Result<(), (FaultKind, String)> {
     let forbidden = |object: String| {
-        |failure: Failure| {
+        move |failure: Failure| {
+            let step = failure.step.unwrap_or(Step::Declare);
             let kind = failure.kind(|soft| match soft {
-                AMQPSoftError::ACCESSREFUSED => FaultKind::Forbidden(object),
+                AMQPSoftError::ACCESSREFUSED => shared.forbidden(step, &failure.reason, &object),
                 _ => FaultKind::Transient,
             });
             (kind, failure.reason)
@@ -184,7 +216,7 @@ async fn take_place(shared: &Shared, role: Role, connection: &Connection) -> Res
     };
     let marker = shared.topology.marker().0;
     let claim = marker::claim(shared, connection).await;
-    if let Claim::Taken(failure) = claim.map_err(forbidden(format!("the exchange {marker:?}")))? {
+    if let Claim::Taken(failure) = claim.map_err(forbidden(format!("exchange '{marker}'")))? {
         let (profile, other) = match shared.topology.profile() {
             Profile::Fast => ("the profile Fast", "the profile Stream"),
             Profile::Durable => ("the profile Durable", "the profile Stream"),
@@ -195,14 +227,14 @@ async fn take_place(shared: &Shared, role: Role, connection: &Connection) -> Res
     if shared.topology.profile() == Profile::Stream && role == Role::Publishing {
         let region = shared.config.node.region();
         let declared = streams::declare(shared, connection, region, false).await;
-        declared.map_err(forbidden(format!("the stream {:?}", shared.topology.stream(region))))?;
+        declared.map_err(forbidden(format!("queue '{}'", shared.topology.stream(region))))?;
     }
     Ok(())
 }
 
-/// The same for a line of any use, which the connection's name tells.
+/// The connection for any use, which its name tells.
 pub(super) async fn open_as(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     role: &str,
     confirms: bool,
     index: usize,
@@ -211,20 +243,21 @@ pub(super) async fn open_as(
     let broker = endpoint.to_string();
     let limit = shared.config.connect_timeout;
     let fault = |kind, reason| Fault { kind, broker: broker.clone(), reason };
+    let (uri, tls) = parameters(shared, index, limit).await.map_err(|(kind, reason)| fault(kind, reason))?;
     let name = format!("geocache {} {} {}", shared.config.cache, shared.config.node, role);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let fuse = Fuse::default();
-    let dial = fuse.dial(endpoint.uri(shared.config.heartbeat), shared.config.tls(), properties, limit);
+    let dial = fuse.dial(uri, tls, properties, limit);
     let connection = match timeout(limit, dial).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            return Err(fault(refusal(&error, endpoint.virtual_host(), endpoint.is_tls()), text(&error)));
+            let has_identity = endpoint.is_tls().then_some(shared.config.has_identity());
+            return Err(fault(refusal(&error, endpoint.virtual_host(), has_identity), text(&error)));
         }
         Err(_) => return Err(fault(FaultKind::Transient, format!("no AMQP handshake within {limit:?}"))),
     };
     let events = Box::pin(connection.events_listener());
     let limit = shared.config.operation_timeout;
-    let exchange = &shared.topology.exchange;
     let prepared = async {
         let channel = connection.create_channel().await?;
         shared.topology.declare_exchange(&channel).await?;
@@ -234,21 +267,62 @@ pub(super) async fn open_as(
         Ok(channel)
     };
     let channel = limited(limit, "declare the exchange", prepared).await.map_err(|failure| {
-        let kind = failure.kind(|soft| match soft {
-            AMQPSoftError::ACCESSREFUSED => FaultKind::Forbidden(format!("the exchange {exchange:?}")),
-            AMQPSoftError::PRECONDITIONFAILED => FaultKind::Conflict(exchange.clone()),
-            _ => FaultKind::Transient,
-        });
+        let kind = shared.refused(Step::Declare, &failure);
         fault(kind, failure.reason)
     })?;
     debug!(role, broker, "connected to the broker");
-    Ok(Line { channel, connection, broker, events, _fuse: fuse })
+    Ok(Line { channel, connection, broker, blocked: None, events, _fuse: fuse })
+}
+
+/// What the attempt is made with; reading it may block, so it has a thread and a limit.
+async fn parameters(
+    shared: &Arc<Shared>,
+    index: usize,
+    limit: Duration,
+) -> Result<(lapin::uri::AMQPUri, lapin::tcp::OwnedTLSConfig), (FaultKind, String)> {
+    let reader = Arc::clone(shared);
+    let reading = tokio::task::spawn_blocking(move || reader.config.parameters(&reader.endpoints[index]));
+    match timeout(limit, reading).await {
+        Ok(Ok(parameters)) => {
+            parameters.map_err(|error| (FaultKind::Config(error.clone()), error.to_string()))
+        }
+        Ok(Err(error)) => Err((FaultKind::Transient, format!("reading the credentials failed: {error}"))),
+        Err(_) => Err((FaultKind::Transient, format!("the credentials were not read within {limit:?}"))),
+    }
+}
+
+/// Publishes a message that no queue takes, and waits until the broker accepted it: the permission to publish shows at no
+/// other time. `Some` with the reason where the broker says that it takes nothing for now.
+async fn probe(line: &mut Line, exchange: &str, limit: Duration) -> Result<Option<String>, Failure> {
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let channel = line.channel.clone();
+    let publish = async move {
+        channel.basic_publish(short(exchange), short(PROBE), options, &[], properties).await?.await.map(drop)
+    };
+    let answered = limited(limit, "take a message", publish);
+    tokio::pin!(answered);
+    loop {
+        tokio::select! {
+            biased;
+            event = line.event() => match event {
+                Some(Event::ConnectionBlocked(reason)) => return Ok(Some(reason)),
+                Some(Event::Error(error)) => {
+                    return Err(Failure { blame: blame(&error), step: None, reason: text(&error) });
+                }
+                Some(_) => {}
+                None => return answered.await.map(|()| None),
+            },
+            result = &mut answered => return result.map(|()| None),
+        }
+    }
 }
 
 /// What an operation on a connection ended with.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) blame: Blame,
+    /// What was asked, where a refusal of it says that a permission is missing.
+    pub(super) step: Option<Step>,
     pub(super) reason: String,
 }
 
@@ -263,10 +337,38 @@ pub(super) enum Blame {
     Link,
 }
 
+impl Shared {
+    /// What a refused declaration of the exchange, or publish to it, means.
+    fn refused(&self, step: Step, failure: &Failure) -> FaultKind {
+        let exchange = &self.topology.exchange;
+        failure.kind(|soft| match soft {
+            AMQPSoftError::ACCESSREFUSED => {
+                self.forbidden(step, &failure.reason, &format!("exchange '{exchange}'"))
+            }
+            AMQPSoftError::PRECONDITIONFAILED => FaultKind::Conflict(exchange.clone()),
+            _ => FaultKind::Transient,
+        })
+    }
+
+    /// The fault of an operation that was refused for lack of a permission on `what`.
+    pub(super) fn forbidden(&self, step: Step, refusal: &str, what: &str) -> FaultKind {
+        FaultKind::Forbidden {
+            permission: step.needs(refusal),
+            object: permission::object(refusal).unwrap_or_else(|| what.to_owned()),
+            cache: self.config.cache.clone(),
+        }
+    }
+}
+
 impl Failure {
     /// The connection, or what was made on it, ended.
     pub(super) fn link(reason: String) -> Self {
-        Self { blame: Blame::Link, reason }
+        Self { blame: Blame::Link, step: None, reason }
+    }
+
+    /// The failure, of this step.
+    pub(super) fn at(self, step: Step) -> Self {
+        Self { step: Some(step), ..self }
     }
 
     /// What `judge` makes of a refusal by the broker; anything else may be gone at the next attempt.
@@ -285,10 +387,12 @@ pub(super) async fn limited<T>(
     operation: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, Failure> {
     match timeout(limit, operation).await {
-        Ok(result) => result.map_err(|error| Failure { blame: blame(&error), reason: text(&error) }),
+        Ok(result) => {
+            result.map_err(|error| Failure { blame: blame(&error), step: None, reason: text(&error) })
+        }
         Err(_) => {
             let reason = format!("no answer within {limit:?} to: {what}");
-            Err(Failure { blame: Blame::Stuck, reason })
+            Err(Failure { blame: Blame::Stuck, step: None, reason })
         }
     }
 }
@@ -304,18 +408,26 @@ fn blame(error: &lapin::Error) -> Blame {
     }
 }
 
-/// What a refused connection means.
-fn refusal(error: &lapin::Error, virtual_host: &str, is_tls: bool) -> FaultKind {
+/// What a refused connection means. `has_identity` is `None` where it has no TLS.
+fn refusal(error: &lapin::Error, virtual_host: &str, has_identity: Option<bool>) -> FaultKind {
     match error.kind() {
         ErrorKind::ProtocolError(error) => match error.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => FaultKind::Credentials,
-            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => FaultKind::VirtualHost(virtual_host.to_owned()),
+            // A limit of connections is refused in the same way, and may be gone at the next attempt.
+            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
+                if !error.get_message().as_str().contains("is reached") =>
+            {
+                FaultKind::VirtualHost(virtual_host.to_owned())
+            }
+            // The mechanism of the URI is not one of the broker's.
+            AMQPErrorKind::Hard(_) if error.get_message().as_str().contains("authentication mechanism") => {
+                FaultKind::Credentials
+            }
             _ => FaultKind::Transient,
         },
-        // rustls reports what it does not trust as invalid data.
-        ErrorKind::IOError(error) if is_tls && error.kind() == std::io::ErrorKind::InvalidData => {
-            FaultKind::Tls
-        }
+        ErrorKind::IOError(error) => has_identity
+            .and_then(|has_identity| tls::problem(error, has_identity))
+            .map_or(FaultKind::Transient, FaultKind::Tls),
         _ => FaultKind::Transient,
     }
 }

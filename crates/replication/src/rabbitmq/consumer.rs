@@ -33,9 +33,10 @@ use super::{
     closed,
     connection::{Dialer, Failure, Line, limited, text},
     dead_letter::{self, Envelope},
-    error::FaultKind,
+    error::{Fault, FaultKind},
     feed::{Feed, Feeds},
     marker,
+    permission::Step,
     queue::Queue,
     stats::Counters,
     streams::{self, Event as Streamed, Streams},
@@ -92,28 +93,33 @@ impl Consumer {
         Self { shared, dialer, commands, closing, queue, streams, subscriber: None, active: None }
     }
 
-    /// Receives until the transport is closed; then deletes the queue and says whether that worked.
-    pub(super) async fn run(mut self, mut line: Line) -> Result<(), String> {
+    /// Receives until the transport is closed; then deletes the queue and says whether that worked. From `line`, or from
+    /// one that is yet to be made.
+    pub(super) async fn run(mut self, mut line: Option<Line>) -> Result<(), String> {
+        let mut lost: Option<String> = None;
         loop {
-            let end = match self.begin(&mut line).await {
+            let mut up = match line.take() {
+                Some(line) => line,
+                None => match self.reconnect(lost.as_deref()).await {
+                    Some(next) => next,
+                    None => return lost.map_or(Ok(()), |reason| Err(self.queue.left(&reason))),
+                },
+            };
+            let end = match self.begin(&mut up).await {
                 Ok(()) => {
                     self.shared.status.up(self.dialer.role());
-                    self.serve(&mut line).await
+                    self.serve(&mut up).await
                 }
-                Err(failure) => Err(failure.reason),
+                Err(failure) => Err(self.fault(&failure, &up).to_string()),
             };
             let Err(reason) = end else {
-                return self.finish(line).await;
+                return self.finish(up).await;
             };
-            let reason = format!("{reason} ({})", line.broker);
             self.shared.status.down(self.dialer.role(), Instant::now().into_std(), reason.clone());
             self.active = None;
             self.streams.iter_mut().for_each(Streams::lost);
-            drop(line);
-            match self.reconnect(&reason).await {
-                Some(next) => line = next,
-                None => return Err(self.queue.left(&reason)),
-            }
+            drop(up);
+            lost = Some(reason);
         }
     }
 
@@ -142,7 +148,8 @@ impl Consumer {
                         self.resume(line).await.map_err(|failure| failure.reason)?;
                     }
                     if self.subscriber.is_some() && asserted.elapsed() >= ASSERT {
-                        self.queue.declare(line).await.map_err(|failure| failure.reason)?;
+                        let declared = self.queue.declare(line).await;
+                        declared.map_err(|failure| self.fault(&failure, line).to_string())?;
                         if let Some(streams) = &self.streams {
                             streams.assert(&line.channel).await.map_err(|failure| failure.reason)?;
                         }
@@ -172,24 +179,12 @@ impl Consumer {
             }
             Err(failure) => {
                 self.subscriber = None;
-                let reason = failure.reason.clone();
-                let lasting = failure.kind(|soft| match soft {
-                    AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED => {
-                        FaultKind::Forbidden(self.queue.name().to_owned())
-                    }
-                    _ => FaultKind::Transient,
-                });
-                let error = if lasting == FaultKind::Transient {
-                    TransportError::Unavailable { reason: reason.clone() }
-                } else {
-                    let queue = self.queue.name();
-                    TransportError::Fatal {
-                        reason: format!(
-                            "the broker refused the queue {queue:?}: {reason}; give the user configure, write and read \
-                             permissions for names that begin with {:?}",
-                            self.shared.topology.exchange
-                        ),
-                    }
+                let fault = self.fault(&failure, line);
+                let reason = fault.to_string();
+                let error = match fault.lasting() {
+                    // Whoever was told to start without a broker waits for an operator as well.
+                    Some(_) if !self.shared.is_dialled => TransportError::Fatal { reason: reason.clone() },
+                    _ => TransportError::Unavailable { reason: reason.clone() },
                 };
                 // The channel died with the refusal: a new connection follows; health says so before the caller knows.
                 self.shared.status.down(self.dialer.role(), Instant::now().into_std(), reason.clone());
@@ -197,6 +192,24 @@ impl Consumer {
                 Err(reason)
             }
         }
+    }
+
+    /// What a failure to declare, bind or consume means.
+    fn fault(&self, failure: &Failure, line: &Line) -> Fault {
+        let queue = self.queue.name();
+        let kind = failure.kind(|soft| match soft {
+            AMQPSoftError::ACCESSREFUSED => {
+                let step = failure.step.unwrap_or(Step::Declare);
+                self.shared.forbidden(step, &failure.reason, &format!("queue '{queue}'"))
+            }
+            // The exchange is declared with the queue.
+            AMQPSoftError::PRECONDITIONFAILED if failure.reason.contains("for exchange '") => {
+                FaultKind::Conflict(self.shared.topology.exchange.clone())
+            }
+            AMQPSoftError::PRECONDITIONFAILED => FaultKind::Queue(queue.to_owned()),
+            _ => FaultKind::Transient,
+        });
+        Fault { kind, broker: line.broker.clone(), reason: failure.reason.clone() }
     }
 
     /// Begins on a new connection.
@@ -270,7 +283,7 @@ impl Consumer {
                     return Err(format!("the consumer ended: {reason}"));
                 }
                 self.end_consumer().await;
-                self.resume(line).await.map_err(|failure| failure.reason)
+                self.resume(line).await.map_err(|failure| self.fault(&failure, line).to_string())
             }
         }
     }
@@ -296,9 +309,10 @@ impl Consumer {
     }
 
     /// The next connection, refusing subscriptions meanwhile; `None` when the transport closes.
-    async fn reconnect(&mut self, reason: &str) -> Option<Line> {
-        let Self { dialer, closing, commands, .. } = self;
-        let again = dialer.again(reason);
+    async fn reconnect(&mut self, lost: Option<&str>) -> Option<Line> {
+        let Self { dialer, closing, commands, shared, .. } = self;
+        let role = dialer.role();
+        let again = dialer.again(lost);
         tokio::pin!(again);
         loop {
             tokio::select! {
@@ -306,7 +320,7 @@ impl Consumer {
                 () = closed(closing) => break,
                 line = &mut again => return Some(line),
                 Some(command) = commands.recv() => {
-                    let _ = command.reply.send(Err(TransportError::Unavailable { reason: reason.to_owned() }));
+                    let _ = command.reply.send(Err(shared.unavailable(role)));
                 }
             }
         }
@@ -346,7 +360,8 @@ async fn consume(
         let stream = channel.basic_consume(name, short(""), options, FieldTable::default()).await?;
         Ok((channel, stream))
     };
-    limited(shared.config.operation_timeout, "consume", begin).await
+    let begun = limited(shared.config.operation_timeout, "consume", begin).await;
+    begun.map_err(|failure| failure.at(Step::Consume))
 }
 
 pub(super) async fn acknowledge(channel: &Channel, acks: &Acks, counters: &Counters) -> lapin::Result<()> {

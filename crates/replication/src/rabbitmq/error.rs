@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use super::{
+    permission::{Permission, permission_pattern},
+    tls::TlsProblem,
+};
+
 /// A setting that the RabbitMQ transport cannot work with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rabbitmq setting `{field}` {problem}")]
@@ -38,7 +43,8 @@ pub enum ConnectError {
     },
     /// The broker refused the user or the password.
     #[error(
-        "the broker {broker} refused the credentials: {reason}; check the user and the password in the URI"
+        "the broker {broker} refused the credentials: {reason}; check the user and the password, in the URI or where the \
+         setting `credentials` names them"
     )]
     Credentials {
         /// The broker.
@@ -59,17 +65,21 @@ pub enum ConnectError {
         /// Its own words.
         reason: String,
     },
-    /// The user may not declare what the transport needs.
+    /// The user lacks a permission that the transport needs.
     #[error(
-        "the user may not declare or use {object} at {broker}: {reason}; give the user configure, write and read permissions \
-         for names that begin with it"
+        "the user has no {permission} permission for the {object} at {broker}: {reason}; give it with \
+         `rabbitmqctl set_permissions -p VHOST USER CONFIGURE WRITE READ`, each of the three patterns being '{pattern}'"
     )]
     Forbidden {
         /// The broker.
         broker: String,
+        /// Which of the three.
+        permission: Permission,
         /// The exchange or the queue.
         object: String,
-        /// Its own words.
+        /// The pattern of all names that the transport needs.
+        pattern: String,
+        /// The broker's own words.
         reason: String,
     },
     /// The exchange exists with another type or other properties.
@@ -104,14 +114,26 @@ pub enum ConnectError {
         /// The broker's own words.
         reason: String,
     },
-    /// The TLS handshake failed for a reason that waiting does not mend.
+    /// The broker does not make the node's queue, as when a limit of the virtual host is reached.
     #[error(
-        "the TLS handshake with {broker} failed: {reason}; check the host name in the URI and the certificate authority"
+        "the broker {broker} refused the queue {queue:?}: {reason}; see its policies and the limits of the virtual host"
     )]
+    QueueRefused {
+        /// The broker.
+        broker: String,
+        /// The queue.
+        queue: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// TLS with the broker failed for a reason that waiting does not mend.
+    #[error("no TLS with {broker}: {problem} ({reason})")]
     Tls {
         /// The broker.
         broker: String,
-        /// What was wrong.
+        /// What is wrong, and what to mend.
+        problem: TlsProblem,
+        /// The TLS library's words.
         reason: String,
     },
 }
@@ -132,14 +154,21 @@ pub(super) enum FaultKind {
     Transient,
     Credentials,
     VirtualHost(String),
-    Forbidden(String),
+    Forbidden {
+        permission: Permission,
+        object: String,
+        cache: String,
+    },
     Conflict(String),
     Profile {
         profile: &'static str,
         other: &'static str,
         exchange: String,
     },
-    Tls,
+    Queue(String),
+    Tls(TlsProblem),
+    /// A file or variable of the configuration, which is read at each attempt.
+    Config(ConfigError),
 }
 
 impl Fault {
@@ -152,16 +181,22 @@ impl Fault {
             FaultKind::VirtualHost(name) => {
                 ConnectError::VirtualHost { broker, virtual_host: name.clone(), reason }
             }
-            FaultKind::Forbidden(object) => {
-                ConnectError::Forbidden { broker, object: object.clone(), reason }
-            }
+            FaultKind::Forbidden { permission, object, cache } => ConnectError::Forbidden {
+                broker,
+                permission: *permission,
+                object: object.clone(),
+                pattern: permission_pattern(cache),
+                reason,
+            },
             FaultKind::Conflict(exchange) => {
                 ConnectError::ExchangeConflict { broker, exchange: exchange.clone(), reason }
             }
             FaultKind::Profile { profile, other, exchange } => {
                 ConnectError::ProfileConflict { broker, profile, other, exchange: exchange.clone(), reason }
             }
-            FaultKind::Tls => ConnectError::Tls { broker, reason },
+            FaultKind::Queue(queue) => ConnectError::QueueRefused { broker, queue: queue.clone(), reason },
+            FaultKind::Tls(problem) => ConnectError::Tls { broker, problem: *problem, reason },
+            FaultKind::Config(error) => ConnectError::Config(error.clone()),
         })
     }
 }

@@ -80,6 +80,18 @@
 //! the owner leaves it within about 15 s. A channel on which the broker only refuses frames is left after half a second, and
 //! later after up to a minute: RabbitMQ 3.10 keeps refusing on one that met a quorum queue between two leaders.
 //!
+//! # Access
+//! TLS with an own authority and a client certificate ([`Config::tls_ca`], [`Config::tls_identity`]), credentials from the URI,
+//! a file or the environment ([`Config::credentials`]). Files are read at each attempt to connect, so renewed certificates
+//! and rotated passwords need no restart; what waiting does not mend is an error of [`RabbitMq::connect`] that says what to
+//! do. A user needs configure, write and read permission for [`permission_pattern`] and nothing else; one empty message
+//! with the routing key `all.probe`, which no queue takes, proves at each connection that the broker takes publishes. No
+//! password is logged, by the client library's threads either, which are held to `info`; it is not wiped from memory.
+//! `docs/rabbitmq-access.md` has the operator's side.
+//!
+//! [`RabbitMq::dial`] starts without a broker. [`Health`] says since when and why there is no connection, and
+//! tells apart a broker that takes no publishes for lack of memory or disk: receiving goes on then.
+//!
 //! The client library logs each returned frame whole, as a warning of the target `lapin::returned_messages`. Where logs
 //! must not hold cached values, switch that target off.
 //!
@@ -103,6 +115,7 @@ mod acks;
 mod config;
 mod connection;
 mod consumer;
+mod credentials;
 mod dead_letter;
 mod endpoint;
 mod error;
@@ -110,15 +123,19 @@ mod feed;
 mod flight;
 mod hello;
 mod marker;
+mod permission;
 mod publisher;
 mod queue;
+mod quiet;
 mod refusal;
 mod regions;
 mod rotation;
 mod socket;
+mod source;
 mod stats;
 mod status;
 mod streams;
+mod tls;
 mod topology;
 mod trail;
 
@@ -135,13 +152,17 @@ use tokio::{
 };
 
 pub use config::{Config, Profile};
+pub use credentials::Credentials;
 pub use dead_letter::DeadLetters;
 pub use error::{ConfigError, ConnectError};
+pub use permission::{Permission, permission_pattern};
+pub use source::{FILE_BYTES_MAX, Pem};
 pub use stats::Stats;
+pub use tls::TlsProblem;
 
-use connection::Dialer;
+use connection::{Dialer, Line};
 use consumer::{Consumer, Subscribe};
-use dead_letter::{Desk, Office};
+use dead_letter::{Desk, Letter, Office};
 use endpoint::Endpoint;
 use hello::Greetings;
 use publisher::{Command, Publisher};
@@ -169,9 +190,36 @@ struct Shared {
     greetings: Greetings,
     /// Where frames that cannot be read are handed in.
     desk: Desk,
+    /// It was begun without a connection: what waiting does not mend is waited for too.
+    is_dialled: bool,
 }
 
 impl Shared {
+    /// With where the letters that are handed in come out.
+    fn new(config: Config, is_dialled: bool) -> Result<(Arc<Self>, mpsc::Receiver<Letter>), ConfigError> {
+        config.check()?;
+        let topology = Topology::new(&config);
+        let (desk, letters) = Desk::new(&config.dead_letters, config.frames_ahead());
+        let shared = Self {
+            endpoints: config.endpoints()?,
+            queue: Mutex::new(topology.queue(fastrand::u64(..))),
+            topology,
+            status: Status::new(Instant::now().into_std()),
+            counters: Counters::default(),
+            greetings: Greetings::default(),
+            desk,
+            is_dialled,
+            config,
+        };
+        Ok((Arc::new(shared), letters))
+    }
+
+    /// What whoever asks gets while there is no connection.
+    fn unavailable(&self, role: Role) -> TransportError {
+        let reason = self.status.trouble(role).unwrap_or_else(|| "the connection is being made".to_owned());
+        TransportError::Unavailable { reason }
+    }
+
     fn backoff(&self) -> Backoff {
         Backoff::new(self.config.retry_base, self.config.retry_max)
     }
@@ -205,40 +253,58 @@ impl RabbitMq {
     /// [`ConnectError`] says what to mend. Brokers that cannot be reached are tried again for
     /// [`Config::connect_wait`]; everything else is an error at once.
     pub async fn connect(config: Config) -> Result<Arc<Self>, ConnectError> {
-        config.check()?;
-        let topology = Topology::new(&config);
-        let (desk, letters) = Desk::new(&config.dead_letters, config.frames_ahead());
-        let shared = Arc::new(Shared {
-            endpoints: config.endpoints()?,
-            queue: Mutex::new(topology.queue(fastrand::u64(..))),
-            topology,
-            status: Status::new(Instant::now().into_std()),
-            counters: Counters::default(),
-            greetings: Greetings::default(),
-            desk,
-            config,
-        });
+        let (shared, letters) = Shared::new(config, false)?;
         let deadline = Instant::now() + shared.config.connect_wait;
         let mut publishing = Dialer::new(shared.clone(), Role::Publishing);
         let mut consuming = Dialer::new(shared.clone(), Role::Consuming);
         let publishing_line = publishing.first(deadline).await?;
         let consuming_line = consuming.first(deadline).await?;
+        // Both lines work: health says so before the caller can ask. The publisher says it of its own, which may be blocked.
+        if publishing_line.blocked.is_none() {
+            shared.status.up(Role::Publishing);
+        }
+        shared.status.up(Role::Consuming);
+        Ok(Self::run(shared, letters, (publishing, Some(publishing_line)), (consuming, Some(consuming_line))))
+    }
 
+    /// Begins without a connection and makes it in the background: for a node that must start while its brokers are
+    /// down.
+    ///
+    /// [`health`](Transport::health) says what the attempts end with, in the words of [`ConnectError`]. They never stop
+    /// while the transport is open: not after what waiting does not mend, either (refused credentials, a missing
+    /// permission, a certificate that is not trusted), which is tried again every few seconds, up to
+    /// [`Config::retry`]'s longest wait.
+    ///
+    /// Call it within a tokio runtime; it returns at once, having read the files that the configuration names.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] that names the first setting that is wrong.
+    pub fn dial(config: Config) -> Result<Arc<Self>, ConfigError> {
+        let (shared, letters) = Shared::new(config, true)?;
+        let dialer = |role| (Dialer::new(shared.clone(), role), None);
+        let (publishing, consuming) = (dialer(Role::Publishing), dialer(Role::Consuming));
+        Ok(Self::run(shared, letters, publishing, consuming))
+    }
+
+    /// Starts the tasks, each with its line if it is made.
+    fn run(
+        shared: Arc<Shared>,
+        letters: mpsc::Receiver<Letter>,
+        publishing: (Dialer, Option<Line>),
+        consuming: (Dialer, Option<Line>),
+    ) -> Arc<Self> {
         let (closing, closing_seen) = watch::channel(false);
         let (publishes, commands) = mpsc::channel(publisher::QUEUE);
-        let publisher = Publisher::new(shared.clone(), publishing, commands, closing_seen.clone(), WINDOW);
+        let publisher = Publisher::new(shared.clone(), publishing.0, commands, closing_seen.clone(), WINDOW);
         let (subscribes, commands) = mpsc::channel(1);
         let office = Office::new(shared.clone(), letters, closing_seen.clone());
-        let consumer = Consumer::new(shared.clone(), consuming, commands, closing_seen);
-        // Both lines work: health says so before the caller can ask.
-        shared.status.up(Role::Publishing);
-        shared.status.up(Role::Consuming);
+        let consumer = Consumer::new(shared.clone(), consuming.0, commands, closing_seen);
         let tasks = Tasks {
-            publisher: tokio::spawn(publisher.run(publishing_line)),
-            consumer: tokio::spawn(consumer.run(consuming_line)),
+            publisher: tokio::spawn(publisher.run(publishing.1)),
+            consumer: tokio::spawn(consumer.run(consuming.1)),
             office: tokio::spawn(office.run()),
         };
-        Ok(Arc::new(Self { shared, publishes, subscribes, closing, tasks: Mutex::new(Some(tasks)) }))
+        Arc::new(Self { shared, publishes, subscribes, closing, tasks: Mutex::new(Some(tasks)) })
     }
 
     /// What happened since the start.
@@ -357,3 +423,6 @@ impl fmt::Debug for RabbitMq {
 async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,27 +94,43 @@ impl Publisher {
         }
     }
 
-    /// Publishes until the transport is closed.
-    pub(super) async fn run(mut self, mut line: Line) {
+    /// Publishes until the transport is closed; from `line`, or from one that is yet to be made.
+    pub(super) async fn run(mut self, mut line: Option<Line>) {
+        let mut lost: Option<String> = None;
         loop {
-            self.shared.status.up(self.dialer.role());
+            let mut up = match line.take() {
+                Some(line) => line,
+                None => match self.reconnect(lost.as_deref()).await {
+                    Some(next) => next,
+                    None => return,
+                },
+            };
             self.refusals.renewed();
-            let end = self.serve(&mut line).await;
             self.blocked = false;
+            match up.blocked.take() {
+                Some(reason) => self.block(reason),
+                None => self.shared.status.up(self.dialer.role()),
+            }
+            let end = self.serve(&mut up).await;
             let Err(reason) = end else {
-                self.finish(line).await;
+                self.finish(up).await;
                 return;
             };
-            let reason = format!("{reason} ({})", line.broker);
+            let reason = format!("{reason} ({})", up.broker);
             // Health first: whoever is told that a frame was lost finds it there.
             self.shared.status.down(self.dialer.role(), Instant::now().into_std(), reason.clone());
-            drop(line);
+            drop(up);
             self.lose_flights(&reason);
-            match self.reconnect(&reason).await {
-                Some(next) => line = next,
-                None => return,
-            }
+            lost = Some(reason);
         }
+    }
+
+    /// The broker reads nothing from this connection until it says otherwise.
+    fn block(&mut self, reason: String) {
+        warn!(reason, "the broker accepts no publishes");
+        self.shared.counters.blocked.add(1);
+        self.blocked = true;
+        self.shared.status.blocked(self.dialer.role(), Instant::now().into_std(), reason);
     }
 
     /// Works on one connection. `Ok` when the transport closes, else why the connection is of no use any more.
@@ -203,7 +219,7 @@ impl Publisher {
     fn settle(&mut self, settled: Vec<(Flight, Answer)>) -> Result<(), String> {
         let counters = &self.shared.counters;
         self.returns.note(&settled);
-        let mut lost = None;
+        let mut lost: Option<String> = None;
         for (flight, answer) in settled {
             let result = match self.returns.verdict(flight.number, &answer) {
                 Verdict::Confirmed => {
@@ -235,13 +251,7 @@ impl Publisher {
 
     fn heard(&mut self, event: Option<Event>) -> Result<(), String> {
         match event {
-            Some(Event::ConnectionBlocked(reason)) => {
-                warn!(reason, "the broker accepts no publishes");
-                self.shared.counters.blocked.add(1);
-                self.blocked = true;
-                let reason = format!("the broker accepts no publishes: {reason}");
-                self.shared.status.down(self.dialer.role(), Instant::now().into_std(), reason);
-            }
+            Some(Event::ConnectionBlocked(reason)) => self.block(reason),
             Some(Event::ConnectionUnblocked) => {
                 info!("the broker accepts publishes again");
                 self.blocked = false;
@@ -286,10 +296,11 @@ impl Publisher {
     }
 
     /// The next connection, refusing frames meanwhile; `None` when the transport closes.
-    async fn reconnect(&mut self, reason: &str) -> Option<Line> {
+    async fn reconnect(&mut self, lost: Option<&str>) -> Option<Line> {
         let Self { dialer, closing, commands, shared, .. } = self;
+        let role = dialer.role();
         {
-            let again = dialer.again(reason);
+            let again = dialer.again(lost);
             tokio::pin!(again);
             loop {
                 tokio::select! {
@@ -298,7 +309,7 @@ impl Publisher {
                     line = &mut again => return Some(line),
                     Some(command) = commands.recv() => {
                         shared.counters.unavailable.add(1);
-                        let _ = command.reply.send(Err(TransportError::Unavailable { reason: reason.to_owned() }));
+                        let _ = command.reply.send(Err(shared.unavailable(role)));
                     }
                 }
             }

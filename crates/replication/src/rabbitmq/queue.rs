@@ -19,6 +19,7 @@ use super::{
     Shared,
     connection::{Blame, Failure, Line, limited},
     marker,
+    permission::Step,
     topology::short,
 };
 
@@ -51,12 +52,16 @@ impl Queue {
             self.leave(line).await;
         }
         let topology = &self.shared.topology;
+        let limit = self.shared.config.operation_timeout;
         let declare = async {
             topology.declare_exchange(&line.channel).await?;
             topology.declare_queue(&line.channel, &self.name).await?;
             marker::hold(&line.channel, topology, &self.name).await
         };
-        limited(self.shared.config.operation_timeout, "declare the queue", declare).await
+        let declared = limited(limit, "declare the queue", declare).await;
+        declared.map_err(|failure| failure.at(Step::Declare))?;
+        let bound = limited(limit, "bind the queue", topology.bind_queue(&line.channel, &self.name)).await;
+        bound.map_err(|failure| failure.at(Step::Bind))
     }
 
     /// It was declared and is consumed from.

@@ -20,6 +20,8 @@ use lapin::{
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use super::quiet::quiet_this_thread;
+
 /// Shuts the socket down when dropped, at whatever stage its connection is.
 #[derive(Debug, Default)]
 pub(super) struct Fuse(Arc<Mutex<Wire>>);
@@ -48,6 +50,8 @@ impl Fuse {
             uri,
             lapin::runtime::default_runtime()?,
             async move |uri, runtime| {
+                // The thread is lapin's own, and its logs would hold the password.
+                quiet_this_thread();
                 let connect = async {
                     let address = (uri.authority.host.clone(), uri.authority.port);
                     let plain = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(address)).await?;

@@ -33,7 +33,15 @@ pub(super) struct Status {
 #[derive(Debug, Clone)]
 enum Half {
     Up,
-    Down { since: Instant, reason: Option<String> },
+    /// Connected, and the broker takes nothing.
+    Blocked {
+        since: Instant,
+        reason: String,
+    },
+    Down {
+        since: Instant,
+        reason: Option<String>,
+    },
     Closed,
 }
 
@@ -60,6 +68,14 @@ impl Status {
         });
     }
 
+    /// The connection works, and the broker reads nothing from it for now.
+    pub(super) fn blocked(&self, role: Role, now: Instant, reason: String) {
+        self.set(role, |old| {
+            let since = if let Half::Blocked { since, .. } = old { *since } else { now };
+            Half::Blocked { since, reason }
+        });
+    }
+
     pub(super) fn closed(&self) {
         let mut halves = self.halves.lock();
         *halves = [Half::Closed, Half::Closed];
@@ -70,6 +86,7 @@ impl Status {
     pub(super) fn trouble(&self, role: Role) -> Option<String> {
         match &self.halves.lock()[role as usize] {
             Half::Up => None,
+            Half::Blocked { reason, .. } => Some(format!("the broker accepts no publishes: {reason}")),
             Half::Down { reason, .. } => Some(
                 reason.clone().unwrap_or_else(|| format!("the {} connection is being made", role.name())),
             ),
@@ -95,22 +112,28 @@ impl Status {
 
 fn joined(halves: &[Half; 2]) -> Health {
     let [publishing, consuming] = halves;
-    if let (Half::Up, Half::Down { since, reason }) = (publishing, consuming) {
-        return Health::PublishOnly { since: *since, last_error: reason.clone() };
+    match (publishing, outage(publishing), outage(consuming)) {
+        (Half::Closed, ..) => Health::Closed,
+        (_, None, None) => Health::Connected,
+        (_, None, Some((since, last_error))) => Health::PublishOnly { since, last_error },
+        (Half::Blocked { since, reason }, Some(_), None) => {
+            Health::Blocked { since: *since, reason: reason.clone() }
+        }
+        (_, Some((since, last_error)), None) => Health::Connecting { since, last_error },
+        // The older outage, and the reason of the one that stops publishing unless only the other has one.
+        (_, Some((since, reason)), Some((other, other_reason))) => {
+            Health::Connecting { since: since.min(other), last_error: reason.or(other_reason) }
+        }
     }
-    let mut health = Health::Connected;
-    for half in halves {
-        let Half::Down { since, reason } = half else { continue };
-        health = match health {
-            // The older outage, and its reason unless only the newer one has one.
-            Health::Connecting { since: first, last_error } => Health::Connecting {
-                since: first.min(*since),
-                last_error: last_error.or_else(|| reason.clone()),
-            },
-            _ => Health::Connecting { since: *since, last_error: reason.clone() },
-        };
+}
+
+/// Since when a connection carries nothing, and why, unless it does.
+fn outage(half: &Half) -> Option<(Instant, Option<String>)> {
+    match half {
+        Half::Up | Half::Closed => None,
+        Half::Blocked { since, reason } => Some((*since, Some(reason.clone()))),
+        Half::Down { since, reason } => Some((*since, reason.clone())),
     }
-    if halves.iter().any(|half| matches!(half, Half::Closed)) { Health::Closed } else { health }
 }
 
 #[cfg(test)]
@@ -146,10 +169,32 @@ mod tests {
         assert_eq!(*status.health().borrow(), expected);
         assert_eq!(status.trouble(Role::Consuming).as_deref(), Some("refused"));
         status.up(Role::Consuming);
-        status.down(Role::Publishing, later(9), "blocked".to_owned());
-        let expected = Health::Connecting { since: later(9), last_error: Some("blocked".to_owned()) };
+        status.down(Role::Publishing, later(9), "reset".to_owned());
+        let expected = Health::Connecting { since: later(9), last_error: Some("reset".to_owned()) };
         assert_eq!(*status.health().borrow(), expected);
         assert!(!status.health().borrow().can_publish());
+    }
+
+    #[test]
+    fn a_blocked_broker_is_told_apart_while_receiving_works() {
+        let start = Instant::now();
+        let status = Status::new(start);
+        status.up(Role::Publishing);
+        status.up(Role::Consuming);
+        let later = |seconds| start + Duration::from_secs(seconds);
+        status.blocked(Role::Publishing, later(1), "low on memory".to_owned());
+        status.blocked(Role::Publishing, later(3), "low on disk".to_owned());
+        let expected = Health::Blocked { since: later(1), reason: "low on disk".to_owned() };
+        assert_eq!(*status.health().borrow(), expected);
+        assert!(!status.health().borrow().can_publish());
+        assert!(status.trouble(Role::Publishing).unwrap().contains("low on disk"));
+        assert_eq!(status.trouble(Role::Consuming), None, "receiving goes on");
+        status.down(Role::Consuming, later(4), "reset".to_owned());
+        let expected = Health::Connecting { since: later(1), last_error: Some("low on disk".to_owned()) };
+        assert_eq!(*status.health().borrow(), expected, "blocked says that receiving works");
+        status.up(Role::Consuming);
+        status.up(Role::Publishing);
+        assert_eq!(*status.health().borrow(), Health::Connected);
     }
 
     #[test]

@@ -415,7 +415,7 @@ pub(super) async fn declare(
         };
         match limited(limit, "declare the stream", declare).await {
             Ok(channel) => return Ok(Some(Declared { channel, is_other })),
-            Err(Failure { blame: Blame::Refused(AMQPSoftError::PRECONDITIONFAILED), reason }) => {
+            Err(Failure { blame: Blame::Refused(AMQPSoftError::PRECONDITIONFAILED), reason, .. }) => {
                 warn!(%region, reason, "the stream keeps the bounds that it was declared with first");
                 is_other = true;
             }

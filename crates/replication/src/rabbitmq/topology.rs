@@ -136,10 +136,14 @@ impl Topology {
             .await
     }
 
-    /// Declares the queue and its bindings; changes nothing where they exist.
+    /// Declares the queue; changes nothing where it exists.
     pub(super) async fn declare_queue(&self, channel: &Channel, queue: &str) -> lapin::Result<()> {
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        channel.queue_declare(short(queue), options, self.queue_arguments()).await?;
+        channel.queue_declare(short(queue), options, self.queue_arguments()).await.map(drop)
+    }
+
+    /// Binds the queue; changes nothing where it is bound.
+    pub(super) async fn bind_queue(&self, channel: &Channel, queue: &str) -> lapin::Result<()> {
         for key in &self.bindings {
             let (queue, exchange) = (short(queue), short(&self.exchange));
             channel
