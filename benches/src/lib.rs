@@ -5,7 +5,7 @@
 //! | name | measures |
 //! |---|---|
 //! | `protocol` | from a write to its frame, from a frame to the store, a full sync: without a broker |
-//! | `replication` | three nodes over RabbitMQ beside the bare client library: records a second, lag |
+//! | `replication` | three nodes over RabbitMQ beside the bare client library and Redis: records a second, processor time, lag; and as nodes and entries grow |
 //! | `embedded` | `GeoCache` in the caller's process: reads and writes, and what they allocate |
 //! | `core` | `cache-core` alone, and beside other caches: speed, latency, hit ratio, memory |
 //! | `resilience` | a call that meets no trouble: a closed circuit, beside other crates'; and `geo`'s plan over 3, 13 and 100 regions |
@@ -15,7 +15,9 @@
 //! A target that is missed is said and does not fail the run; one that could not be measured does.
 
 pub mod contest;
+pub mod measured;
 pub mod micro;
 pub mod offer;
 pub mod record;
 pub mod report;
+pub mod table;

@@ -22,13 +22,15 @@ mod memory;
 mod origin;
 mod readme;
 mod speed;
-mod table;
 mod trace;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
-use benches::report::{self, Figure};
+use benches::{
+    report::{self, Figure},
+    table,
+};
 use clap::Parser;
 
 /// The allocator of the programs of this workspace. Everybody has it.
@@ -80,7 +82,8 @@ pub(crate) struct Part {
 impl Part {
     /// One row a figure, one column a peer.
     fn of(title: &str, figures: Vec<Figure>) -> Self {
-        let markdown = if figures.is_empty() { String::new() } else { table::markdown(title, &figures) };
+        let markdown =
+            if figures.is_empty() { String::new() } else { table::markdown(title, "cache-core", &figures) };
         Self { figures, markdown }
     }
 }

@@ -1,26 +1,16 @@
 //! The section of cache-core's README that shows what was measured: between two markers, written by a whole run.
 
-use std::{fs, path::Path};
+use anyhow::Result;
+use benches::{measured, table};
 
-use anyhow::{Context, Result};
-
-use crate::{Arguments, CAPACITY, Part, table};
-
-const BEGIN: &str = "<!-- measured: begin -->\n";
-const END: &str = "<!-- measured: end -->\n";
+use crate::{Arguments, CAPACITY, Part};
 
 /// Puts the tables between the markers.
 ///
 /// # Errors
 /// When the README cannot be read or written, or has no such markers.
 pub(crate) fn write(arguments: &Arguments, parts: &[Part]) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("crates").join("cache-core/README.md");
-    let at = || path.display().to_string();
-    let old = fs::read_to_string(&path).with_context(at)?;
-    let new = between(&old, &section(arguments, parts)).with_context(at)?;
-    fs::write(&path, new).with_context(at)?;
-    println!("written into {}", path.display());
-    Ok(())
+    measured::write("crates/cache-core/README.md", &section(arguments, parts))
 }
 
 fn section(arguments: &Arguments, parts: &[Part]) -> String {
@@ -39,26 +29,5 @@ fn section(arguments: &Arguments, parts: &[Part]) -> String {
     match missed.as_str() {
         "" => text + "\nEvery target is held.\n",
         missed => text + "\nTargets that are missed:\n\n" + missed,
-    }
-}
-
-fn between(text: &str, section: &str) -> Result<String> {
-    let missing = || format!("the lines {} and {} are missing", BEGIN.trim(), END.trim());
-    let (before, rest) = text.split_once(BEGIN).with_context(missing)?;
-    let (_, after) = rest.split_once(END).with_context(missing)?;
-    Ok(format!("{before}{BEGIN}\n{section}\n{END}{after}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_between_the_markers_is_replaced_and_nothing_else() {
-        let text = format!("a\n{BEGIN}old\n{END}b\n");
-        let new = between(&text, "new\n").unwrap();
-        assert_eq!(new, format!("a\n{BEGIN}\nnew\n\n{END}b\n"));
-        assert_eq!(between(&new, "new\n").unwrap(), new);
-        assert!(between("a\n", "new").is_err());
     }
 }

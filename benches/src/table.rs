@@ -1,11 +1,11 @@
-//! How a figure is printed.
+//! How a figure is printed, and how a table of them is written in Markdown.
 
 use std::collections::BTreeSet;
 
-use benches::report::Figure;
+use crate::report::Figure;
 
 /// Prints a figure, its own spread, its ratios, and how it stands to its targets.
-pub(crate) fn print(figure: &Figure, spread: Option<(f64, f64)>) {
+pub fn print(figure: &Figure, spread: Option<(f64, f64)>) {
     let label = format!("{} ({})", figure.name, figure.unit);
     print!("{label:<48} {}", number(figure.value));
     if let Some((low, high)) = spread {
@@ -21,14 +21,16 @@ pub(crate) fn print(figure: &Figure, spread: Option<(f64, f64)>) {
     }
 }
 
-/// Figures as a Markdown table: a column of their values, and one of ratios for each peer that any of them has.
-pub(crate) fn markdown(title: &str, figures: &[Figure]) -> String {
+/// Figures as a Markdown table: a column of their values under the name of `whose` they are, and one of ratios for each
+/// peer that any of them has. What misses its target is in bold.
+pub fn markdown(title: &str, whose: &str, figures: &[Figure]) -> String {
     let peers: BTreeSet<&str> = figures.iter().flat_map(|figure| figure.peers.keys().copied()).collect();
-    let mut text = format!("| {title} | cache-core |");
+    let mut text = format!("| {title} | {whose} |");
     peers.iter().for_each(|peer| text += &format!(" {peer} |"));
     text += &format!("\n|---|{}\n", "--:|".repeat(peers.len() + 1));
     for figure in figures {
-        text += &format!("| {} | {} {} |", figure.name, number(figure.value).trim(), figure.unit);
+        let mark = if figure.misses_target() { "**" } else { "" };
+        text += &format!("| {} | {mark}{}{mark} {} |", figure.name, number(figure.value).trim(), figure.unit);
         for peer in &peers {
             let cell = figure.peers.get(peer).map_or_else(String::new, |ratio| {
                 let spread = ratio.spread.map_or_else(String::new, |(low, high)| {
@@ -46,7 +48,7 @@ pub(crate) fn markdown(title: &str, figures: &[Figure]) -> String {
 }
 
 /// The targets that were missed, a line each.
-pub(crate) fn missed(figures: &[Figure]) -> String {
+pub fn missed(figures: &[Figure]) -> String {
     let mut text = String::new();
     for figure in figures {
         let (name, unit) = (&figure.name, &figure.unit);
@@ -67,7 +69,7 @@ pub(crate) fn missed(figures: &[Figure]) -> String {
 }
 
 /// Three digits that count, and no more than that behind the point.
-pub(crate) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,
         large if large >= 10.0 => 1,
