@@ -12,11 +12,12 @@ pub const LEAD: u64 = 8_192;
 /// A steady writer sleeps at least so long, or it would take a core for itself.
 const NAP: Duration = Duration::from_micros(100);
 
-/// The processor time that this process has used, where the system tells (Linux).
-pub fn processor_seconds() -> Option<f64> {
+/// The processor time that a process has used, where the system tells (Linux). Its threads are counted, other processes
+/// that it started are not.
+pub fn processor_seconds(process: u32) -> Option<f64> {
     /// The unit of these fields on every Linux of today.
     const TICKS_PER_S: f64 = 100.0;
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th field after it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
@@ -61,13 +62,13 @@ pub fn paced(rate: u64, goes_on: impl Fn(u64) -> bool, mut write: impl FnMut()) 
     Pace { written, took: start.elapsed() }
 }
 
-/// Calls `write` for so long, at most [`LEAD`] ahead of what `arrived` says; returns how often.
-pub fn flat_out(length: Duration, mut write: impl FnMut(), arrived: impl Fn() -> u64) -> u64 {
+/// Calls `write` while `goes_on` of the count so far, at most [`LEAD`] ahead of what `arrived` says; returns how often, which is a
+/// multiple of 256.
+pub fn flat_out(goes_on: impl Fn(u64) -> bool, mut write: impl FnMut(), arrived: impl Fn() -> u64) -> u64 {
     const BATCH: u64 = 256;
-    let start = Instant::now();
     let before = arrived();
     let mut written = 0;
-    while start.elapsed() < length {
+    while goes_on(written) {
         if written + BATCH > arrived() - before + LEAD {
             sleep(NAP);
             continue;

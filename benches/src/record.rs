@@ -27,9 +27,25 @@ pub fn key(number: u32) -> [u8; KEY_BYTES] {
 /// # Errors
 /// As [`GeoCache::write`].
 pub fn write(cache: &GeoCache, key: &[u8; KEY_BYTES], number: u64) -> Result<(), Error> {
+    write_sized(cache, key, number, VALUE_BYTES)
+}
+
+/// As [`write`](write()), but the value has `value_bytes`: at least 8, at most [`VALUE_BYTES`].
+///
+/// # Errors
+/// As [`GeoCache::write`].
+///
+/// # Panics
+/// If `value_bytes` is neither.
+pub fn write_sized(
+    cache: &GeoCache,
+    key: &[u8; KEY_BYTES],
+    number: u64,
+    value_bytes: usize,
+) -> Result<(), Error> {
     let mut value = [b'v'; VALUE_BYTES];
     value[..8].copy_from_slice(&number.to_le_bytes());
-    let write = Write { bytes: Bytes::copy_from_slice(&value), ..Write::default() };
+    let write = Write { bytes: Bytes::copy_from_slice(&value[..value_bytes]), ..Write::default() };
     cache.write(key, write, Expect::Any).map(drop)
 }
 

@@ -1,6 +1,6 @@
 //! The baseline: the client library alone, doing the broker's part of the same job.
 //!
-//! One publishing connection with confirms and at most four frames unconfirmed; a topic exchange; three queues with the
+//! One publishing connection with confirms and at most four frames unconfirmed; a topic exchange; a queue a node with the
 //! arguments of ours, each consumed on a connection of its own, the publisher's own among them, since a node receives its
 //! own broadcast too. Nothing is encoded, decoded, numbered, or kept. Floods send one frame of our frames' size over and
 //! over; at a rate, records accumulate while four frames are unconfirmed, as ours do.
@@ -30,10 +30,10 @@ use tokio::{sync::Notify, task::spawn_blocking};
 use crate::{
     arrivals::{Arrivals, Lag, Lags},
     nodes::{Flood, Speed},
+    usage::Meter,
 };
 
 const WINDOW: usize = 4;
-const QUEUES: usize = 3;
 const PREFETCH: u16 = 128;
 const KEY: &str = "all.0";
 
@@ -47,6 +47,7 @@ pub(crate) struct Raw {
     /// How many bytes a record has in the frames that are sent now: how receivers count.
     record_bytes: Arc<Mutex<usize>>,
     connections: Vec<Connection>,
+    meter: Meter,
 }
 
 /// Records that wait for a place in the window.
@@ -78,7 +79,14 @@ impl Waiting {
 }
 
 impl Raw {
-    pub(crate) async fn start(url: &str, profile: Profile, name: &str) -> Result<Self> {
+    /// With as many queues as `nodes`.
+    pub(crate) async fn start(
+        url: &str,
+        meter: &Meter,
+        profile: Profile,
+        name: &str,
+        nodes: usize,
+    ) -> Result<Self> {
         let publishing = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = publishing.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -96,8 +104,9 @@ impl Raw {
             arrivals: Vec::new(),
             record_bytes: Arc::new(Mutex::new(1)),
             connections: vec![publishing],
+            meter: meter.clone(),
         };
-        for index in 0..QUEUES {
+        for index in 0..nodes {
             raw.consume(url, profile, index).await?;
         }
         Ok(raw)
@@ -145,7 +154,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Sends frames like those of `ours` as fast as the receivers keep up, until both others have all.
+    /// Sends frames like those of `ours` as fast as the receivers keep up, until all others have all.
     pub(crate) async fn flood(&self, length: Duration, ours: Flood) -> Result<Speed> {
         let (per_frame, record_bytes) = (ours.records_per_frame.round() as u64, ours.record_bytes());
         *self.record_bytes.lock() = record_bytes;
@@ -153,7 +162,7 @@ impl Raw {
         let before: Vec<u64> = self.receivers().map(|arrivals| arrivals.records()).collect();
         let mut confirms = FuturesUnordered::new();
         let mut frames = 0;
-        let (start, processor_s) = (Instant::now(), offer::processor_seconds());
+        let (start, used) = (Instant::now(), self.meter.read());
         while start.elapsed() < length {
             let lagging = self.receivers().zip(&before).find(|(arrivals, before)| {
                 frames * per_frame + per_frame > arrivals.records() - *before + offer::LEAD
@@ -176,7 +185,7 @@ impl Raw {
         for (arrivals, before) in self.receivers().zip(before) {
             end = end.max(arrivals.reached(before + frames * per_frame).await?);
         }
-        Ok(Speed::of(frames * per_frame, end - start, processor_s))
+        Ok(Speed::of(frames * per_frame, end - start, self.meter.read().since(used)))
     }
 
     /// Offers records of our records' size at a rate, and takes each one's time from before it was offered until its frame
