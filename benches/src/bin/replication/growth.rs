@@ -42,14 +42,15 @@ const ENTRY_BYTES: u64 = 600;
 const SPARE_BYTES: u64 = 2 << 30;
 
 pub(crate) async fn nodes(url: &str, meter: &Meter, arguments: &Arguments) -> Result<Vec<Figure>> {
-    if !arguments.wants("nodes") {
+    let mut counts = NODES.into_iter().filter(|count| arguments.wants(&format!("{count} nodes"))).peekable();
+    if counts.peek().is_none() {
         return Ok(Vec::new());
     }
     println!("\nas nodes are added (fast, records of 128 bytes)");
     let length = arguments.length();
     let mut figures = Vec::new();
     let mut shares: Vec<f64> = Vec::new();
-    for count in NODES {
+    for count in counts {
         let cache = format!("bench-nodes-{count}-{}", std::process::id());
         let setup = Setup { nodes: count, ..Setup::THREE };
         let mut nodes = Nodes::start(url, meter, Profile::Fast, &cache, setup).await?;
@@ -84,13 +85,16 @@ pub(crate) async fn nodes(url: &str, meter: &Meter, arguments: &Arguments) -> Re
 }
 
 pub(crate) async fn entries(url: &str, meter: &Meter, arguments: &Arguments) -> Result<Vec<Figure>> {
-    if !arguments.wants("entries") {
+    let wanted = |entries: &u32| arguments.wants(&format!("{entries} entries"));
+    let most = if arguments.quick { ENTRIES[ENTRIES.len() - 2] } else { u32::MAX };
+    let mut counts = ENTRIES.into_iter().filter(wanted).filter(|entries| *entries <= most).peekable();
+    if counts.peek().is_none() {
         return Ok(Vec::new());
     }
     println!("\nas entries are added (fast, 2 nodes, keys of 16 bytes, values of {ENTRY_VALUE_BYTES})");
     let mut figures = Vec::new();
     let mut costs: Vec<f64> = Vec::new();
-    for entries in ENTRIES.into_iter().take(if arguments.quick { 3 } else { ENTRIES.len() }) {
+    for entries in counts {
         let setup = Setup { nodes: 2, keys: entries, value_bytes: ENTRY_VALUE_BYTES };
         let needed = u64::from(entries) * setup.nodes as u64 * ENTRY_BYTES;
         if let Some(free) = free_bytes().filter(|free| *free < needed + SPARE_BYTES) {
@@ -125,7 +129,7 @@ pub(crate) async fn entries(url: &str, meter: &Meter, arguments: &Arguments) -> 
 
 /// What the last of them is of the first.
 fn growth(name: &str, costs: &[f64], most: f64) -> Option<Figure> {
-    let (first, last) = (costs.first()?, costs.last()?);
+    let [first, .., last] = costs else { return None };
     Row::new(name.to_owned(), "times", vec![last / first]).at_most(most).told()
 }
 
