@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The writer first.
-const REGIONS: [&str; 8] =
+pub(crate) const REGIONS: [&str; 8] =
     ["us-east", "eu-central", "ap-south", "sa-east", "us-west", "eu-west", "ap-northeast", "ap-southeast"];
 
 /// Distinct keys where nothing else is said: as many as a cache holds by default.

@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// What is measured, by the names of its rows.
-pub(crate) const PROFILES: &[(&str, Profile)] = &[("fast", Profile::Fast), ("durable", Profile::Durable)];
+pub(crate) const PROFILES: &[(&str, Profile)] =
+    &[("fast", Profile::Fast), ("durable", Profile::Durable), ("stream", Profile::Stream)];
 
 /// Writes a second while lag is measured, and how many times the bare library's the median may be.
 const RATES: [(u64, f64); 2] = [(200, 1.2), (50_000, 1.5)];

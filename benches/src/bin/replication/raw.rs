@@ -1,7 +1,7 @@
 //! The baseline: the client library alone, doing the broker's part of the same job.
 //!
 //! One publishing connection with confirms and at most four frames unconfirmed; a topic exchange; a queue a node with the
-//! arguments of ours, each consumed on a connection of its own, the publisher's own among them, since a node receives its
+//! arguments of ours, or one stream that all read, each consumed on a connection of its own, the publisher's own among them, since a node receives its
 //! own broadcast too. Nothing is encoded, decoded, numbered, or kept. Floods send one frame of our frames' size over and
 //! over; at a rate, records accumulate while four frames are unconfirmed, as ours do.
 
@@ -29,13 +29,15 @@ use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
     arrivals::{Arrivals, Lag, Lags},
-    nodes::{Flood, Speed},
+    nodes::{Flood, REGIONS, Speed},
     usage::Meter,
 };
 
 const WINDOW: usize = 4;
 const PREFETCH: u16 = 128;
-const KEY: &str = "all.0";
+const KEY: &str = "all.us-east.0";
+/// What a queue is bound to, and what a stream.
+const ALL_KEYS: &str = "all.*.0";
 
 pub(crate) struct Raw {
     channel: Channel,
@@ -115,11 +117,18 @@ impl Raw {
     async fn consume(&mut self, url: &str, profile: Profile, index: usize) -> Result<()> {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
-        let queue = ShortString::from(format!("{}.{index}", self.exchange));
+        let is_stream = profile == Profile::Stream;
+        let name = if is_stream { "stream".to_owned() } else { index.to_string() };
+        let queue = ShortString::from(format!("{}.{name}", self.exchange));
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         channel.queue_declare(queue.clone(), options, queue_arguments(profile)).await?;
-        // The same three bindings as a node's.
-        for key in [KEY.to_owned(), format!("region.r{index}.0"), format!("node.r{index}.bench.0")] {
+        // The same bindings as ours.
+        let keys = if is_stream {
+            vec![KEY.to_owned()]
+        } else {
+            vec![ALL_KEYS.to_owned(), format!("region.r{index}.0"), format!("node.r{index}.bench.0")]
+        };
+        for key in keys {
             let (queue, exchange) = (queue.clone(), self.exchange.clone());
             let options = QueueBindOptions::default();
             channel
@@ -129,7 +138,11 @@ impl Raw {
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let tag = ShortString::from("");
         let options = BasicConsumeOptions::default();
-        let mut stream = channel.basic_consume(queue.clone(), tag, options, FieldTable::default()).await?;
+        let mut arguments = FieldTable::default();
+        if is_stream {
+            arguments.insert("x-stream-offset".into(), AMQPValue::LongString("next".into()));
+        }
+        let mut stream = channel.basic_consume(queue.clone(), tag, options, arguments).await?;
         let arrivals = Arc::new(Arrivals::default());
         let (noting, record_bytes) = (Arc::clone(&arrivals), Arc::clone(&self.record_bytes));
         tokio::spawn(async move {
@@ -149,7 +162,9 @@ impl Raw {
             }
         });
         self.arrivals.push(arrivals);
-        self.queues.push(queue);
+        if !self.queues.contains(&queue) {
+            self.queues.push(queue);
+        }
         self.connections.push(connection);
         Ok(())
     }
@@ -241,9 +256,11 @@ impl Raw {
         Ok(lags.lag(frames, written_per_s))
     }
 
-    /// Deletes what was declared, the exchange of ours among it, which nodes leave behind.
+    /// Deletes what was declared, the exchange and the streams of ours among it, which nodes leave behind.
     pub(crate) async fn close(self, ours: &str) -> Result<()> {
-        for queue in &self.queues {
+        let streams = REGIONS.map(|region| ShortString::from(format!("geocache.{ours}.stream.{region}")));
+        // Where there is no such stream, the broker says that it is deleted.
+        for queue in self.queues.iter().chain(&streams) {
             self.channel.queue_delete(queue.clone(), QueueDeleteOptions::default()).await?;
         }
         for exchange in [self.exchange.clone(), ShortString::from(format!("geocache.{ours}"))] {
@@ -272,6 +289,9 @@ impl Raw {
 
 /// As a node's queue is declared.
 fn queue_arguments(profile: Profile) -> FieldTable {
+    if profile == Profile::Stream {
+        return stream_arguments();
+    }
     let kind = if profile == Profile::Durable { "quorum" } else { "classic" };
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
@@ -279,5 +299,16 @@ fn queue_arguments(profile: Profile) -> FieldTable {
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(100_000));
     arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(64 << 20));
     arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    arguments
+}
+
+/// As a region's stream is declared.
+fn stream_arguments() -> FieldTable {
+    const BYTES_MAX: i64 = 1 << 30;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(BYTES_MAX));
+    arguments.insert("x-max-age".into(), AMQPValue::LongString("86400s".into()));
+    arguments.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(BYTES_MAX / 16));
     arguments
 }
