@@ -94,9 +94,37 @@ impl WallClock {
     }
 }
 
+#[cfg(feature = "sim")]
+impl WallClock {
+    /// From now on the system's clock seems this much further ahead than it is, to this process alone (feature `sim`):
+    /// how a test has a machine with a wrong clock. Said before the first use, the process begins with that time; said
+    /// later, it is followed as any step of the system's clock, after ten seconds.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    /// use replication::WallClock;
+    ///
+    /// WallClock::system_ahead(Duration::from_secs(240));
+    /// let system = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    /// let ahead_ms = u128::from(WallClock::shared().now_ms()) - system.as_millis();
+    /// assert!((239_000..300_000).contains(&ahead_ms));
+    /// # Ok::<(), std::time::SystemTimeError>(())
+    /// ```
+    pub fn system_ahead(by: std::time::Duration) {
+        AHEAD_MS.store(u64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+/// How wrong a test wants the system's clock to be.
+#[cfg(feature = "sim")]
+static AHEAD_MS: AtomicU64 = AtomicU64::new(0);
+
 fn system_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    let system_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    #[cfg(feature = "sim")]
+    let system_ms = system_ms.saturating_add(AHEAD_MS.load(Ordering::Relaxed));
+    system_ms
 }
 
 /// Decides how the anchor changes; pure.
