@@ -6,7 +6,7 @@
 //! module named `harms_the_broker`, the name by which `--url-only` leaves such tests out.
 //!
 //! - [`broker`]: a private RabbitMQ that ends with the test, however the test ends;
-//! - [`proxy`]: a TCP link that delays, falls silent, breaks and heals;
+//! - [`proxy`]: a TCP link that is slow, narrow, one-way, silent, half-open or broken, and heals;
 //! - [`process`]: the daemon as a black box, ended with the test;
 //! - [`memcached`]: just enough of a client to talk to it;
 //! - `sim` (with the feature of that name): the simulation that tries to break the replica protocol;

@@ -1,22 +1,41 @@
-//! A TCP link that delays, falls silent, breaks and heals.
+//! A TCP link that is slow, narrow, one-way, silent, half-open or broken, and heals.
 //!
 //! Put between a transport and its broker, or a client and its daemon, it makes the faults that a network makes, without
 //! root and on any system; traffic shaping in the kernel was rejected because it needs both.
 //!
-//! - **delay**: each chunk arrives that much later, in both directions; order is kept;
-//! - **hold**: a silent partition. Connections stay open, new ones are accepted, and nothing passes, not even a close;
-//!   at [`Proxy::heal`] everything held goes on;
-//! - **cut**: every connection is reset (RST), and new ones are reset as they come, until [`Proxy::heal`].
+//! One of these at a time ([`Fault`]), until [`Proxy::heal`]:
 //!
-//! Bounds: a direction of a connection buffers at most 64 chunks of 16 KiB; beyond that the sender's own socket fills.
+//! - **hold**: a silent partition. Connections stay open, new ones are accepted, and nothing passes, not even a close or
+//!   a reset; everything held goes on afterwards;
+//! - **one way**: the same for one direction, its bytes held or swallowed. A connection that lost bytes is reset
+//!   afterwards: there is no stream with a hole in it;
+//! - **half-open**: bytes pass, but neither end hears that the other was closed or reset; new connections lead nowhere.
+//!   [`Proxy::strand`] also loses one end of every connection, as when a host loses its power. What is left alone is
+//!   reset afterwards;
+//! - **cut**: every connection is reset (RST), and new ones as they come. A cut healed at once still resets whoever was
+//!   there: `proxy.cut(); proxy.heal();` is one reset.
+//!
+//! Beside any of them:
+//!
+//! - **delay**: each chunk arrives that much later, in both directions; order is kept;
+//! - **bandwidth**: so many bytes a second in a direction, shared fairly by the connections that want it;
+//! - **a handshake that dies** ([`Proxy::kill_handshakes`]): TCP is accepted, then what is spoken breaks off.
+//!
+//! [`Proxy::only`] confines all of it to some connections, by the order of their acceptance.
+//!
+//! Bounds: a direction of a connection buffers at most 64 chunks of 16 KiB; beyond that the sender's own socket fills. At
+//! most 1,024 connections are kept at a time, those that lead nowhere included; more are reset as they come, and
+//! counted ([`Proxy::refused`]).
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! # let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+//! use tests::proxy::{Direction, Fault};
+//!
 //! let proxy = tests::proxy::Proxy::start(upstream.local_addr().unwrap()).await.unwrap();
 //! let url = proxy.url("amqp://guest:guest@127.0.0.1:5672/%2f");
 //! assert_eq!(url, format!("amqp://guest:guest@{}/%2f", proxy.addr()));
-//! proxy.hold();
+//! proxy.fault(Fault::HoldOneWay(Direction::ToClient));
 //! proxy.heal();
 //! # });
 //! ```
@@ -24,26 +43,26 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    num::NonZeroU64,
+    ops::RangeBounds,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
-    sync::{mpsc, watch},
-    task::JoinHandle,
-    time::Instant,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+mod carry;
+mod link;
+mod pacer;
+
+pub use link::{Death, Direction, DyingHandshake, End, Fault};
+
+use carry::Counters;
+use link::{Link, Selection};
 
 const CHUNK_BYTES: usize = 16 * 1024;
 const CHUNKS_QUEUED_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 1_024;
 
 /// A link to one upstream address; closed, with a reset of what still flows, when it is dropped.
 #[derive(Debug)]
@@ -54,27 +73,6 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
-/// What the link does at present.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Link {
-    state: State,
-    delay: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Passing,
-    Held,
-    Cut,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    accepted: AtomicU64,
-    open: AtomicUsize,
-    bytes: AtomicU64,
-}
-
 impl Proxy {
     /// A link to `upstream` that passes everything at once.
     ///
@@ -83,9 +81,9 @@ impl Proxy {
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
-        let (link, seen) = watch::channel(Link { state: State::Passing, delay: Duration::ZERO });
+        let (link, seen) = watch::channel(Link::PASSING);
         let counters = Arc::new(Counters::default());
-        let accepting = tokio::spawn(accept(listener, upstream, seen, Arc::clone(&counters)));
+        let accepting = tokio::spawn(carry::accept(listener, upstream, seen, Arc::clone(&counters)));
         Ok(Self { addr, link, counters, accepting })
     }
 
@@ -108,29 +106,67 @@ impl Proxy {
         }
     }
 
+    /// From now on does this to the bytes and ends of its connections, in place of the fault before.
+    pub fn fault(&self, fault: Fault) {
+        match fault {
+            Fault::Cut => self.cut(),
+            _ => self.link.send_modify(|link| link.fault = fault),
+        }
+    }
+
+    /// Falls silent: nothing passes in either direction, nothing is closed.
+    pub fn hold(&self) {
+        self.fault(Fault::Hold);
+    }
+
+    /// Resets every connection, and each new one, until [`Proxy::heal`].
+    pub fn cut(&self) {
+        let accepted = self.accepted();
+        self.link.send_modify(|link| link.cut(accepted));
+    }
+
+    /// Becomes half-open, and of every connection there is, only the end `left` stays: the other one is reset, and `left`
+    /// hears nothing of that, nor anything else.
+    pub fn strand(&self, left: End) {
+        let accepted = self.accepted();
+        self.link.send_modify(|link| link.strand(left, accepted));
+    }
+
     /// From now on each chunk read from either side arrives this much later.
     pub fn delay(&self, delay: Duration) {
         self.link.send_modify(|link| link.delay = delay);
     }
 
-    /// Falls silent: nothing passes in either direction, nothing is closed.
-    pub fn hold(&self) {
-        self.link.send_modify(|link| link.state = State::Held);
+    /// From now on so many bytes a second pass in this direction, all connections together; `None`: as many as come.
+    pub fn bandwidth(&self, direction: Direction, bytes_per_s: Option<NonZeroU64>) {
+        self.link.send_modify(|link| link.rates[direction.index()] = bytes_per_s);
     }
 
-    /// Resets every connection, and each new one, until [`Proxy::heal`].
-    pub fn cut(&self) {
-        self.link.send_modify(|link| link.state = State::Cut);
+    /// From now on the handshake of each new connection dies so; delay, bandwidth and all faults but a cut spare those.
+    pub fn kill_handshakes(&self, how: DyingHandshake) {
+        self.link.send_modify(|link| link.dying = Some(how));
     }
 
-    /// Passes again, at once and without delay; what was held goes on.
+    /// Confines what is set, and what will be, to these connections: the first that it accepted is 1. To choose who comes
+    /// next, call this before setting a fault: `proxy.only(proxy.accepted() + 1..)`. All again after [`Proxy::heal`].
+    pub fn only(&self, connections: impl RangeBounds<u64>) {
+        self.link.send_modify(|link| link.on = Selection::of(&connections));
+    }
+
+    /// Passes again, at once, without delay and at any rate; what was held goes on. Connections that lost bytes, or an
+    /// end, or whose handshake died without a word, are reset.
     pub fn heal(&self) {
-        self.link.send_modify(|link| *link = Link { state: State::Passing, delay: Duration::ZERO });
+        self.link.send_modify(Link::heal);
     }
 
     /// How many connections it accepted so far, those it reset at once included.
     pub fn accepted(&self) -> u64 {
         self.counters.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many connections it reset because it carried 1,024 already.
+    pub fn refused(&self) -> u64 {
+        self.counters.refused.load(Ordering::Relaxed)
     }
 
     /// How many connections it carries now.
@@ -140,118 +176,31 @@ impl Proxy {
 
     /// How many bytes it passed on so far, both directions together.
     pub fn bytes(&self) -> u64 {
-        self.counters.bytes.load(Ordering::Relaxed)
+        Direction::BOTH.into_iter().map(|direction| self.passed(direction)).sum()
+    }
+
+    /// How many bytes it passed on so far in this direction; of a handshake that dies, none.
+    pub fn passed(&self, direction: Direction) -> u64 {
+        self.counters.ways[direction.index()].passed.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of this direction it swallowed so far.
+    pub fn swallowed(&self, direction: Direction) -> u64 {
+        self.counters.ways[direction.index()].swallowed.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of this direction it has read and not passed on yet.
+    pub fn waiting(&self, direction: Direction) -> u64 {
+        self.counters.ways[direction.index()].waiting.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        self.heal();
         self.cut();
         self.accepting.abort();
     }
-}
-
-async fn accept(
-    listener: TcpListener,
-    upstream: SocketAddr,
-    link: watch::Receiver<Link>,
-    counters: Arc<Counters>,
-) {
-    loop {
-        // An accept fails when the peer was gone already or descriptors run out; neither ends the link.
-        let Ok((downstream, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        counters.accepted.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(carry(downstream, upstream, link.clone(), Arc::clone(&counters)));
-    }
-}
-
-/// Carries one connection until both sides closed it or the link is cut.
-async fn carry(
-    mut downstream: TcpStream,
-    upstream: SocketAddr,
-    link: watch::Receiver<Link>,
-    counters: Arc<Counters>,
-) {
-    let mut cut = link.clone();
-    let connected = tokio::select! {
-        biased;
-        _ = cut.wait_for(|link| link.state == State::Cut) => None,
-        connected = connect(upstream, link.clone()) => connected.ok(),
-    };
-    let Some(mut up) = connected else {
-        reset(&downstream);
-        return;
-    };
-    let _ = downstream.set_nodelay(true);
-    let _ = up.set_nodelay(true);
-    counters.open.fetch_add(1, Ordering::Relaxed);
-    let broken = {
-        let (down_read, down_write) = downstream.split();
-        let (up_read, up_write) = up.split();
-        tokio::select! {
-            biased;
-            _ = cut.wait_for(|link| link.state == State::Cut) => true,
-            done = async {
-                tokio::try_join!(
-                    pump(down_read, up_write, link.clone(), &counters),
-                    pump(up_read, down_write, link.clone(), &counters),
-                )
-            } => done.is_err(),
-        }
-    };
-    if broken {
-        reset(&downstream);
-        reset(&up);
-    }
-    counters.open.fetch_sub(1, Ordering::Relaxed);
-}
-
-/// A held link accepts, but what is behind it hears nothing of that.
-async fn connect(upstream: SocketAddr, mut link: watch::Receiver<Link>) -> io::Result<TcpStream> {
-    let _ = link.wait_for(|link| link.state == State::Passing).await;
-    TcpStream::connect(upstream).await
-}
-
-/// With no time to linger, the close that follows is a reset.
-fn reset(stream: &TcpStream) {
-    let _ = stream.set_zero_linger();
-}
-
-/// Carries one direction. An empty chunk stands for the sender's close, which is delayed and held like the rest.
-async fn pump(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    link: watch::Receiver<Link>,
-    counters: &Counters,
-) -> io::Result<()> {
-    let (queue, mut queued) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS_QUEUED_MAX);
-    let mut at_write = link.clone();
-    let read = async move {
-        loop {
-            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-            let count = (&mut from).take(CHUNK_BYTES as u64).read_buf(&mut chunk).await?;
-            let due = Instant::now() + link.borrow().delay;
-            if queue.send((due, chunk)).await.is_err() || count == 0 {
-                return Ok(());
-            }
-        }
-    };
-    let write = async move {
-        while let Some((due, chunk)) = queued.recv().await {
-            tokio::time::sleep_until(due).await;
-            let _ = at_write.wait_for(|link| link.state == State::Passing).await;
-            if chunk.is_empty() {
-                return to.shutdown().await;
-            }
-            to.write_all(&chunk).await?;
-            counters.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        }
-        Ok(())
-    };
-    tokio::try_join!(read, write).map(|_| ())
 }
 
 #[cfg(test)]
