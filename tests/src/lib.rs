@@ -9,13 +9,16 @@
 //! - [`proxy`]: a TCP link that is slow, narrow, one-way, silent, half-open or broken, and heals;
 //! - [`process`]: the daemon as a black box, ended with the test;
 //! - [`memcached`]: just enough of a client to talk to it;
+//! - `fleet` (with the feature of that name): three regions in processes of their own, a steady load, faults, a checker;
 //! - `sim` (with the feature of that name): the simulation that tries to break the replica protocol;
 //! - [`wait_until`]: wait for a condition, to a bound, instead of sleeping.
 //!
-//! Nothing but `sim` names another crate of the workspace, and there are no fixed sleeps: each wait is for a condition.
+//! Nothing but `fleet` and `sim` names another crate of the workspace, and there are no fixed sleeps: each wait is for a condition.
 //! The harness needs a Unix (signals, process groups, file locks).
 
 pub mod broker;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod memcached;
 pub mod process;
 pub mod proxy;

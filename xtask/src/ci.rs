@@ -10,7 +10,9 @@ use cargo_metadata::TargetKind;
 use crate::{
     bench,
     child::{cargo, run as run_child, run_reading},
-    conformance, fixtures,
+    conformance,
+    faults::{self, Faults},
+    fixtures,
     fuzz::{self, Fuzz},
     integration::{self, Integration},
     layers, loom, miri, prerequisites,
@@ -74,6 +76,12 @@ pub(crate) fn nightly(workspace: &Workspace) -> Result<()> {
     let again = format!("cargo xtask sim --seeds {SEEDS_NIGHTLY}");
     steps.step_of("simulated clusters", &again, || sim::run(&Sim::of_seeds(SEEDS_NIGHTLY)))?;
     steps.step_of("each rule switched off", "cargo xtask sim --mutants", || sim::run(&Sim::mutants()))?;
+    for profile in ["fast", "durable"] {
+        let again = format!("cargo xtask test-integration --faults --profile {profile}");
+        steps.step_of(&format!("faults under load, {profile}"), &again, || {
+            faults::run(&Faults::all(profile))
+        })?;
+    }
     steps.step_of("interleavings", "cargo xtask loom", || loom::run(workspace))?;
     steps.step_of("unit tests under Miri", "cargo xtask miri", miri::run)?;
     let (package, feature) = PEERS;

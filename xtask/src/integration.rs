@@ -8,8 +8,12 @@ use clap::Args;
 use crate::{
     broker::{Broker, URL_VARIABLE},
     child::{cargo, run_reading},
+    faults::Faults,
     workspace::{BROKER_FEATURE, Workspace},
 };
+
+/// What a test file that needs a broker may need besides: the nodes that go through faults.
+const FEATURES: &str = "broker,fleet";
 
 /// The module in which tests live that harm a broker, and so start one of their own.
 const HARMFUL_MODULE: &str = "harms_the_broker";
@@ -24,7 +28,10 @@ pub(crate) struct Integration {
     #[arg(long)]
     url_only: bool,
     /// Only the test file of this name, or the tests whose name contains this
+    #[arg(conflicts_with = "faults")]
     filter: Option<String>,
+    #[command(flatten)]
+    pub(crate) faults: Faults,
 }
 
 /// Runs them.
@@ -41,7 +48,7 @@ pub(crate) fn run(workspace: &Workspace, integration: &Integration) -> Result<()
         bail!("no test target of the package tests requires the feature {BROKER_FEATURE}");
     }
     let broker = Broker::provide()?;
-    let mut command = cargo(&format!("test --package tests --features {BROKER_FEATURE} --no-fail-fast"));
+    let mut command = cargo(&format!("test --package tests --features {FEATURES} --no-fail-fast"));
     let file = integration.filter.as_deref().filter(|filter| targets.contains(filter));
     for target in file.map_or(targets, |file| BTreeSet::from([file])) {
         command.args(["--test", target]);

@@ -9,6 +9,7 @@ mod broker;
 mod child;
 mod ci;
 mod conformance;
+mod faults;
 mod fixtures;
 mod fuzz;
 mod integration;
@@ -68,7 +69,7 @@ enum Command {
     Loom,
     /// The unit tests of cache-core under Miri, on a nightly compiler
     Miri,
-    /// What takes too long for every change: 20,000 seeds, every rule switched off once, interleavings, Miri, the fuzz targets
+    /// What takes too long for every change: 20,000 seeds, every rule switched off once, faults, interleavings, Miri, the fuzz targets
     Nightly,
     /// Print and check which crate may depend on which
     Layers,
@@ -96,6 +97,9 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Ci => ci::run(&workspace),
         Command::Test { filter } => ci::test(filter.as_deref()),
+        Command::TestIntegration(integration) if integration.faults.faults => {
+            faults::run(&integration.faults)
+        }
         Command::TestIntegration(integration) => Steps::new("cargo xtask test-integration")
             .step("integration", || integration::run(&workspace, &integration)),
         Command::Broker { order } => broker::run(order),

@@ -1,0 +1,250 @@
+//! One row played: a broker from nothing, a fleet on it, a fault under load, and what the checker says afterwards.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::{Fleet, Reads, Report, Settings, WRITES_PER_SECOND, judge, row::Row, shown};
+use crate::broker::{Broker, Options};
+
+/// The user of rows that change what a user may do.
+pub(super) const USER: &str = "fleet";
+/// Its first password.
+pub(super) const PASSWORD: &str = "first-password";
+
+/// A fault that is over sooner is measured for this long, or there are too few reads to compare.
+const DURING_MIN: Duration = Duration::from_secs(4);
+
+/// How long the parts of a row take, the fault aside.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Writes before anything is measured.
+    pub warm: Duration,
+    /// Reads are measured for comparison.
+    pub before: Duration,
+    /// Writes go on after the fault was mended, at least this long.
+    pub after: Duration,
+    /// Until each node has everything, and again until all hold the same.
+    pub bound: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { warm: seconds(4), before: seconds(8), after: seconds(5), bound: seconds(120) }
+    }
+}
+
+/// What a row acts on.
+#[derive(Debug)]
+pub struct Scene {
+    /// The broker.
+    pub broker: Broker,
+    /// The three regions.
+    pub fleet: Fleet,
+    mended: Option<Instant>,
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The row.
+    pub row: String,
+    /// The delivery profile.
+    pub profile: String,
+    /// Whether everything was as it has to be.
+    pub green: bool,
+    /// From the begin of the fault until it was mended, in seconds.
+    pub fault_s: f64,
+    /// From then until each node had all that was written until then, writes going on, in seconds.
+    pub recovery_s: Option<f64>,
+    /// From the end of the writes until all regions held the same, in seconds.
+    pub equal_s: Option<f64>,
+    /// Writes that all nodes acknowledged.
+    pub written: u64,
+    /// What the checker found, by kind.
+    pub findings: BTreeMap<String, usize>,
+    /// The 99th percentile of reads, by region, in nanoseconds: before, during, and how many times more.
+    pub p99_ns: BTreeMap<String, (u64, u64, Option<f64>)>,
+    /// How each node was at the end.
+    pub reports: BTreeMap<String, Report>,
+    /// What is wrong, in words.
+    pub problems: Vec<String>,
+    /// The whole row, its broker and nodes included, in seconds.
+    pub took_s: f64,
+}
+
+impl Scene {
+    async fn new(row: &Row, profile: &str, folder: PathBuf) -> Result<Self> {
+        let broker = Broker::start(Options::default()).await?;
+        let mut url = broker.url().to_owned();
+        if row.user {
+            broker.ctl(&["add_user", USER, PASSWORD]).await?;
+            let (scheme, rest) = url.split_once("://").context("the broker's url has no scheme")?;
+            let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+            url = format!("{scheme}://{USER}:{PASSWORD}@{place}");
+        }
+        let fleet = Settings {
+            url,
+            upstream: broker.addr(),
+            profile: profile.to_owned(),
+            queue_expires: row.queue_expires,
+            folder,
+        };
+        let mut scene = Self { broker, fleet: Fleet::idle(fleet).await?, mended: None };
+        if row.user {
+            scene.permit().await?;
+        }
+        scene.fleet.launch_all().await?;
+        Ok(scene)
+    }
+
+    /// The fault is mended now: what a row does after this is to see that it had taken hold.
+    pub fn mended(&mut self) {
+        self.mended = Some(Instant::now());
+    }
+
+    /// Gives the user of the row all that it needs.
+    ///
+    /// # Errors
+    /// What `rabbitmqctl` says.
+    pub async fn permit(&self) -> Result<()> {
+        let pattern = format!(r"^geocache(-[a-z]+)?\.{}(\..*)?$", self.fleet.cache());
+        self.broker.ctl(&["set_permissions", USER, &pattern, &pattern, &pattern]).await.map(drop)
+    }
+}
+
+/// Plays a row; whatever goes wrong makes it red.
+pub async fn play(row: &Row, profile: &str, times: Times, folder: PathBuf) -> Outcome {
+    let start = Instant::now();
+    let mut outcome = Outcome {
+        row: row.name.to_owned(),
+        profile: profile.to_owned(),
+        green: false,
+        fault_s: 0.0,
+        recovery_s: None,
+        equal_s: None,
+        written: 0,
+        findings: BTreeMap::new(),
+        p99_ns: BTreeMap::new(),
+        reports: BTreeMap::new(),
+        problems: Vec::new(),
+        took_s: 0.0,
+    };
+    if let Err(error) = act(row, profile, times, folder, &mut outcome).await {
+        outcome.problems.push(format!("{error:#}"));
+    }
+    outcome.green = outcome.problems.is_empty();
+    outcome.took_s = start.elapsed().as_secs_f64();
+    outcome
+}
+
+async fn act(row: &Row, profile: &str, times: Times, folder: PathBuf, outcome: &mut Outcome) -> Result<()> {
+    let mut scene = Scene::new(row, profile, folder).await?;
+    let done = under_load(&mut scene, row, times, outcome).await;
+    scene.fleet.save_logs()?;
+    done
+}
+
+async fn under_load(scene: &mut Scene, row: &Row, times: Times, outcome: &mut Outcome) -> Result<()> {
+    scene.fleet.write(WRITES_PER_SECOND).await?;
+    scene.fleet.pass(times.warm).await?;
+    scene.fleet.phase("before").await?;
+    scene.fleet.pass(times.before).await?;
+    scene.fleet.phase("during").await?;
+
+    let begun = Instant::now();
+    (row.fault)(scene, row.length).await.context("the fault")?;
+    let mended = scene.mended.unwrap_or_else(Instant::now);
+    outcome.fault_s = mended.duration_since(begun).as_secs_f64();
+    // What the nodes do to recover is a part of it, as far as readers are concerned.
+    scene.fleet.caught_up(times.bound).await.context("after the fault was mended")?;
+    outcome.recovery_s = Some(mended.elapsed().as_secs_f64());
+    scene.fleet.pass(DURING_MIN.saturating_sub(begun.elapsed())).await?;
+    scene.fleet.phase("after").await?;
+    scene.fleet.pass(times.after.saturating_sub(mended.elapsed())).await?;
+    scene.fleet.rest().await?;
+    outcome.equal_s = Some(scene.fleet.equal(times.bound).await?.as_secs_f64());
+
+    let evidence = scene.fleet.evidence().await?;
+    let reports = scene.fleet.reports().await?;
+    outcome.written = reports.values().map(|report| report.written).sum();
+    outcome.reports = reports.into_iter().map(|(region, report)| (region.to_owned(), report)).collect();
+    for (region, reads) in &evidence.reads {
+        let Reads { before, during } = reads;
+        outcome.p99_ns.insert(region.clone(), (before.p99_ns, during.p99_ns, reads.ratio()));
+    }
+    let findings = judge(&evidence);
+    for finding in &findings {
+        *outcome.findings.entry(finding.kind().to_owned()).or_default() += 1;
+    }
+    outcome.problems.extend(shown(&findings));
+    Ok(())
+}
+
+impl Outcome {
+    /// The head of the table.
+    pub fn head() -> String {
+        format!(
+            "{:<26} {:>7} {:>8} {:>9} {:>5} {:>17} {:>6} {:>10} {:>7}  {}",
+            "row",
+            "fault s",
+            "writes",
+            "divergent",
+            "lost",
+            "read p99 µs",
+            "ratio",
+            "recovery s",
+            "equal s",
+            "verdict"
+        )
+    }
+
+    /// The region whose reads slowed the most: before and during in nanoseconds, and how many times more.
+    fn slowest(&self) -> Option<(u64, u64, f64)> {
+        let compared =
+            self.p99_ns.values().filter_map(|&(before, during, ratio)| Some((before, during, ratio?)));
+        compared.max_by(|a, b| a.2.total_cmp(&b.2))
+    }
+
+    fn count(&self, kinds: &[&str]) -> String {
+        if self.equal_s.is_none() {
+            return "?".to_owned();
+        }
+        kinds.iter().filter_map(|kind| self.findings.get(*kind)).sum::<usize>().to_string()
+    }
+}
+
+/// A line of the table, and below it what is wrong.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |time: Option<f64>| time.map_or_else(|| "?".to_owned(), |time| format!("{time:.1}"));
+        let (p99, ratio) = match self.slowest() {
+            Some((before, during, ratio)) => {
+                (format!("{:.2} → {:.2}", before as f64 / 1e3, during as f64 / 1e3), format!("{ratio:.2}"))
+            }
+            None => ("?".to_owned(), "?".to_owned()),
+        };
+        write!(
+            f,
+            "{:<26} {:>7.1} {:>8} {:>9} {:>5} {p99:>17} {ratio:>6} {:>10} {:>7}  {}",
+            self.row,
+            self.fault_s,
+            self.written,
+            self.count(&["divergent", "lingering"]),
+            self.count(&["lost", "resurrected", "untrue receipt"]),
+            seconds(self.recovery_s),
+            seconds(self.equal_s),
+            if self.green { "green" } else { "RED" },
+        )?;
+        self.problems
+            .iter()
+            .try_for_each(|problem| write!(f, "\n    {}", problem.trim_end().replace('\n', "\n    ")))
+    }
+}
