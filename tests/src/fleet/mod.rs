@@ -62,6 +62,8 @@ pub struct Settings {
     pub profile: String,
     /// How long the broker keeps the queue of a node that is away.
     pub queue_expires: Duration,
+    /// The file of user and password; `None` for those of the URL.
+    pub credentials: Option<PathBuf>,
     /// The folder for dumps.
     pub folder: PathBuf,
 }
@@ -204,8 +206,11 @@ impl Fleet {
             ("--queue-expires-s", settings.queue_expires.as_secs().to_string()),
             ("--clock-ahead-s", clock_ahead.as_secs().to_string()),
         ];
-        let words: Vec<String> =
+        let mut words: Vec<String> =
             arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+        if let Some(path) = &settings.credentials {
+            words.extend(["--credentials".to_owned(), path.display().to_string()]);
+        }
         member.node = Some(Node::spawn(&program, &member.writer(), &words)?);
         Ok(())
     }

@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use clap::Parser;
 use geocache::{
     Expect, GeoCache, NodeId, TimeToLive, Token, Transport, Write, WriteConcern,
-    rabbitmq::{Config, Profile, RabbitMq},
+    rabbitmq::{Config, Credentials, Profile, RabbitMq},
 };
 use parking_lot::Mutex;
 use replication::WallClock;
@@ -72,6 +72,9 @@ pub struct Arguments {
     /// How long the broker keeps its queue, in seconds
     #[arg(long)]
     queue_expires_s: u64,
+    /// The file of user and password, in place of the URL's own
+    #[arg(long)]
+    credentials: Option<PathBuf>,
     /// How far its machine's clock is ahead, in seconds
     #[arg(long, default_value_t = 0)]
     clock_ahead_s: u64,
@@ -112,10 +115,13 @@ pub fn profile(name: &str) -> Result<Profile> {
 
 async fn serve(arguments: &Arguments) -> Result<()> {
     let id = NodeId::new(arguments.region.parse()?, "n")?;
-    let config = Config::new(id, vec![arguments.url.clone()])
+    let mut config = Config::new(id, vec![arguments.url.clone()])
         .cache(&arguments.cache)
         .profile(profile(&arguments.profile)?)
         .queue_expires(Duration::from_secs(arguments.queue_expires_s));
+    if let Some(path) = &arguments.credentials {
+        config = config.credentials(Credentials::file(path));
+    }
     let transport = RabbitMq::connect(config).await?;
     let cache = GeoCache::builder()
         .cache(&arguments.cache)

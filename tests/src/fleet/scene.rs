@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -48,6 +48,8 @@ pub struct Scene {
     pub broker: Broker,
     /// The three regions.
     pub fleet: Fleet,
+    /// The file of the nodes' user and password, in the rows that have a user of their own.
+    credentials: Option<PathBuf>,
     mended: Option<Instant>,
 }
 
@@ -83,21 +85,23 @@ pub struct Outcome {
 impl Scene {
     async fn new(row: &Row, profile: &str, folder: PathBuf) -> Result<Self> {
         let broker = Broker::start(Options::default()).await?;
+        let credentials = row.user.then(|| folder.join("credentials"));
         let mut url = broker.url().to_owned();
-        if row.user {
+        if let Some(path) = &credentials {
             broker.ctl(&["add_user", USER, PASSWORD]).await?;
+            fs::write(path, format!("{USER}\n{PASSWORD}\n"))?;
             let (scheme, rest) = url.split_once("://").context("the broker's url has no scheme")?;
-            let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-            url = format!("{scheme}://{USER}:{PASSWORD}@{place}");
+            url = format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, place)| place));
         }
         let fleet = Settings {
             url,
             upstream: broker.addr(),
             profile: profile.to_owned(),
             queue_expires: row.queue_expires,
+            credentials: credentials.clone(),
             folder,
         };
-        let mut scene = Self { broker, fleet: Fleet::idle(fleet).await?, mended: None };
+        let mut scene = Self { broker, fleet: Fleet::idle(fleet).await?, credentials, mended: None };
         if row.user {
             scene.permit().await?;
         }
@@ -108,6 +112,15 @@ impl Scene {
     /// The fault is mended now: what a row does after this is to see that it had taken hold.
     pub fn mended(&mut self) {
         self.mended = Some(Instant::now());
+    }
+
+    /// Gives the nodes this password of their user.
+    ///
+    /// # Errors
+    /// When the row has no user of its own.
+    pub fn give_password(&self, password: &str) -> Result<()> {
+        let path = self.credentials.as_ref().context("the row has no user of its own")?;
+        Ok(fs::write(path, format!("{USER}\n{password}\n"))?)
     }
 
     /// Gives the user of the row all that it needs.
