@@ -17,7 +17,7 @@ pub(crate) struct Faults {
     /// Only the rows whose name contains this
     #[arg(long, value_name = "ROW", requires = "faults")]
     only: Option<String>,
-    /// The delivery profile: fast, the default, or durable
+    /// The delivery profile: fast, the default, durable or stream
     #[arg(long, value_name = "PROFILE", requires = "faults")]
     profile: Option<String>,
     /// Print each row as a line of JSON

@@ -15,7 +15,7 @@ struct Arguments {
     /// Only the rows whose name contains this
     #[arg(long, value_name = "ROW")]
     only: Option<String>,
-    /// fast or durable
+    /// fast, durable or stream
     #[arg(long, default_value = "fast")]
     profile: String,
     /// Print each row as a line of JSON

@@ -66,7 +66,7 @@ pub struct Arguments {
     /// The broker's URL
     #[arg(long)]
     url: String,
-    /// fast or durable
+    /// fast, durable or stream
     #[arg(long)]
     profile: String,
     /// How long the broker keeps its queue, in seconds
@@ -109,7 +109,8 @@ pub fn profile(name: &str) -> Result<Profile> {
     match name {
         "fast" => Ok(Profile::Fast),
         "durable" => Ok(Profile::Durable),
-        _ => bail!("there is no profile {name:?}; there are fast and durable"),
+        "stream" => Ok(Profile::Stream),
+        _ => bail!("there is no profile {name:?}; there are fast, durable and stream"),
     }
 }
 
