@@ -11,6 +11,7 @@
 //! - [`memcached`]: just enough of a client to talk to it;
 //! - `fleet` (with the feature of that name): three regions in processes of their own, a steady load, faults, a checker;
 //! - `sim` (with the feature of that name): the simulation that tries to break the replica protocol;
+//! - [`soak`]: random faults from a seed, and whether memory and descriptors grow meanwhile;
 //! - [`wait_until`]: wait for a condition, to a bound, instead of sleeping.
 //!
 //! Nothing but `fleet` and `sim` names another crate of the workspace, and there are no fixed sleeps: each wait is for a condition.
@@ -24,6 +25,7 @@ pub mod process;
 pub mod proxy;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod soak;
 mod wait;
 
 pub use wait::{unique_name, wait_until};
