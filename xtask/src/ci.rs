@@ -17,6 +17,7 @@ use crate::{
     integration::{self, Integration},
     layers, loom, miri, prerequisites,
     sim::{self, Sim},
+    soak::{self, Soak},
     step::Steps,
     workspace::Workspace,
 };
@@ -91,6 +92,8 @@ pub(crate) fn nightly(workspace: &Workspace) -> Result<()> {
     let compared = || bench::run(workspace, Some("core"), &["--quick".to_owned()]);
     steps.step_of("caches compared, in short", "cargo xtask bench core -- --quick", compared)?;
     steps.step_of("fuzz targets", "cargo xtask fuzz", || fuzz::run(workspace, &Fuzz::all()))?;
+    let soak = Soak::of_a_night();
+    steps.step_of("random faults over RabbitMQ", &soak.again(), || soak::run(&soak))?;
     steps.print_summary();
     Ok(())
 }

@@ -18,6 +18,7 @@ mod loom;
 mod miri;
 mod prerequisites;
 mod sim;
+mod soak;
 mod step;
 mod workspace;
 
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{fuzz::Fuzz, integration::Integration, sim::Sim, step::Steps, workspace::Workspace};
+use crate::{fuzz::Fuzz, integration::Integration, sim::Sim, soak::Soak, step::Steps, workspace::Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The commands that orchestrate the workspace")]
@@ -63,13 +64,15 @@ enum Command {
     },
     /// Simulated clusters that try to break the replica protocol; everything is decided by a seed
     Sim(Sim),
+    /// Random faults on three regions over RabbitMQ, while contents, memory and descriptors are watched
+    Soak(Soak),
     /// The fuzz targets, on a nightly compiler and cargo-fuzz
     Fuzz(Fuzz),
     /// Every interleaving of what cache-core's threads do while values are loaded
     Loom,
     /// The unit tests of cache-core under Miri, on a nightly compiler
     Miri,
-    /// What takes too long for every change: 20,000 seeds, every rule switched off once, faults, interleavings, Miri, the fuzz targets
+    /// What takes too long for every change: 20,000 seeds, every rule switched off once, faults, interleavings, Miri, the fuzz targets, a short soak
     Nightly,
     /// Print and check which crate may depend on which
     Layers,
@@ -106,6 +109,7 @@ fn run(command: Command) -> Result<()> {
         Command::Conformance => conformance::check(&workspace),
         Command::Bench { name, arguments } => bench::run(&workspace, name.as_deref(), &arguments),
         Command::Sim(sim) => sim::run(&sim),
+        Command::Soak(soak) => soak::run(&soak),
         Command::Fuzz(fuzz) => fuzz::run(&workspace, &fuzz),
         Command::Loom => loom::run(&workspace),
         Command::Miri => miri::run(),

@@ -124,6 +124,20 @@ pub enum Finding {
 
 /// Everything that is wrong; nothing where all is well.
 pub fn judge(evidence: &Evidence) -> Vec<Finding> {
+    let mut found = judge_contents(evidence);
+    if !evidence.reads.values().any(|reads| reads.ratio().is_some()) {
+        found.push(Finding::Unproven { what: "no region has reads to compare".to_owned() });
+    }
+    for (region, &reads) in &evidence.reads {
+        if reads.ratio().is_some_and(|ratio| ratio > P99_RATIO_MAX) {
+            found.push(Finding::Slow { region: region.clone(), reads });
+        }
+    }
+    found
+}
+
+/// Everything that is wrong with what the regions hold, however long reads took.
+pub fn judge_contents(evidence: &Evidence) -> Vec<Finding> {
     let mut found = enough(evidence);
     found.extend(diverging(&evidence.contents));
     for (region, contents) in &evidence.contents {
@@ -131,11 +145,6 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
         found.extend(untrue(region, contents, &evidence.told));
         let lingers = contents.keys().filter(|key| range(key) == BRIEF);
         found.extend(lingers.map(|key| Finding::Lingering { key: key.clone(), region: region.clone() }));
-    }
-    for (region, &reads) in &evidence.reads {
-        if reads.ratio().is_some_and(|ratio| ratio > P99_RATIO_MAX) {
-            found.push(Finding::Slow { region: region.clone(), reads });
-        }
     }
     found
 }
@@ -151,7 +160,6 @@ fn enough(evidence: &Evidence) -> Vec<Finding> {
     need(evidence.contents.len() >= 2, "fewer than two regions were compared");
     need(evidence.contents.values().all(|held| held.len() >= 100), "a region holds next to nothing");
     need(evidence.ledgers.iter().any(|ledger| ledger.last.len() >= 100), "no writer wrote much");
-    need(evidence.reads.values().any(|reads| reads.ratio().is_some()), "no region has reads to compare");
     missing
 }
 

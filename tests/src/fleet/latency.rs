@@ -51,12 +51,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts to read what `writer` and all regions write; the first phase has the name `start`.
-    pub(super) fn start(node: GeoCache, writer: &str) -> anyhow::Result<Self> {
+    /// Starts to read the keys of `owner` and those that all regions write; the first phase has the name `start`.
+    pub(super) fn start(node: GeoCache, owner: &str) -> anyhow::Result<Self> {
         let phases = Arc::new(Mutex::new(vec![("start".to_owned(), histogram())]));
         let ends = Arc::new(AtomicBool::new(false));
         let shared = (0..SHARED_KEYS).map(|index| format!("all/{index}"));
-        let keys: Vec<String> = (0..OWN_KEYS).map(|index| own_key(writer, index)).chain(shared).collect();
+        let keys: Vec<String> = (0..OWN_KEYS).map(|index| own_key(owner, index)).chain(shared).collect();
         let (at, until) = (Arc::clone(&phases), Arc::clone(&ends));
         thread::Builder::new().name("reader".to_owned()).spawn(move || read(&node, &keys, &at, &until))?;
         Ok(Self { phases, ends })

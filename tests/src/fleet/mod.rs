@@ -30,7 +30,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-pub use checker::{Evidence, Finding, P99_RATIO_MAX, Reads, judge, shown};
+pub use checker::{Evidence, Finding, P99_RATIO_MAX, Reads, judge, judge_contents, shown};
 pub use contents::{Contents, Digest, Held, RangeDigest, lasting};
 pub use latency::Latency;
 pub use node::Node;
@@ -64,8 +64,20 @@ pub struct Settings {
     pub queue_expires: Duration,
     /// The file of user and password; `None` for those of the URL.
     pub credentials: Option<PathBuf>,
+    /// Whose keys a process writes.
+    pub keys: Keys,
     /// The folder for dumps.
     pub folder: PathBuf,
+}
+
+/// Whose keys a process writes, beside those that all write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keys {
+    /// Keys of its own life: what an earlier process of its region wrote stays as it was, and is demanded as it was.
+    #[default]
+    OfLife,
+    /// Those of its region, as the processes before it, so that the number of keys is bounded however many there were.
+    OfRegion,
 }
 
 /// Three regions.
@@ -197,10 +209,15 @@ impl Fleet {
         }
         member.life += 1;
         let settings = &self.settings;
+        let keys_of = match settings.keys {
+            Keys::OfLife => member.writer(),
+            Keys::OfRegion => member.region.to_owned(),
+        };
         let arguments = [
             ("--region", member.region.to_owned()),
             ("--life", member.life.to_string()),
             ("--cache", self.cache.clone()),
+            ("--keys-of", keys_of),
             ("--url", member.proxy.url(&settings.url)),
             ("--profile", settings.profile.clone()),
             ("--queue-expires-s", settings.queue_expires.as_secs().to_string()),

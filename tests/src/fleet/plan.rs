@@ -54,6 +54,8 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Plan {
     writer: String,
+    /// Whose the range `own` is: the writer's, unless another life goes on with its keys.
+    owner: String,
     random: fastrand::Rng,
     counter: u64,
     own: u64,
@@ -65,7 +67,15 @@ impl Plan {
     /// The writes of `writer`.
     pub fn new(writer: &str, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { writer: writer.to_owned(), random, counter: 0, own: 0, brief: 0, told: 0 }
+        let (writer, owner) = (writer.to_owned(), writer.to_owned());
+        Self { writer, owner, random, counter: 0, own: 0, brief: 0, told: 0 }
+    }
+
+    /// The same with the range `own` of someone else: all lives of a region that write the same keys hold no more than one.
+    #[must_use]
+    pub fn on_keys_of(mut self, owner: &str) -> Self {
+        owner.clone_into(&mut self.owner);
+        self
     }
 
     /// The next write.
@@ -97,15 +107,15 @@ impl Plan {
             _ => {
                 self.own += 1;
                 let change = if self.own.is_multiple_of(15) { Change::Remove } else { Change::Put };
-                plain(own_key(&self.writer, self.own % OWN_KEYS), change)
+                plain(own_key(&self.owner, self.own % OWN_KEYS), change)
             }
         }
     }
 }
 
 /// One of the keys that a writer has for itself.
-pub(super) fn own_key(writer: &str, index: u64) -> String {
-    format!("own/{writer}/{index}")
+pub(super) fn own_key(owner: &str, index: u64) -> String {
+    format!("own/{owner}/{index}")
 }
 
 /// The value of a write.
@@ -186,6 +196,17 @@ mod tests {
                 seen.entry(step.key).or_default()[usize::from(step.change == Change::Remove)] = true;
             }
         }
+    }
+
+    #[test]
+    fn lives_on_the_keys_of_their_region_share_only_these() {
+        let keys = |writer| -> std::collections::BTreeSet<String> {
+            let mut plan = Plan::new(writer, 7).on_keys_of("us-east");
+            (0..20_000).map(|_| plan.step().key).filter(|key| !key.starts_with("all/")).collect()
+        };
+        let (first, second) = (keys("us-east.1"), keys("us-east.2"));
+        assert!(first.intersection(&second).all(|key| key.starts_with("own/us-east/")));
+        assert_eq!(first.intersection(&second).count() as u64, OWN_KEYS);
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub struct Arguments {
     /// The cache's name
     #[arg(long)]
     cache: String,
+    /// Whose keys it writes; its own life's unless told otherwise
+    #[arg(long)]
+    keys_of: Option<String>,
     /// The broker's URL
     #[arg(long)]
     url: String,
@@ -132,10 +135,11 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         .build()
         .await?;
     let writer = format!("{}.{}", arguments.region, arguments.life);
+    let owner = arguments.keys_of.as_ref().unwrap_or(&writer);
     let node = Arc::new(Node {
-        reader: Reader::start(cache.clone(), &writer)?,
+        reader: Reader::start(cache.clone(), owner)?,
         ledger: Mutex::new(Ledger::new(&writer)),
-        plan: Mutex::new(Plan::new(&writer, fastrand::u64(..))),
+        plan: Mutex::new(Plan::new(&writer, fastrand::u64(..)).on_keys_of(owner)),
         rate: AtomicU32::new(0),
         written: AtomicU64::new(0),
         skipped: AtomicU64::new(0),

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{Fleet, Reads, Report, Settings, WRITES_PER_SECOND, judge, row::Row, shown};
+use super::{Fleet, Keys, Reads, Report, Settings, WRITES_PER_SECOND, judge, row::Row, shown};
 use crate::broker::{Broker, Options};
 
 /// The user of rows that change what a user may do.
@@ -99,6 +99,7 @@ impl Scene {
             profile: profile.to_owned(),
             queue_expires: row.queue_expires,
             credentials: credentials.clone(),
+            keys: Keys::OfLife,
             folder,
         };
         let mut scene = Self { broker, fleet: Fleet::idle(fleet).await?, credentials, mended: None };

@@ -1,7 +1,8 @@
 //! Which fault comes when: pure, endless, and the same for the same seed.
 //!
 //! Kinds are dealt like cards: each comes once before any comes again, so that a run that is long enough has met them
-//! all, in an order that no two seeds share. What a fault does, to whom and for how long is drawn when it is dealt. A
+//! all, in an order that no two seeds share. Those that end the broker are last in each round, so that it lives long
+//! enough before for its memory to be judged. What a fault does, to whom and for how long is drawn when it is dealt. A
 //! link's or a node's fault may fall together with another one elsewhere; a node's death may not, and comes when every
 //! region has everything: in the fast profile, a write is rightly gone when its node and the broker's memory of it die
 //! together.
@@ -157,6 +158,10 @@ impl Kind {
         Self::LinkNarrow,
         Self::HandshakesDie,
     ];
+
+    fn ends_the_broker(&self) -> bool {
+        matches!(self, Self::BrokerKilled | Self::BrokerStopped | Self::BrokerRestarted)
+    }
 }
 
 impl Fault {
@@ -223,6 +228,8 @@ impl Schedule {
         if self.deck.is_empty() {
             self.deck = Kind::ALL.to_vec();
             self.random.shuffle(&mut self.deck);
+            // It is dealt from its end.
+            self.deck.sort_by_key(|kind| !kind.ends_the_broker());
         }
         self.deck.pop().unwrap_or(Kind::LinkCut)
     }
@@ -373,6 +380,15 @@ mod tests {
                 let dealt: BTreeSet<Kind> = round.iter().map(|episode| episode.faults[0].kind()).collect();
                 assert_eq!(dealt.len(), Kind::ALL.len(), "seed {seed}");
             }
+        }
+    }
+
+    #[test]
+    fn until_the_last_three_of_a_round_the_broker_lives_on() {
+        for episode in
+            episodes(5, 10 * Kind::ALL.len()).chunks(Kind::ALL.len()).flat_map(|round| &round[..15])
+        {
+            assert!(!episode.faults.iter().any(|fault| fault.kind().ends_the_broker()), "{episode}");
         }
     }
 

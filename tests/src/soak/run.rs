@@ -1,0 +1,267 @@
+//! Plays a soak: a broker and a fleet from nothing, a warm-up, episodes of faults, and checks between them.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    inject::{BROKER, Stage},
+    report::{Check, Lived, Outcome, Played},
+    resources::{Limits, Verdict, judge},
+    schedule::Schedule,
+    watch::Watch,
+};
+use crate::{
+    broker::{Broker, Options},
+    fleet::{self, Fleet, REGIONS, shown},
+};
+
+/// Between two samples of the processes.
+const SAMPLE_PAUSE: Duration = Duration::from_secs(1);
+/// Every key was written by then.
+const WARM_UP: Duration = Duration::from_secs(20);
+/// From one check to the next, where the run is long enough.
+const CHECK_EVERY: Duration = Duration::from_secs(180);
+/// Until each node has everything, and again until all hold the same.
+const EQUAL_BOUND: Duration = Duration::from_secs(120);
+/// Until descriptors and threads are as few as they were.
+const QUIET_BOUND: Duration = Duration::from_secs(45);
+
+/// What a node keeps of the records that it sent, at most, to answer pulls from…
+const RING_BYTES: u64 = 16 << 20;
+/// …and what a record of the fleet takes there, at least.
+const RECORD_BYTES: u64 = 150;
+/// Until a new process has everything and its allocator has met everything that it does.
+const NODE_WARM_UP: Duration = Duration::from_secs(60);
+/// An Erlang virtual machine: its memory goes up and down with what waits in its queues, its descriptors with the files
+/// of its queues.
+const OF_BROKER: Limits = Limits {
+    warm_up: Duration::from_secs(30),
+    least: Duration::from_secs(90),
+    rss_ratio: 1.15,
+    rss_slack_kib: 32 << 10,
+    fds_slack: 16,
+    threads_slack: 4,
+};
+
+/// The log of quorum queues is kept in memory too until it is this long: at the 512 MB that are usual, the broker's memory
+/// would still fill when a run of minutes ends.
+const WAL: &str = "raft.wal_max_size_bytes = 33554432";
+
+/// What is played.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long, the checks included and the end check not.
+    pub length: Duration,
+    /// What decides the faults.
+    pub seed: u64,
+    /// The delivery profile, by name.
+    pub profile: String,
+    /// What each region writes.
+    pub writes_per_second: u32,
+    /// The folder for what the regions held.
+    pub folder: PathBuf,
+}
+
+/// Plays a soak and says how it goes on the standard output; whatever goes wrong makes it red, and ends it.
+pub async fn play(settings: &Settings) -> Outcome {
+    let mut outcome = Outcome {
+        seed: settings.seed,
+        profile: settings.profile.clone(),
+        minutes: settings.length.as_secs_f64() / 60.0,
+        ..Outcome::default()
+    };
+    let start = Instant::now();
+    let watch = Watch::default();
+    let watching = tokio::spawn(tell_by_minute(watch.clone()));
+    if let Err(error) = act(settings, &watch, &mut outcome).await {
+        outcome.problems.push(format!("{error:#}"));
+    }
+    watching.abort();
+    for life in watch.lives() {
+        let verdict = judge(&life, &limits(&life.process, settings.writes_per_second));
+        if verdict.is_red() {
+            outcome.problems.push(format!("{} (process {}): {verdict}", life.process, life.pid));
+        }
+        outcome.lives.push(Lived::new(life, verdict));
+    }
+    outcome.problems.extend(unproven(settings, &outcome.lives));
+    outcome.green = outcome.problems.is_empty();
+    outcome.took_s = start.elapsed().as_secs_f64();
+    outcome
+}
+
+/// What is flat, by process: a node's ring has to be full before its memory can be.
+fn limits(process: &str, writes_per_second: u32) -> Limits {
+    if process == BROKER {
+        return OF_BROKER;
+    }
+    let fills = Duration::from_secs(RING_BYTES / (RECORD_BYTES * u64::from(writes_per_second.max(1))));
+    Limits {
+        warm_up: NODE_WARM_UP + fills,
+        least: Duration::from_secs(90),
+        rss_ratio: 1.10,
+        rss_slack_kib: 4 << 10,
+        fds_slack: 0,
+        threads_slack: 4,
+    }
+}
+
+/// A run in which no node lived long enough proves nothing of memory; that is wrong where there was time enough.
+fn unproven(settings: &Settings, lives: &[Lived]) -> Option<String> {
+    let is_proven = |is_broker: bool| {
+        let mut lives = lives.iter().filter(|lived| (lived.life.process == BROKER) == is_broker);
+        lives.any(|lived| !matches!(lived.verdict, Verdict::TooShort { .. }))
+    };
+    let of_node = limits(REGIONS[0], settings.writes_per_second);
+    let enough = 2 * (of_node.warm_up + of_node.least);
+    (settings.length >= enough && !(is_proven(true) && is_proven(false)))
+        .then(|| "no life of a node, or of the broker, was long enough to judge its memory".to_owned())
+}
+
+async fn tell_by_minute(watch: Watch) {
+    let mut minute = 0;
+    let mut pace = tokio::time::interval(SAMPLE_PAUSE);
+    loop {
+        pace.tick().await;
+        watch.look();
+        if watch.elapsed().as_secs() / 60 > minute {
+            minute = watch.elapsed().as_secs() / 60;
+            println!("minute {minute:>3}: {}", watch.now());
+        }
+    }
+}
+
+async fn act(settings: &Settings, watch: &Watch, outcome: &mut Outcome) -> Result<()> {
+    let broker = Broker::start(Options::default().config(WAL)).await?;
+    let fleet = Fleet::start(fleet::Settings {
+        url: broker.url().to_owned(),
+        upstream: broker.addr(),
+        profile: settings.profile.clone(),
+        queue_expires: Duration::from_secs(600),
+        folder: settings.folder.clone(),
+        credentials: None,
+        keys: fleet::Keys::OfRegion,
+    })
+    .await?;
+    let mut stage = Stage { broker, fleet, watch: watch.clone() };
+    stage.watch_broker()?;
+    for region in REGIONS {
+        stage.watch_node(region).await?;
+    }
+    let start = Instant::now();
+    say(watch, &format!("{} writes/s in each of {} regions", settings.writes_per_second, REGIONS.len()));
+    stage.fleet.write(settings.writes_per_second).await?;
+    stage.fleet.pass(WARM_UP.min(settings.length / 4)).await?;
+    check(&mut stage, settings, outcome).await?;
+
+    let mut schedule = Schedule::new(settings.seed, &REGIONS);
+    let every = CHECK_EVERY.min(settings.length / 2);
+    let mut next_check = start.elapsed() + every;
+    while start.elapsed() < settings.length {
+        let Some(episode) = schedule.next() else { bail!("the schedule ended") };
+        say(watch, &format!("{episode}"));
+        let begun = stage.play(&episode).await?;
+        for fault in &episode.faults {
+            *outcome.kinds.entry(fault.kind().to_string()).or_default() += 1;
+        }
+        outcome.episodes.push(Played {
+            at_s: begun.as_secs_f64(),
+            mended_s: watch.elapsed().as_secs_f64(),
+            what: episode.to_string(),
+        });
+        if start.elapsed() >= next_check && start.elapsed() < settings.length {
+            check(&mut stage, settings, outcome).await?;
+            next_check = start.elapsed() + every;
+        }
+    }
+    check(&mut stage, settings, outcome).await
+}
+
+/// Compares the regions, writers at rest, and takes the quiet samples; then they write on.
+async fn check(stage: &mut Stage, settings: &Settings, outcome: &mut Outcome) -> Result<()> {
+    let at_s = stage.watch.elapsed().as_secs_f64();
+    let caught_up = stage.fleet.caught_up(EQUAL_BOUND).await.context("all faults are mended")?;
+    stage.fleet.rest().await?;
+    let equal = stage.fleet.equal(EQUAL_BOUND).await?;
+    let evidence = stage.fleet.evidence().await?;
+    let findings = fleet::judge_contents(&evidence);
+    let mut kinds = BTreeMap::new();
+    for finding in &findings {
+        *kinds.entry(finding.kind().to_owned()).or_default() += 1;
+    }
+    let reports = stage.fleet.reports().await?;
+    outcome.written = reports.values().map(|report| report.written).sum();
+    for (region, report) in reports {
+        outcome.nodes.insert(region.to_owned(), serde_json::to_value(report)?);
+    }
+    let keys = evidence.contents.values().map(BTreeMap::len).max().unwrap_or(0);
+    let check = Check {
+        at_s,
+        caught_up_s: caught_up.as_secs_f64(),
+        equal_s: equal.as_secs_f64(),
+        keys,
+        findings: kinds,
+    };
+    let Check { caught_up_s, equal_s, .. } = check;
+    let told = format!(
+        "check: caught up after {caught_up_s:.1} s, equal after {equal_s:.1} s, {keys} keys, {} findings",
+        findings.len()
+    );
+    say(&stage.watch, &told);
+    outcome.checks.push(check);
+    outcome.problems.extend(shown(&findings));
+    if !findings.is_empty() {
+        bail!("the check at {at_s:.0} s is red; what the regions held is in {}", settings.folder.display());
+    }
+    let limits = |process: &str| limits(process, settings.writes_per_second);
+    stage.watch.quiet(limits, QUIET_BOUND).await;
+    stage.fleet.write(settings.writes_per_second).await
+}
+
+fn say(watch: &Watch, what: &str) {
+    println!("[{:>7.1} s] {what}", watch.elapsed().as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::soak::resources::{Life, Memory};
+
+    fn lived(process: &str, verdict: Verdict) -> Lived {
+        Lived::new(Life { process: process.to_owned(), ..Life::default() }, verdict)
+    }
+
+    fn of_minutes(minutes: u64) -> Settings {
+        let (seed, profile, folder) = (1, "fast".to_owned(), PathBuf::new());
+        Settings {
+            length: Duration::from_secs(60 * minutes),
+            seed,
+            profile,
+            writes_per_second: 1_000,
+            folder,
+        }
+    }
+
+    #[test]
+    fn a_long_run_without_a_judged_life_proves_nothing() {
+        let short = || Verdict::TooShort { watched: Duration::ZERO };
+        let flat = || Verdict::Flat(Memory { second_kib: 1, last_kib: 1 });
+        let long = of_minutes(20);
+        assert!(unproven(&long, &[]).is_some());
+        assert!(unproven(&long, &[lived("us-east", flat()), lived(BROKER, short())]).is_some());
+        assert!(unproven(&long, &[lived("us-east", short()), lived(BROKER, flat())]).is_some());
+        assert!(unproven(&long, &[lived("us-east", flat()), lived(BROKER, flat())]).is_none());
+        assert!(unproven(&of_minutes(3), &[]).is_none());
+    }
+
+    #[test]
+    fn a_slow_writer_fills_its_ring_for_longer() {
+        assert!(limits("us-east", 500).warm_up > limits("us-east", 1_000).warm_up);
+        assert_eq!(limits("us-east", 1_000).warm_up, Duration::from_secs(60 + 111));
+    }
+}
