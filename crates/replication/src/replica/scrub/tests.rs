@@ -80,6 +80,32 @@ fn an_answer_repairs_and_what_the_watermark_claimed_counts_as_divergence() {
     assert_eq!(one.replica.status(one.now).counters.divergence, 2);
 }
 
+/// Symptom: under faults, values that live for seconds let the divergence meter of a healthy cluster rise.
+#[test]
+fn a_write_whose_life_ended_there_first_is_no_divergence() {
+    let (mut one, there) = met();
+    let stream = crate::replica::one::stream_of(&there);
+    one.hear_beat(&there, 20, vec![crate::replica::one::report(stream, 0, stamp(&there, 10_000).hlc)]);
+    one.pass(25);
+    let brief = living(put("brief", "v", stamp(&there, 11_000)), 5_000, one.now.mono_ms);
+    one.hear_state(&there, vec![brief], Vec::new());
+    one.hear_beat(&there, 20, vec![crate::replica::one::report(stream, 0, stamp(&there, 12_000).hlc)]);
+    one.pass(25);
+    assert_eq!(one.value("brief").as_deref(), Some("v"));
+    let (position, bar) = (one.position("brief"), Bar::above(stamp(&there, 11_000)));
+    one.hear_state(&there, Vec::new(), vec![Grave { position, bar }]);
+    assert_eq!(one.value("brief"), None, "it is gone here too");
+    let counters = one.replica.status(one.now).counters;
+    assert_eq!((counters.scrub_repaired, counters.divergence), (2, 0));
+    // A remove of it that never came would be one: the watermark claims it.
+    let again = living(put("removed", "v", stamp(&there, 11_500)), 5_000, one.now.mono_ms);
+    one.hear_state(&there, vec![again], Vec::new());
+    let before = one.replica.status(one.now).counters.divergence;
+    let (position, bar) = (one.position("removed"), Bar::above(stamp(&there, 11_600)));
+    one.hear_state(&there, Vec::new(), vec![Grave { position, bar }]);
+    assert_eq!(one.replica.status(one.now).counters.divergence, before + 1);
+}
+
 #[test]
 fn a_pass_goes_over_everything_with_one_peer_before_it_turns_to_the_next() {
     let mut one = One::new(true);
