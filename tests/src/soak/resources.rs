@@ -186,6 +186,11 @@ impl fmt::Display for Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        process::{Command, Stdio},
+    };
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -265,14 +270,25 @@ mod tests {
     }
 
     #[test]
-    fn this_process_can_be_sampled() {
-        let own = sample(std::process::id(), Duration::from_secs(1)).unwrap();
-        assert!(own.rss_kib > 500 && own.fds >= 3 && own.threads >= 1, "{own:?}");
-        let before = own.fds;
-        let held = fs::File::open("/proc/self/status").unwrap();
-        // Other tests open and close files too, but not without end.
-        assert!((0..100).any(|_| sample(std::process::id(), Duration::ZERO).unwrap().fds > before));
-        drop(held);
+    fn a_process_is_sampled_with_the_descriptor_that_it_opens() {
+        // Of this process other tests open and close descriptors, of a child nobody does.
+        let mut child = Command::new("sh")
+            .args(["-c", "echo ready; read line; exec 9</dev/null; echo opened; read line"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut next = || said.next().unwrap().unwrap();
+        assert_eq!(next(), "ready");
+        let before = sample(child.id(), Duration::from_secs(1)).unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), "open").unwrap();
+        assert_eq!(next(), "opened");
+        let after = sample(child.id(), Duration::from_secs(2)).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(before.rss_kib > 100 && before.threads == 1, "{before:?}");
+        assert_eq!((after.at_ms, after.fds), (2_000, before.fds + 1));
     }
 
     #[test]
