@@ -16,7 +16,6 @@ mod harms_the_broker {
         let outcome = row::play(&cut.lasting(seconds(5)), "fast", times, folder.path().to_owned()).await;
         println!("{outcome}");
         // How long reads took is no matter of a test: the machine may be busy with others.
-        let wrong: Vec<_> = outcome.findings.keys().filter(|kind| *kind != "slow reads").collect();
-        assert!(outcome.equal_s.is_some() && wrong.is_empty(), "{outcome}");
+        assert!(outcome.is_green_but_for(&["slow reads"]), "{outcome}");
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use geocache::rabbitmq::permission_pattern;
 use serde::Serialize;
 
 use super::{Fleet, Keys, Reads, Report, Settings, WRITES_PER_SECOND, judge, row::Row, shown};
@@ -129,7 +130,7 @@ impl Scene {
     /// # Errors
     /// What `rabbitmqctl` says.
     pub async fn permit(&self) -> Result<()> {
-        let pattern = format!(r"^geocache(-[a-z]+)?\.{}(\..*)?$", self.fleet.cache());
+        let pattern = permission_pattern(self.fleet.cache());
         self.broker.ctl(&["set_permissions", USER, &pattern, &pattern, &pattern]).await.map(drop)
     }
 }
@@ -137,20 +138,7 @@ impl Scene {
 /// Plays a row; whatever goes wrong makes it red.
 pub async fn play(row: &Row, profile: &str, times: Times, folder: PathBuf) -> Outcome {
     let start = Instant::now();
-    let mut outcome = Outcome {
-        row: row.name.to_owned(),
-        profile: profile.to_owned(),
-        green: false,
-        fault_s: 0.0,
-        recovery_s: None,
-        equal_s: None,
-        written: 0,
-        findings: BTreeMap::new(),
-        p99_ns: BTreeMap::new(),
-        reports: BTreeMap::new(),
-        problems: Vec::new(),
-        took_s: 0.0,
-    };
+    let mut outcome = Outcome::new(row.name, profile);
     if let Err(error) = act(row, profile, times, folder, &mut outcome).await {
         outcome.problems.push(format!("{error:#}"));
     }
@@ -203,6 +191,31 @@ async fn under_load(scene: &mut Scene, row: &Row, times: Times, outcome: &mut Ou
 }
 
 impl Outcome {
+    /// Of a row that has not begun.
+    fn new(row: &str, profile: &str) -> Self {
+        Self {
+            row: row.to_owned(),
+            profile: profile.to_owned(),
+            green: false,
+            fault_s: 0.0,
+            recovery_s: None,
+            equal_s: None,
+            written: 0,
+            findings: BTreeMap::new(),
+            p99_ns: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            problems: Vec::new(),
+            took_s: 0.0,
+        }
+    }
+
+    /// Whether it was judged, and nothing is wrong but these kinds of findings. A row that broke off before it was judged
+    /// has no findings, and is not excused.
+    pub fn is_green_but_for(&self, kinds: &[&str]) -> bool {
+        let excused = !self.findings.is_empty() && self.findings.keys().all(|kind| kinds.contains(&&**kind));
+        self.green || excused
+    }
+
     /// The head of the table.
     pub fn head() -> String {
         format!(
@@ -260,5 +273,30 @@ impl fmt::Display for Outcome {
         self.problems
             .iter()
             .try_for_each(|problem| write!(f, "\n    {}", problem.trim_end().replace('\n', "\n    ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(green: bool, kinds: &[&str]) -> Outcome {
+        let findings = kinds.iter().map(|&kind| (kind.to_owned(), 1)).collect();
+        let equal_s = Some(1.0);
+        Outcome { green, equal_s, findings, ..Outcome::new("cut", "fast") }
+    }
+
+    #[test]
+    fn what_was_judged_is_excused_for_its_kinds_alone() {
+        let excused = ["slow reads"];
+        assert!(outcome(true, &[]).is_green_but_for(&excused));
+        assert!(outcome(false, &["slow reads"]).is_green_but_for(&excused));
+        assert!(!outcome(false, &["slow reads", "lost"]).is_green_but_for(&excused));
+    }
+
+    #[test]
+    fn a_row_that_was_never_judged_is_not_excused() {
+        // Its regions became equal, and then a dump failed.
+        assert!(!outcome(false, &[]).is_green_but_for(&["slow reads"]));
     }
 }
