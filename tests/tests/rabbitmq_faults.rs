@@ -15,7 +15,7 @@ mod harms_the_broker {
         let folder = tempfile::tempdir().unwrap();
         let outcome = row::play(&cut.lasting(seconds(5)), "fast", times, folder.path().to_owned()).await;
         println!("{outcome}");
-        // How long reads took is no matter of a test: the machine may be busy with others.
-        assert!(outcome.is_green_but_for(&["slow reads"]), "{outcome}");
+        // How fast a node reads and writes is no matter of a test: the machine may be busy with others.
+        assert!(outcome.is_green_but_for(&["slow reads", "unsteady writes"]), "{outcome}");
     }
 }

@@ -8,7 +8,10 @@
 //!   whose receipt said that they had left the node (published, or in another region): that one, or a later one of the
 //!   key.
 //! - **Lingering**: what was put to expire is nowhere any more.
-//! - **Slow reads**: in no region is the 99th percentile during the fault more than twice that of before.
+//! - **Slow reads**: in no region whose process lives throughout is the 99th percentile during the fault more than twice
+//!   that of before, or are there next to no reads during it.
+//! - **Unsteady writes**: each writer made at least nine in ten of the writes that were due: what is not written is never
+//!   lost, so a fleet that stands still would pass all of the above.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +29,12 @@ use super::{
 pub const P99_RATIO_MAX: f64 = 2.0;
 /// Fewer reads in a phase say too little about a percentile.
 const READS_MIN: u64 = 5_000;
+/// The part of the writes due that a writer has to make.
+pub const STEADY_MIN: f64 = 0.9;
+/// Of fewer writes due, one pause of the machine is a large part.
+const PACED_MIN: u64 = 5_000;
+/// A writer of which so many were due has written more than a hundred keys.
+const KEYS_DUE: u64 = 1_000;
 /// Findings of one kind that are shown.
 const SHOWN: usize = 5;
 
@@ -42,6 +51,37 @@ pub struct Evidence {
     pub told: Vec<Told>,
     /// The reads of each region, before and during the fault. A process that was started since has no `before`.
     pub reads: BTreeMap<String, Reads>,
+    /// The regions whose process was started since, so that their reads cannot be compared.
+    pub replaced: BTreeSet<String>,
+    /// By writer, how it kept pace: of each that has a ledger, since the last time that it was asked.
+    pub paces: BTreeMap<String, Pace>,
+}
+
+/// What a writer made of what was due, the times left out in which its process was frozen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Writes that its node took.
+    pub made: u64,
+    /// Writes that its node refused.
+    pub refused: u64,
+    /// Writes that its rate asked for.
+    pub due: u64,
+}
+
+impl Pace {
+    /// What came since an earlier one of the same writer.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            made: self.made.saturating_sub(earlier.made),
+            refused: self.refused.saturating_sub(earlier.refused),
+            due: self.due.saturating_sub(earlier.due),
+        }
+    }
+
+    fn is_steady(self) -> bool {
+        self.due < PACED_MIN || self.made as f64 >= STEADY_MIN * self.due as f64
+    }
 }
 
 /// The reads of one region.
@@ -115,6 +155,13 @@ pub enum Finding {
         /// Before and during.
         reads: Reads,
     },
+    /// A writer did not keep pace.
+    Unsteady {
+        /// The writer.
+        writer: String,
+        /// What it made.
+        pace: Pace,
+    },
     /// There is too little to judge by.
     Unproven {
         /// What is missing.
@@ -125,20 +172,29 @@ pub enum Finding {
 /// Everything that is wrong; nothing where all is well.
 pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     let mut found = judge_contents(evidence);
-    if !evidence.reads.values().any(|reads| reads.ratio().is_some()) {
+    let mut compared =
+        evidence.contents.keys().filter(|region| !evidence.replaced.contains(*region)).peekable();
+    if compared.peek().is_none() {
         found.push(Finding::Unproven { what: "no region has reads to compare".to_owned() });
     }
-    for (region, &reads) in &evidence.reads {
-        if reads.ratio().is_some_and(|ratio| ratio > P99_RATIO_MAX) {
+    for region in compared {
+        let reads = evidence.reads.get(region).copied().unwrap_or_default();
+        if reads.before.reads < READS_MIN {
+            let what = format!("{region} made only {} reads before the fault", reads.before.reads);
+            found.push(Finding::Unproven { what });
+        } else if reads.ratio().is_none_or(|ratio| ratio > P99_RATIO_MAX) {
+            // Too few reads during the fault are reads that took too long.
             found.push(Finding::Slow { region: region.clone(), reads });
         }
     }
     found
 }
 
-/// Everything that is wrong with what the regions hold, however long reads took.
+/// Everything that is wrong with what the regions hold and with how steadily it was written, however long reads took.
 pub fn judge_contents(evidence: &Evidence) -> Vec<Finding> {
     let mut found = enough(evidence);
+    let unsteady = evidence.paces.iter().filter(|(_, pace)| !pace.is_steady());
+    found.extend(unsteady.map(|(writer, &pace)| Finding::Unsteady { writer: writer.clone(), pace }));
     found.extend(diverging(&evidence.contents));
     for (region, contents) in &evidence.contents {
         found.extend(unlike_the_ledgers(region, contents, evidence));
@@ -160,6 +216,12 @@ fn enough(evidence: &Evidence) -> Vec<Finding> {
     need(evidence.contents.len() >= 2, "fewer than two regions were compared");
     need(evidence.contents.values().all(|held| held.len() >= 100), "a region holds next to nothing");
     need(evidence.ledgers.iter().any(|ledger| ledger.last.len() >= 100), "no writer wrote much");
+    for Ledger { writer, last } in &evidence.ledgers {
+        let pace = evidence.paces.get(writer);
+        need(pace.is_some(), &format!("nobody knows what was due of {writer}"));
+        let is_young = pace.is_some_and(|pace| pace.due < KEYS_DUE);
+        need(is_young || last.len() >= 100, &format!("{writer} wrote {} keys", last.len()));
+    }
     missing
 }
 
@@ -254,6 +316,7 @@ impl Finding {
             Self::Untrue { .. } => "untrue receipt",
             Self::Lingering { .. } => "lingering",
             Self::Slow { .. } => "slow reads",
+            Self::Unsteady { .. } => "unsteady writes",
             Self::Unproven { .. } => "unproven",
         }
     }
@@ -285,9 +348,12 @@ impl fmt::Display for Finding {
             Self::Lingering { key, region } => write!(f, "{region} still holds {key}, whose life is over"),
             Self::Slow { region, reads } => write!(
                 f,
-                "reads in {region} took {} ns at the 99th percentile, {} ns before",
-                reads.during.p99_ns, reads.before.p99_ns
+                "{} reads in {region} took {} ns at the 99th percentile, {} took {} ns before",
+                reads.during.reads, reads.during.p99_ns, reads.before.reads, reads.before.p99_ns
             ),
+            Self::Unsteady { writer, pace: Pace { made, refused, due } } => {
+                write!(f, "{writer} made {made} of {due} writes that were due; its node refused {refused}")
+            }
             Self::Unproven { what } => write!(f, "nothing is proven: {what}"),
         }
     }

@@ -30,7 +30,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-pub use checker::{Evidence, Finding, P99_RATIO_MAX, Reads, judge, judge_contents, shown};
+pub use checker::{Evidence, Finding, P99_RATIO_MAX, Pace, Reads, STEADY_MIN, judge, judge_contents, shown};
 pub use contents::{Contents, Digest, Held, RangeDigest, lasting};
 pub use latency::Latency;
 pub use node::Node;
@@ -92,6 +92,8 @@ pub struct Fleet {
     gone: BTreeSet<String>,
     told: Vec<Told>,
     writing: Option<u32>,
+    /// How the writers kept pace whose processes ended in good order.
+    paces: BTreeMap<String, Pace>,
 }
 
 /// A region, and its process if one runs.
@@ -105,6 +107,10 @@ pub struct Member {
     node: Option<Node>,
     /// Before the fault, of the process that runs.
     seen: BTreeMap<String, Latency>,
+    /// How the writer of the process that runs had kept pace when it was last asked.
+    paced: Pace,
+    /// The last rate that it was told, in writes a second.
+    rate: u32,
 }
 
 /// What is demanded of the writes of a process that is ended.
@@ -133,11 +139,19 @@ impl Fleet {
         let mut members = Vec::new();
         for region in REGIONS {
             let proxy = Proxy::start(settings.upstream).await?;
-            members.push(Member { region, proxy, life: 0, node: None, seen: BTreeMap::new() });
+            members.push(Member {
+                region,
+                proxy,
+                life: 0,
+                node: None,
+                seen: BTreeMap::new(),
+                paced: Pace::default(),
+                rate: 0,
+            });
         }
         let cache = unique_name("fleet");
-        let (ledgers, gone, told) = Default::default();
-        Ok(Self { settings, cache, members, ledgers, gone, told, writing: None })
+        let (ledgers, gone, told, paces) = Default::default();
+        Ok(Self { settings, cache, members, ledgers, gone, told, writing: None, paces })
     }
 
     async fn launch_all(&mut self) -> Result<()> {
@@ -196,7 +210,8 @@ impl Fleet {
     }
 
     /// One writes from now on.
-    async fn tell(&self, index: usize, per_second: u32) -> Result<()> {
+    async fn tell(&mut self, index: usize, per_second: u32) -> Result<()> {
+        self.members[index].rate = per_second;
         self.node(index)?.order(Order::Write { per_second }).await.map(drop)
     }
 
@@ -208,6 +223,7 @@ impl Fleet {
             bail!("a node runs in {} already", member.region);
         }
         member.life += 1;
+        member.paced = Pace::default();
         let settings = &self.settings;
         let keys_of = match settings.keys {
             Keys::OfLife => member.writer(),
@@ -254,6 +270,7 @@ impl Fleet {
         let node = self.node(index)?;
         node.order(Order::Rest).await?;
         let ledger = self.ledger(index).await?;
+        let pace = self.pace(index).await?.since(self.members[index].paced);
         let closed = node.order(Order::Close { wait: Duration::from_secs(20) }).await?;
         if demand == Demand::Everything
             && closed != (Answer::Closed { unsent_records: 0, unconfirmed_frames: 0 })
@@ -261,6 +278,7 @@ impl Fleet {
             bail!("{} could not hand over everything: {closed:?}", ledger.writer);
         }
         let told = node.told();
+        self.paces.insert(ledger.writer.clone(), pace);
         let member = &mut self.members[index];
         member.node = None;
         match demand {
@@ -279,6 +297,7 @@ impl Fleet {
     /// When a node does not answer.
     pub async fn write(&mut self, per_second: u32) -> Result<()> {
         self.writing = Some(per_second);
+        self.members.iter_mut().for_each(|member| member.rate = per_second);
         self.tell_all(&Order::Write { per_second }).await
     }
 
@@ -445,6 +464,7 @@ impl Fleet {
             ledgers: self.ledgers.clone(),
             gone: self.gone.clone(),
             told: self.told.clone(),
+            paces: self.paces.clone(),
             ..Evidence::default()
         };
         for index in 0..self.members.len() {
@@ -461,8 +481,28 @@ impl Fleet {
             let of = |phase: &str| self.members[index].seen.get(phase).copied().unwrap_or_default();
             let reads = Reads { before: of("before"), during: of("during") };
             evidence.reads.insert(region.to_owned(), reads);
+            let pace = self.pace(index).await?;
+            let member = &mut self.members[index];
+            evidence.paces.insert(member.writer(), pace.since(member.paced));
+            member.paced = pace;
+            if member.life > 1 {
+                evidence.replaced.insert(region.to_owned());
+            }
         }
         Ok(evidence)
+    }
+
+    /// How a writer has kept pace since its process began. What it could not make while it was frozen was not due.
+    async fn pace(&self, index: usize) -> Result<Pace> {
+        let (node, rate) = (self.node(index)?, self.members[index].rate);
+        let Report { written: made, refused, skipped, .. } = node.report().await?;
+        let spared = (node.frozen().as_secs_f64() * f64::from(rate)) as u64;
+        Ok(Pace { made, refused, due: made + refused + skipped.saturating_sub(spared) })
+    }
+
+    /// When a node was last thawed, if one ever was.
+    fn thawed(&self) -> Option<Instant> {
+        self.nodes().filter_map(|(_, node)| node.thawed()).max()
     }
 
     /// Writes the logs of those that run beside the dumps.

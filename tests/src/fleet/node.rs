@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -45,6 +45,15 @@ pub struct Node {
     input: AsyncMutex<ChildStdin>,
     next: AtomicU64,
     heard: Arc<Heard>,
+    frozen: Mutex<Frozen>,
+}
+
+/// When it did nothing, since it was told so.
+#[derive(Debug, Clone, Copy, Default)]
+struct Frozen {
+    since: Option<Instant>,
+    before: Duration,
+    thawed: Option<Instant>,
 }
 
 /// What came out of the process.
@@ -99,6 +108,7 @@ impl Node {
             input: AsyncMutex::new(input),
             next: AtomicU64::new(0),
             heard,
+            frozen: Mutex::default(),
         })
     }
 
@@ -192,6 +202,7 @@ impl Node {
     /// # Errors
     /// When it is gone already.
     pub fn freeze(&self) -> Result<()> {
+        self.frozen.lock().since.get_or_insert_with(Instant::now);
         self.signal(Signal::STOP)
     }
 
@@ -200,7 +211,24 @@ impl Node {
     /// # Errors
     /// When it is gone already.
     pub fn thaw(&self) -> Result<()> {
-        self.signal(Signal::CONT)
+        self.signal(Signal::CONT)?;
+        let mut frozen = self.frozen.lock();
+        if let Some(since) = frozen.since.take() {
+            frozen.before += since.elapsed();
+            frozen.thawed = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// For how long it was frozen in all.
+    pub fn frozen(&self) -> Duration {
+        let frozen = self.frozen.lock();
+        frozen.before + frozen.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// When it was thawed, if it ever was.
+    pub fn thawed(&self) -> Option<Instant> {
+        self.frozen.lock().thawed
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

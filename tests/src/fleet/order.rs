@@ -108,6 +108,8 @@ pub struct Report {
     pub written: u64,
     /// Writes that were due and not made, since the writer was behind by more than it may catch up.
     pub skipped: u64,
+    /// Writes that the node refused.
+    pub refused: u64,
     /// Values held.
     pub entries: usize,
     /// Keys remembered as gone.

@@ -143,6 +143,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         rate: AtomicU32::new(0),
         written: AtomicU64::new(0),
         skipped: AtomicU64::new(0),
+        refused: AtomicU64::new(0),
         receipts: AtomicUsize::new(0),
         writer,
         cache,
@@ -194,6 +195,7 @@ struct Node {
     rate: AtomicU32,
     written: AtomicU64,
     skipped: AtomicU64,
+    refused: AtomicU64,
     /// Receipts that are waited for.
     receipts: AtomicUsize,
 }
@@ -237,6 +239,7 @@ impl Node {
             queue: self.transport.queue(),
             written: self.written.load(Ordering::Relaxed),
             skipped: self.skipped.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
             entries: stats.entries,
             graves: stats.graves,
             outbox_bytes: stats.outbox.bytes,
@@ -265,8 +268,8 @@ impl Node {
             Change::PutFor(life) => put(TimeToLive::For(life)),
             Change::Remove => self.cache.remove_if(key, Expect::Any),
         };
-        // A node that was closed takes no more.
         if taken.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return;
         }
         self.written.fetch_add(1, Ordering::Relaxed);

@@ -69,8 +69,10 @@ pub struct Outcome {
     pub recovery_s: Option<f64>,
     /// From the end of the writes until all regions held the same, in seconds.
     pub equal_s: Option<f64>,
-    /// Writes that all nodes acknowledged.
+    /// Writes that the nodes acknowledged, those that were killed left out.
     pub written: u64,
+    /// Writes that were due of them, at the steady rate.
+    pub due: u64,
     /// What the checker found, by kind.
     pub findings: BTreeMap<String, usize>,
     /// The 99th percentile of reads, by region, in nanoseconds: before, during, and how many times more.
@@ -168,7 +170,9 @@ async fn under_load(scene: &mut Scene, row: &Row, times: Times, outcome: &mut Ou
     // What the nodes do to recover is a part of it, as far as readers are concerned.
     scene.fleet.caught_up(times.bound).await.context("after the fault was mended")?;
     outcome.recovery_s = Some(mended.elapsed().as_secs_f64());
-    scene.fleet.pass(DURING_MIN.saturating_sub(begun.elapsed())).await?;
+    // A frozen node reads nothing, so there are none before it goes on.
+    let reading = scene.fleet.thawed().unwrap_or(begun);
+    scene.fleet.pass(DURING_MIN.saturating_sub(reading.elapsed())).await?;
     scene.fleet.phase("after").await?;
     scene.fleet.pass(times.after.saturating_sub(mended.elapsed())).await?;
     scene.fleet.rest().await?;
@@ -176,7 +180,8 @@ async fn under_load(scene: &mut Scene, row: &Row, times: Times, outcome: &mut Ou
 
     let evidence = scene.fleet.evidence().await?;
     let reports = scene.fleet.reports().await?;
-    outcome.written = reports.values().map(|report| report.written).sum();
+    outcome.written = evidence.paces.values().map(|pace| pace.made).sum();
+    outcome.due = evidence.paces.values().map(|pace| pace.due).sum();
     outcome.reports = reports.into_iter().map(|(region, report)| (region.to_owned(), report)).collect();
     for (region, reads) in &evidence.reads {
         let Reads { before, during } = reads;
@@ -201,6 +206,7 @@ impl Outcome {
             recovery_s: None,
             equal_s: None,
             written: 0,
+            due: 0,
             findings: BTreeMap::new(),
             p99_ns: BTreeMap::new(),
             reports: BTreeMap::new(),
@@ -219,10 +225,11 @@ impl Outcome {
     /// The head of the table.
     pub fn head() -> String {
         format!(
-            "{:<26} {:>7} {:>8} {:>9} {:>5} {:>17} {:>6} {:>10} {:>7}  {}",
+            "{:<26} {:>7} {:>8} {:>8} {:>9} {:>5} {:>17} {:>6} {:>10} {:>7}  {}",
             "row",
             "fault s",
             "writes",
+            "of due",
             "divergent",
             "lost",
             "read p99 µs",
@@ -248,6 +255,11 @@ impl Outcome {
     }
 }
 
+/// A part in hundredths; 0 of nothing.
+fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
 /// A line of the table, and below it what is wrong.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,10 +272,11 @@ impl fmt::Display for Outcome {
         };
         write!(
             f,
-            "{:<26} {:>7.1} {:>8} {:>9} {:>5} {p99:>17} {ratio:>6} {:>10} {:>7}  {}",
+            "{:<26} {:>7.1} {:>8} {:>6.1} % {:>9} {:>5} {p99:>17} {ratio:>6} {:>10} {:>7}  {}",
             self.row,
             self.fault_s,
             self.written,
+            percent(self.written, self.due),
             self.count(&["divergent", "lingering"]),
             self.count(&["lost", "resurrected", "untrue receipt"]),
             seconds(self.recovery_s),

@@ -57,6 +57,10 @@ pub struct Check {
     pub caught_up_s: f64,
     /// From the end of the writes until all regions held the same, in seconds.
     pub equal_s: f64,
+    /// Writes since the check before, of the processes that run.
+    pub made: u64,
+    /// Writes that were due of them.
+    pub due: u64,
     /// Keys that each region holds.
     pub keys: usize,
     /// What the checker found, by kind.
@@ -106,13 +110,21 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds: Vec<String> = self.kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         writeln!(f, "\n{} episodes of faults: {}", self.episodes.len(), kinds.join(", "))?;
-        writeln!(f, "\n{:>8} {:>11} {:>8} {:>7}  findings", "check at", "caught up s", "equal s", "keys")?;
+        writeln!(
+            f,
+            "\n{:>8} {:>11} {:>8} {:>8} {:>8} {:>7}  findings",
+            "check at", "caught up s", "equal s", "writes", "of due", "keys"
+        )?;
         for check in &self.checks {
             let found: Vec<String> =
                 check.findings.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-            let Check { at_s, caught_up_s, equal_s, keys, .. } = check;
-            writeln!(f, "{at_s:>6.0} s {caught_up_s:>11.1} {equal_s:>8.1} {keys:>7}  {found}")?;
+            let Check { at_s, caught_up_s, equal_s, made, keys, .. } = check;
+            let of_due = 100.0 * *made as f64 / check.due.max(1) as f64;
+            writeln!(
+                f,
+                "{at_s:>6.0} s {caught_up_s:>11.1} {equal_s:>8.1} {made:>8} {of_due:>6.1} % {keys:>7}  {found}"
+            )?;
         }
         writeln!(
             f,

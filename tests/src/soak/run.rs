@@ -199,11 +199,15 @@ async fn check(stage: &mut Stage, settings: &Settings, outcome: &mut Outcome) ->
     for (region, report) in reports {
         outcome.nodes.insert(region.to_owned(), serde_json::to_value(report)?);
     }
+    let sum = |count: fn(&fleet::Pace) -> u64| evidence.paces.values().map(count).sum::<u64>();
+    let (made, due) = (sum(|pace| pace.made), sum(|pace| pace.due));
     let keys = evidence.contents.values().map(BTreeMap::len).max().unwrap_or(0);
     let check = Check {
         at_s,
         caught_up_s: caught_up.as_secs_f64(),
         equal_s: equal.as_secs_f64(),
+        made,
+        due,
         keys,
         findings: kinds,
     };

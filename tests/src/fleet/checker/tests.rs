@@ -30,6 +30,8 @@ fn well() -> Evidence {
         ledger.last.insert("all/2".to_owned(), Last { counter: 78, removed: false });
         evidence.ledgers.push(ledger);
         evidence.reads.insert(region.to_owned(), reads(1_000, 1_999));
+        let pace = Pace { made: 90_000, refused: 0, due: 100_000 };
+        evidence.paces.insert(format!("{region}.1"), pace);
     }
     contents.insert("all/2".to_owned(), held("eu-central.1#78"));
     for region in REGIONS {
@@ -122,6 +124,65 @@ fn slow_reads_are_found_in_one_region() {
 }
 
 #[test]
+fn a_reader_that_starves_during_the_fault_is_slow() {
+    let mut evidence = well();
+    evidence.reads.get_mut("ap-south").unwrap().during.reads = 100;
+    assert_eq!(kinds(&evidence), ["slow reads"]);
+    evidence.reads.get_mut("ap-south").unwrap().during = Latency::default();
+    assert_eq!(kinds(&evidence), ["slow reads"], "not one read");
+}
+
+#[test]
+fn each_region_whose_process_lives_throughout_has_reads_to_compare() {
+    let mut evidence = well();
+    evidence.reads.get_mut("ap-south").unwrap().before.reads = 100;
+    assert_eq!(kinds(&evidence), ["unproven"]);
+    evidence.replaced.insert("ap-south".to_owned());
+    assert_eq!(judge(&evidence), [], "its process was started since");
+    evidence.replaced.extend(REGIONS.map(str::to_owned));
+    assert_eq!(kinds(&evidence), ["unproven"], "no process lives throughout");
+    let mut evidence = well();
+    evidence.reads.remove("us-east");
+    assert_eq!(kinds(&evidence), ["unproven"]);
+}
+
+#[test]
+fn a_writer_that_stands_still_is_found() {
+    let mut evidence = well();
+    let pace = Pace { made: 89_999, refused: 0, due: 100_000 };
+    evidence.paces.insert("us-east.1".to_owned(), pace);
+    assert_eq!(kinds(&evidence), ["unsteady writes"], "it was late");
+    let pace = Pace { made: 80_000, refused: 20_000, due: 100_000 };
+    evidence.paces.insert("us-east.1".to_owned(), pace);
+    assert_eq!(kinds(&evidence), ["unsteady writes"], "its node refused them");
+    assert_eq!(judge_contents(&evidence).len(), 1, "in a soak, too");
+    evidence.paces.insert("us-east.1".to_owned(), Pace { made: 0, refused: 0, due: 100 });
+    assert_eq!(judge(&evidence), [], "it has only begun");
+}
+
+#[test]
+fn each_writer_that_is_not_new_has_a_ledger_worth_its_name() {
+    let mut evidence = well();
+    evidence.ledgers[1].last.clear();
+    let writer = evidence.ledgers[1].writer.clone();
+    everywhere(&mut evidence, |contents| {
+        contents.retain(|key, held| !key.contains(&writer) && !held.value.contains(&writer));
+    });
+    everywhere(&mut evidence, |contents| drop(contents.insert("all/2".to_owned(), held("us-east.1#78"))));
+    assert_eq!(kinds(&evidence), ["unproven"]);
+    evidence.paces.insert(writer.clone(), Pace { made: 9, refused: 0, due: 10 });
+    assert_eq!(judge(&evidence), []);
+    evidence.paces.remove(&writer);
+    assert_eq!(kinds(&evidence), ["unproven"], "nobody knows what was due of it");
+}
+
+#[test]
+fn a_pace_is_what_came_since_the_one_before() {
+    let (first, then) = (Pace { made: 10, refused: 1, due: 12 }, Pace { made: 50, refused: 3, due: 60 });
+    assert_eq!(then.since(first), Pace { made: 40, refused: 2, due: 48 });
+}
+
+#[test]
 fn a_receipt_that_lied_is_found() {
     let mut evidence = well();
     let key = "told/us-east.1/3".to_owned();
@@ -149,7 +210,7 @@ fn what_outlives_its_time_is_found() {
 fn a_check_of_nothing_is_no_check() {
     assert_eq!(kinds(&Evidence::default()), ["unproven"]);
     let mut evidence = well();
-    evidence.reads.values_mut().for_each(|reads| reads.during.reads = 100);
+    evidence.reads.values_mut().for_each(|reads| reads.before.reads = 100);
     assert_eq!(kinds(&evidence), ["unproven"]);
 }
 
