@@ -5,8 +5,8 @@ use clap::Args;
 
 use crate::child::{cargo, run as run_child};
 
-/// Minutes of a soak in a night.
-const MINUTES_NIGHTLY: f64 = 6.0;
+/// Minutes of a soak in a night: long enough to judge the memory of the node that is never killed, and of the broker.
+const MINUTES_NIGHTLY: f64 = 10.0;
 
 /// What to soak in.
 #[derive(Debug, Default, Args)]

@@ -15,6 +15,8 @@ pub struct Outcome {
     pub seed: u64,
     /// The delivery profile.
     pub profile: String,
+    /// The region whose node is never killed, so that it lives through the whole run.
+    pub survivor: String,
     /// How long it was to last.
     pub minutes: f64,
     /// Whether everything was as it has to be.
@@ -91,7 +93,8 @@ impl Lived {
         Self { life, rss_kib_by_minute, verdict }
     }
 
-    fn lasted(&self) -> Duration {
+    /// From its first sample to its last.
+    pub fn lasted(&self) -> Duration {
         let samples = &self.life.samples;
         let ends = samples.first().zip(samples.last());
         Duration::from_millis(ends.map_or(0, |(first, last)| last.at_ms - first.at_ms))
@@ -183,7 +186,10 @@ mod tests {
         let sample = |at_ms, rss_kib| Sample { at_ms, rss_kib, fds: 20, threads: 5 };
         let samples = vec![sample(0, 10), sample(1_000, 900), sample(2_000, 20), sample(61_000, 40)];
         let life = Life { process: "us-east".to_owned(), pid: 7, quiet: vec![samples[0]], samples };
-        let lived = Lived::new(life, Verdict::MemoryGrew(Memory { second_kib: 1_024, last_kib: 4_096 }));
+        let lived = Lived::new(
+            life,
+            Verdict::MemoryGrew(Memory { second_kib: 1_024, last_kib: 4_096, finds_bytes_per_s: 1 }),
+        );
         assert_eq!(lived.rss_kib_by_minute, BTreeMap::from([(0, 20), (1, 40)]));
         let outcome = Outcome {
             seed: 42,

@@ -8,7 +8,8 @@
 //! - **descriptors and threads return**: at every quiet moment (no fault, all regions equal) there are no more than at
 //!   the life's first one, and a small slack.
 //!
-//! A life too short to be judged is told as such, and is no proof.
+//! A life too short to be judged is told as such, and is no proof. The longer a life, the further its thirds are apart and
+//! the smaller the leak that is found: how small is told with each verdict ([`Memory::finds_bytes_per_s`]).
 
 use std::{fmt, fs, io, path::Path, time::Duration};
 
@@ -88,6 +89,8 @@ pub struct Memory {
     pub second_kib: u64,
     /// Of the last third.
     pub last_kib: u64,
+    /// The smallest steady leak that these two would have shown, in bytes a second.
+    pub finds_bytes_per_s: u64,
 }
 
 impl Verdict {
@@ -119,8 +122,11 @@ pub fn judge(life: &Life, limits: &Limits) -> Verdict {
     if watched < limits.least {
         return Verdict::TooShort { watched };
     }
-    let memory = Memory { second_kib, last_kib };
     let most = second_kib as f64 * limits.rss_ratio + limits.rss_slack_kib as f64;
+    // What grows steadily differs between the middles of two thirds by what it grows in one.
+    let growth = (most - second_kib as f64) * 1_024.0;
+    let finds_bytes_per_s = (growth * 3_000.0 / watched_ms.max(1) as f64).ceil() as u64;
+    let memory = Memory { second_kib, last_kib, finds_bytes_per_s };
     if last_kib as f64 > most { Verdict::MemoryGrew(memory) } else { Verdict::Flat(memory) }
 }
 
@@ -169,7 +175,9 @@ impl fmt::Display for Verdict {
         let mib = |kib: u64| kib as f64 / 1_024.0;
         match self {
             Self::Flat(memory) => {
-                write!(f, "flat: {:.1} MiB, then {:.1}", mib(memory.second_kib), mib(memory.last_kib))
+                let finds = memory.finds_bytes_per_s as f64 / 1_024.0;
+                write!(f, "flat: {:.1} MiB, then {:.1}", mib(memory.second_kib), mib(memory.last_kib))?;
+                write!(f, " (a leak of {finds:.1} KiB/s would show)")
             }
             Self::TooShort { watched } => {
                 write!(f, "too short to judge its memory ({} s after the warm-up)", watched.as_secs())
@@ -233,6 +241,34 @@ mod tests {
     fn a_leak_under_swelling_is_found() {
         let leaks = life(1_200, |at| 61_440 + 60 * at + if at % 100 < 30 { 60_000 } else { 0 });
         assert!(judge(&leaks, &LIMITS).is_red());
+    }
+
+    #[test]
+    fn the_smallest_leak_that_is_told_is_found_and_a_smaller_one_is_not() {
+        for seconds in [400, 1_200, 7_200] {
+            let Verdict::Flat(memory) = judge(&life(seconds, |_| 61_440), &LIMITS) else {
+                panic!("it is flat")
+            };
+            // As large as that one in the middle of its second third.
+            let middle = 120.0 + (seconds - 120) as f64 / 2.0;
+            let leak = |part: f64| {
+                let kib_per_s = part * memory.finds_bytes_per_s as f64 / 1_024.0;
+                life(seconds, |at| (61_440.0 + kib_per_s * (at as f64 - middle)) as u64)
+            };
+            assert!(judge(&leak(1.05), &LIMITS).is_red(), "{seconds} s: {}", judge(&leak(1.05), &LIMITS));
+            assert!(!judge(&leak(0.95), &LIMITS).is_red(), "{seconds} s: {}", judge(&leak(0.95), &LIMITS));
+        }
+    }
+
+    #[test]
+    fn a_longer_life_finds_a_smaller_leak() {
+        let finds = |seconds| match judge(&life(seconds, |_| 61_440), &LIMITS) {
+            Verdict::Flat(memory) => memory.finds_bytes_per_s,
+            other => panic!("{other}"),
+        };
+        // 10 MiB between thirds of 360 s, in bytes a second.
+        assert!((29_000..30_500).contains(&finds(1_200)), "{}", finds(1_200));
+        assert!(finds(1_200) * 3 < finds(400));
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! link's or a node's fault may fall together with another one elsewhere; a node's death may not, and comes when every
 //! region has everything: in the fast profile, a write is rightly gone when its node and the broker's memory of it die
 //! together.
+//!
+//! One region, drawn from the seed, is the survivor: its node is struck as the others are, but never killed, so that one
+//! process lives through the whole run and a slow leak has time to show.
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
@@ -114,6 +117,7 @@ pub struct Episode {
 pub struct Schedule {
     random: Rng,
     regions: Vec<Region>,
+    survivor: Option<Region>,
     deck: Vec<Kind>,
 }
 
@@ -221,7 +225,14 @@ impl Schedule {
     /// When there are none.
     pub fn new(seed: u64, regions: &[Region]) -> Self {
         assert!(!regions.is_empty(), "a schedule needs regions");
-        Self { random: Rng::with_seed(seed), regions: regions.to_vec(), deck: Vec::new() }
+        let mut random = Rng::with_seed(seed);
+        let survivor = (regions.len() > 1).then(|| regions[random.usize(..regions.len())]);
+        Self { random, regions: regions.to_vec(), survivor, deck: Vec::new() }
+    }
+
+    /// The region whose node is never killed; `None` where there is one region alone.
+    pub fn survivor(&self) -> Option<Region> {
+        self.survivor
     }
 
     fn deal(&mut self) -> Kind {
@@ -236,6 +247,7 @@ impl Schedule {
 
     fn fault(&mut self, kind: Kind, spared: Option<Region>) -> Fault {
         let random = &mut self.random;
+        let spared = if kind == Kind::NodeKilled { self.survivor } else { spared };
         let regions: Vec<Region> =
             self.regions.iter().copied().filter(|&region| Some(region) != spared).collect();
         let region = random.choice(regions).or(spared).unwrap_or_default();
@@ -426,6 +438,24 @@ mod tests {
         }
         let of_regions = Kind::ALL.len() - 7;
         assert_eq!(struck.len(), 7 + of_regions * REGIONS.len());
+    }
+
+    #[test]
+    fn one_region_is_never_killed_and_the_others_are() {
+        let mut survivors = BTreeSet::new();
+        for seed in 0..50 {
+            let schedule = Schedule::new(seed, &REGIONS);
+            let survivor = schedule.survivor().unwrap();
+            let faults = schedule.take(40 * Kind::ALL.len()).flat_map(|episode| episode.faults);
+            let killed: BTreeSet<Region> = faults
+                .filter(|fault| fault.kind() == Kind::NodeKilled)
+                .filter_map(|fault| fault.region())
+                .collect();
+            let others: BTreeSet<Region> = REGIONS.into_iter().filter(|&region| region != survivor).collect();
+            assert_eq!(killed, others, "seed {seed}");
+            survivors.insert(survivor);
+        }
+        assert_eq!(survivors.len(), REGIONS.len());
     }
 
     #[test]
