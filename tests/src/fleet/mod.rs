@@ -118,8 +118,9 @@ pub struct Member {
 pub enum Demand {
     /// All that it acknowledged: it handed over everything before it ended.
     Everything,
-    /// Those of which a receipt said that another region has them: its frames were refused there.
-    HeldElsewhere,
+    /// Nothing: its frames were refused in every other region, so its writes end with it. Then no receipt may have said
+    /// that another region has one, and none may be held anywhere.
+    Refused,
 }
 
 impl Fleet {
@@ -265,7 +266,7 @@ impl Fleet {
     /// Ends the node of a region in good order: its writer rests, and everything that waits is handed over.
     ///
     /// # Errors
-    /// When it could not hand over everything within 20 s.
+    /// When it could not hand over everything within 20 s, or a receipt said of a refused write that another region has it.
     pub async fn close(&mut self, index: usize, demand: Demand) -> Result<()> {
         let node = self.node(index)?;
         node.order(Order::Rest).await?;
@@ -277,16 +278,15 @@ impl Fleet {
         {
             bail!("{} could not hand over everything: {closed:?}", ledger.writer);
         }
-        let told = node.told();
+        let untrue = node.told_elsewhere();
+        if demand == Demand::Refused && untrue > 0 {
+            bail!("{untrue} receipts of {} said that another region has what all refuse", ledger.writer);
+        }
         self.paces.insert(ledger.writer.clone(), pace);
         let member = &mut self.members[index];
         member.node = None;
-        match demand {
-            Demand::Everything => self.ledgers.push(ledger),
-            Demand::HeldElsewhere => {
-                self.gone.insert(ledger.writer);
-                self.told.extend(told.into_iter().filter(|told| !told.elsewhere.is_empty()));
-            }
+        if demand == Demand::Everything {
+            self.ledgers.push(ledger);
         }
         Ok(())
     }

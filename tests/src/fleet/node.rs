@@ -63,6 +63,8 @@ struct Heard {
     state: watch::Sender<State>,
     /// By key, what receipts proved: the highest number.
     told: Mutex<BTreeMap<String, Told>>,
+    /// How many receipts said that another region has the write.
+    elsewhere: AtomicU64,
     log: Mutex<VecDeque<String>>,
 }
 
@@ -93,6 +95,7 @@ impl Node {
             waiting: Mutex::default(),
             state: watch::Sender::new(State::Starting),
             told: Mutex::default(),
+            elsewhere: AtomicU64::new(0),
             log: Mutex::default(),
         });
         let input = child.stdin.take().context("the node has no standard input")?;
@@ -244,6 +247,11 @@ impl Node {
         self.heard.told.lock().values().cloned().collect()
     }
 
+    /// How many receipts of its writes said that another region has them.
+    pub fn told_elsewhere(&self) -> u64 {
+        self.heard.elsewhere.load(Ordering::Relaxed)
+    }
+
     /// Whether one of the last 2,000 lines of its log contains this.
     pub fn logged(&self, part: &str) -> bool {
         self.heard.log.lock().iter().any(|line| line.contains(part))
@@ -305,6 +313,9 @@ impl Heard {
     }
 
     fn prove(&self, told: Told) {
+        if !told.elsewhere.is_empty() {
+            self.elsewhere.fetch_add(1, Ordering::Relaxed);
+        }
         let mut all = self.told.lock();
         if all.get(&told.key).is_none_or(|known| known.counter < told.counter) {
             all.insert(told.key.clone(), told);

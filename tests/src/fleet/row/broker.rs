@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{Row, until_more};
+use super::{Row, of_each, until_more};
 use crate::fleet::Scene;
 
 /// How often the broker is killed.
@@ -36,7 +36,7 @@ async fn killed(scene: &mut Scene, pause: Duration) -> Result<()> {
         if kill > 0 {
             scene.fleet.pass(pause).await?;
         }
-        let before = reconnects(scene).await?;
+        let before = of_each(scene, |report| report.reconnects).await?;
         scene.broker.kill_9().await?;
         scene.broker.restart().await?;
         scene.mended();
@@ -46,7 +46,7 @@ async fn killed(scene: &mut Scene, pause: Duration) -> Result<()> {
 }
 
 async fn restarted(scene: &mut Scene) -> Result<()> {
-    let before = reconnects(scene).await?;
+    let before = of_each(scene, |report| report.reconnects).await?;
     scene.broker.restart().await?;
     scene.mended();
     connected_again(scene, before).await
@@ -57,14 +57,6 @@ async fn connected_again(scene: &Scene, before: Vec<u64>) -> Result<()> {
         until_more(scene, index, "it has connected again", before, |report| report.reconnects).await?;
     }
     Ok(())
-}
-
-async fn reconnects(scene: &Scene) -> Result<Vec<u64>> {
-    let mut counts = Vec::new();
-    for (_, node) in scene.fleet.nodes() {
-        counts.push(node.report().await?.reconnects);
-    }
-    Ok(counts)
 }
 
 async fn alarmed(

@@ -22,7 +22,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         Row::new(
             "clock-6-min",
-            "the clock of one node is 6 minutes ahead: refused, and reported",
+            "the clock of one node is 6 minutes ahead: refused and reported, and its writes end with it",
             12,
             |scene, length| Box::pin(refused(scene, length)),
         ),
@@ -60,6 +60,6 @@ async fn refused(scene: &mut Scene, length: Duration) -> Result<()> {
             bail!("{region} counted no frame that it refused: {report:?}");
         }
     }
-    scene.fleet.close(HARMED, Demand::HeldElsewhere).await?;
+    scene.fleet.close(HARMED, Demand::Refused).await?;
     scene.fleet.revive(HARMED, Duration::ZERO).await
 }

@@ -7,14 +7,16 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::{HARMED, Row, until_more};
+use super::{HARMED, Row, of_each, until_more};
 use crate::{
-    fleet::{Fleet, Scene},
+    fleet::{Fleet, Report, Scene},
     proxy::{Death, Direction, DyingHandshake, End, Fault, Proxy},
 };
 
 /// Between two cuts.
 const CUT_EACH: Duration = Duration::from_secs(2);
+/// Between two looks at what is on its way.
+const LOOK: Duration = Duration::from_millis(100);
 /// What is added to each chunk, each way.
 const DELAY: Duration = Duration::from_millis(100);
 /// A quarter of what a region writes, and an eighth of what it hears.
@@ -89,23 +91,45 @@ async fn noticed(scene: &Scene, begun: Instant, length: Duration, fault: impl Fn
 }
 
 async fn cut(scene: &mut Scene, length: Duration) -> Result<()> {
-    let begun = Instant::now();
-    let before = scene.fleet.node(HARMED)?.report().await?.reconnects;
-    while begun.elapsed() < length {
+    let before = of_each(scene, attempts).await?;
+    let mut cuts = 0;
+    loop {
         proxies(&scene.fleet).for_each(|proxy| {
             proxy.cut();
             proxy.heal();
         });
         scene.mended();
+        cuts += 1;
+        if CUT_EACH * cuts >= length {
+            break;
+        }
         scene.fleet.pass(CUT_EACH).await?;
     }
-    until_more(scene, HARMED, "it has connected again", before, |report| report.reconnects).await
+    // A node has two connections; a cut that falls between two attempts ends none.
+    let least = u64::from(cuts);
+    for (index, before) in before.into_iter().enumerate() {
+        let than = before + least - 1;
+        until_more(scene, index, "it has noticed half of the cuts", than, attempts).await?;
+    }
+    Ok(())
 }
 
 async fn delayed(scene: &mut Scene, length: Duration) -> Result<()> {
     harmed(scene).delay(DELAY);
-    scene.fleet.pass(length).await?;
+    let begun = Instant::now();
+    let (mut looks, mut waiting) = (0, [0; 2]);
+    while begun.elapsed() < length {
+        scene.fleet.pass(LOOK).await?;
+        looks += 1;
+        for (waiting, direction) in waiting.iter_mut().zip(Direction::BOTH) {
+            *waiting += u32::from(harmed(scene).waiting(direction) > 0);
+        }
+    }
     harmed(scene).heal();
+    // All write all along, so something is on its way each way nearly always; without a delay it passes at once.
+    if waiting.iter().any(|&waiting| waiting < looks / 2) {
+        bail!("the link was not slow: of {looks} looks, {waiting:?} found bytes on their way there and back");
+    }
     Ok(())
 }
 
@@ -126,19 +150,26 @@ async fn narrow(scene: &mut Scene, length: Duration) -> Result<()> {
 
 async fn handshake_dies(scene: &mut Scene, length: Duration) -> Result<()> {
     for then in [Death::Close, Death::Mute] {
-        let failures = scene.fleet.node(HARMED)?.report().await?.connect_failures;
+        let failures = of_each(scene, |report| report.connect_failures).await?;
         let begun = Instant::now();
         proxies(&scene.fleet).for_each(|proxy| {
             proxy.cut();
             proxy.heal();
             proxy.kill_handshakes(DyingHandshake { client_bytes: HEADER_BYTES + 1, passed: true, then });
         });
-        let what = "a handshake has died";
-        until_more(scene, HARMED, what, failures, |report| report.connect_failures).await?;
+        for (index, failures) in failures.into_iter().enumerate() {
+            let what = "a handshake has died";
+            until_more(scene, index, what, failures, |report| report.connect_failures).await?;
+        }
         scene.fleet.pass(length.saturating_sub(begun.elapsed())).await?;
     }
     proxies(&scene.fleet).for_each(Proxy::heal);
     Ok(())
+}
+
+/// How often a node connected again, or tried to.
+fn attempts(report: &Report) -> u64 {
+    report.reconnects + report.connect_failures
 }
 
 fn harmed(scene: &Scene) -> &Proxy {

@@ -77,6 +77,15 @@ async fn until_more(
         .map(drop)
 }
 
+/// A count of every node's report, in the order of the regions.
+async fn of_each(scene: &Scene, count: impl Fn(&super::Report) -> u64) -> Result<Vec<u64>> {
+    let mut counts = Vec::new();
+    for (_, node) in scene.fleet.nodes() {
+        counts.push(count(&node.report().await?));
+    }
+    Ok(counts)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Row, until_more};
+use super::{Row, of_each, until_more};
 use crate::fleet::Scene;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -33,10 +33,16 @@ async fn queues_deleted(scene: &mut Scene) -> Result<()> {
 async fn exchange_deleted(scene: &mut Scene) -> Result<()> {
     let exchange = format!("rabbit_misc:r(<<\"/\">>, exchange, <<\"geocache.{}\">>)", scene.fleet.cache());
     let order = format!("rabbit_exchange:delete({exchange}, false, <<\"faults\">>).");
+    let before = of_each(scene, |report| report.reconnects).await?;
     let said = scene.broker.ctl(&["eval", &order]).await?;
     scene.mended();
     if !said.contains("ok") {
         bail!("the exchange was not deleted: {said}");
+    }
+    // The broker ends the channel of whoever publishes to what is not there. That all is bound again is seen when
+    // everything that is written from now on arrives.
+    for (index, before) in before.into_iter().enumerate() {
+        until_more(scene, index, "the node has noticed", before, |report| report.reconnects).await?;
     }
     Ok(())
 }
