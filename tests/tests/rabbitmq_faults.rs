@@ -13,7 +13,10 @@ mod harms_the_broker {
         let seconds = Duration::from_secs;
         let times = Times { warm: seconds(1), before: seconds(3), after: seconds(1), ..Times::default() };
         let folder = tempfile::tempdir().unwrap();
-        let outcome = row::play(&cut.lasting(seconds(5)), "fast", times, folder.path().to_owned()).await;
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let outcome =
+            row::play(&cut.lasting(seconds(5)), "fast", seed, times, folder.path().to_owned()).await;
         println!("{outcome}");
         // How fast a node reads and writes is no matter of a test: the machine may be busy with others.
         assert!(outcome.is_green_but_for(&["slow reads", "unsteady writes"]), "{outcome}");

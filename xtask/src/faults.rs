@@ -20,6 +20,9 @@ pub(crate) struct Faults {
     /// The delivery profile: fast, the default, durable or stream
     #[arg(long, value_name = "PROFILE", requires = "faults")]
     profile: Option<String>,
+    /// What decides the writes and reads; random and printed unless told otherwise
+    #[arg(long, value_name = "S", requires = "faults")]
+    seed: Option<u64>,
     /// Print each row as a line of JSON
     #[arg(long, requires = "faults")]
     json: bool,
@@ -50,6 +53,9 @@ fn arguments(faults: &Faults) -> Vec<String> {
     for (name, value) in [("--only", &faults.only), ("--profile", &faults.profile)] {
         words.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
     }
+    if let Some(seed) = faults.seed {
+        words.extend(["--seed".to_owned(), seed.to_string()]);
+    }
     if faults.json {
         words.push("--json".to_owned());
     }
@@ -63,6 +69,8 @@ mod tests {
     #[test]
     fn what_was_asked_is_handed_on() {
         assert_eq!(arguments(&Faults::all("durable")), ["--profile", "durable"]);
+        let again = Faults { seed: Some(7), ..Faults::all("fast") };
+        assert_eq!(arguments(&again), ["--profile", "fast", "--seed", "7"]);
         let one = Faults { faults: true, only: Some("hold-15".to_owned()), json: true, ..Faults::default() };
         assert_eq!(arguments(&one), ["--only", "hold-15", "--json"]);
     }

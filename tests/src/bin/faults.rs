@@ -18,6 +18,9 @@ struct Arguments {
     /// fast, durable or stream
     #[arg(long, default_value = "fast")]
     profile: String,
+    /// What decides the writes and reads; random and printed unless told
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
     /// Print each row as a line of JSON
     #[arg(long)]
     json: bool,
@@ -53,10 +56,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         let names: Vec<_> = row::all().iter().map(|row| row.name).collect();
         bail!("no row's name contains {:?}; there are: {}", arguments.only, names.join(", "));
     }
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    eprintln!("the same writes again: --profile {} --seed {seed}", arguments.profile);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcomes = runtime.block_on(play_all(arguments, &rows))?;
+    let outcomes = runtime.block_on(play_all(arguments, seed, &rows))?;
     if !arguments.json {
-        println!("\n{} profile\n{}", arguments.profile, Outcome::head());
+        println!("\n{} profile, seed {seed}\n{}", arguments.profile, Outcome::head());
         outcomes.iter().for_each(|outcome| println!("{outcome}"));
     }
     let red: Vec<_> = outcomes.iter().filter(|outcome| !outcome.green).map(|outcome| &*outcome.row).collect();
@@ -68,7 +73,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn play_all(arguments: &Arguments, rows: &[Row]) -> Result<Vec<Outcome>> {
+async fn play_all(arguments: &Arguments, seed: u64, rows: &[Row]) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     if !arguments.json {
         println!("{}", Outcome::head());
@@ -79,7 +84,7 @@ async fn play_all(arguments: &Arguments, rows: &[Row]) -> Result<Vec<Outcome>> {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("no folder {}", folder.display()))?;
-        let outcome = row::play(row, &arguments.profile, Times::default(), folder.clone()).await;
+        let outcome = row::play(row, &arguments.profile, seed, Times::default(), folder.clone()).await;
         let json = serde_json::to_string(&outcome)?;
         fs::write(folder.with_extension("json"), &json)?;
         if arguments.json {

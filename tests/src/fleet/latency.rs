@@ -51,14 +51,17 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts to read the keys of `owner` and those that all regions write; the first phase has the name `start`.
-    pub(super) fn start(node: GeoCache, owner: &str) -> anyhow::Result<Self> {
+    /// Starts to read the keys of `owner` and those that all regions write, in an order that `seed` decides; the first
+    /// phase has the name `start`.
+    pub(super) fn start(node: GeoCache, owner: &str, seed: u64) -> anyhow::Result<Self> {
         let phases = Arc::new(Mutex::new(vec![("start".to_owned(), histogram())]));
         let ends = Arc::new(AtomicBool::new(false));
         let shared = (0..SHARED_KEYS).map(|index| format!("all/{index}"));
         let keys: Vec<String> = (0..OWN_KEYS).map(|index| own_key(owner, index)).chain(shared).collect();
         let (at, until) = (Arc::clone(&phases), Arc::clone(&ends));
-        thread::Builder::new().name("reader".to_owned()).spawn(move || read(&node, &keys, &at, &until))?;
+        thread::Builder::new()
+            .name("reader".to_owned())
+            .spawn(move || read(&node, &keys, seed, &at, &until))?;
         Ok(Self { phases, ends })
     }
 
@@ -92,8 +95,8 @@ impl Latency {
     }
 }
 
-fn read(node: &GeoCache, keys: &[String], phases: &Mutex<Phases>, ends: &AtomicBool) {
-    let mut random = fastrand::Rng::new();
+fn read(node: &GeoCache, keys: &[String], seed: u64, phases: &Mutex<Phases>, ends: &AtomicBool) {
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut times = [0; BURST];
     while !ends.load(Ordering::Relaxed) {
         for time in &mut times {
@@ -123,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn reads_are_kept_by_phase() {
         let node = GeoCache::builder().build().await.unwrap();
-        let reader = Reader::start(node, "local.1").unwrap();
+        let reader = Reader::start(node, "local.1", 7).unwrap();
         reader.phase("before".to_owned());
         crate::wait_until("it has read", Duration::from_secs(20), async || {
             reader.latencies()[1].1.reads >= 2 * BURST as u64

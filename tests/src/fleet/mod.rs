@@ -66,6 +66,8 @@ pub struct Settings {
     pub credentials: Option<PathBuf>,
     /// Whose keys a process writes.
     pub keys: Keys,
+    /// What decides what is written and read: each process draws from this, its region and its life.
+    pub seed: u64,
     /// The folder for dumps.
     pub folder: PathBuf,
 }
@@ -238,6 +240,7 @@ impl Fleet {
             ("--url", member.proxy.url(&settings.url)),
             ("--profile", settings.profile.clone()),
             ("--queue-expires-s", settings.queue_expires.as_secs().to_string()),
+            ("--seed", seed_of(settings.seed, index, member.life).to_string()),
             ("--clock-ahead-s", clock_ahead.as_secs().to_string()),
         ];
         let mut words: Vec<String> =
@@ -531,6 +534,11 @@ impl Member {
     pub fn writer(&self) -> String {
         format!("{}.{}", self.region, self.life)
     }
+}
+
+/// The seed of one process: no two of a fleet have the same.
+fn seed_of(seed: u64, region: usize, life: u32) -> u64 {
+    fastrand::Rng::with_seed(seed ^ (u64::from(life) << 8 | region as u64)).u64(..)
 }
 
 /// The `fleet-node` binary, which cargo puts beside the others, one folder above the test binaries.

@@ -78,6 +78,9 @@ pub struct Arguments {
     /// The file of user and password, in place of the URL's own
     #[arg(long)]
     credentials: Option<PathBuf>,
+    /// What decides its writes and reads, and those of no other life
+    #[arg(long)]
+    seed: u64,
     /// How far its machine's clock is ahead, in seconds
     #[arg(long, default_value_t = 0)]
     clock_ahead_s: u64,
@@ -137,9 +140,9 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     let writer = format!("{}.{}", arguments.region, arguments.life);
     let owner = arguments.keys_of.as_ref().unwrap_or(&writer);
     let node = Arc::new(Node {
-        reader: Reader::start(cache.clone(), owner)?,
+        reader: Reader::start(cache.clone(), owner, arguments.seed)?,
         ledger: Mutex::new(Ledger::new(&writer)),
-        plan: Mutex::new(Plan::new(&writer, fastrand::u64(..)).on_keys_of(owner)),
+        plan: Mutex::new(Plan::new(&writer, arguments.seed).on_keys_of(owner)),
         rate: AtomicU32::new(0),
         written: AtomicU64::new(0),
         skipped: AtomicU64::new(0),

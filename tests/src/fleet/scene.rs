@@ -61,6 +61,8 @@ pub struct Outcome {
     pub row: String,
     /// The delivery profile.
     pub profile: String,
+    /// What decided the writes and reads.
+    pub seed: u64,
     /// Whether everything was as it has to be.
     pub green: bool,
     /// From the begin of the fault until it was mended, in seconds.
@@ -86,7 +88,7 @@ pub struct Outcome {
 }
 
 impl Scene {
-    async fn new(row: &Row, profile: &str, folder: PathBuf) -> Result<Self> {
+    async fn new(row: &Row, profile: &str, seed: u64, folder: PathBuf) -> Result<Self> {
         let broker = Broker::start(Options::default()).await?;
         let credentials = row.user.then(|| folder.join("credentials"));
         let mut url = broker.url().to_owned();
@@ -103,6 +105,7 @@ impl Scene {
             queue_expires: row.queue_expires,
             credentials: credentials.clone(),
             keys: Keys::OfLife,
+            seed,
             folder,
         };
         let mut scene = Self { broker, fleet: Fleet::idle(fleet).await?, credentials, mended: None };
@@ -137,11 +140,11 @@ impl Scene {
     }
 }
 
-/// Plays a row; whatever goes wrong makes it red.
-pub async fn play(row: &Row, profile: &str, times: Times, folder: PathBuf) -> Outcome {
+/// Plays a row, with writes and reads that `seed` decides; whatever goes wrong makes it red.
+pub async fn play(row: &Row, profile: &str, seed: u64, times: Times, folder: PathBuf) -> Outcome {
     let start = Instant::now();
-    let mut outcome = Outcome::new(row.name, profile);
-    if let Err(error) = act(row, profile, times, folder, &mut outcome).await {
+    let mut outcome = Outcome::new(row.name, profile, seed);
+    if let Err(error) = act(row, times, folder, &mut outcome).await {
         outcome.problems.push(format!("{error:#}"));
     }
     outcome.green = outcome.problems.is_empty();
@@ -149,8 +152,8 @@ pub async fn play(row: &Row, profile: &str, times: Times, folder: PathBuf) -> Ou
     outcome
 }
 
-async fn act(row: &Row, profile: &str, times: Times, folder: PathBuf, outcome: &mut Outcome) -> Result<()> {
-    let mut scene = Scene::new(row, profile, folder).await?;
+async fn act(row: &Row, times: Times, folder: PathBuf, outcome: &mut Outcome) -> Result<()> {
+    let mut scene = Scene::new(row, &outcome.profile, outcome.seed, folder).await?;
     let done = under_load(&mut scene, row, times, outcome).await;
     scene.fleet.save_logs()?;
     done
@@ -197,10 +200,11 @@ async fn under_load(scene: &mut Scene, row: &Row, times: Times, outcome: &mut Ou
 
 impl Outcome {
     /// Of a row that has not begun.
-    fn new(row: &str, profile: &str) -> Self {
+    fn new(row: &str, profile: &str, seed: u64) -> Self {
         Self {
             row: row.to_owned(),
             profile: profile.to_owned(),
+            seed,
             green: false,
             fault_s: 0.0,
             recovery_s: None,
@@ -296,7 +300,7 @@ mod tests {
     fn outcome(green: bool, kinds: &[&str]) -> Outcome {
         let findings = kinds.iter().map(|&kind| (kind.to_owned(), 1)).collect();
         let equal_s = Some(1.0);
-        Outcome { green, equal_s, findings, ..Outcome::new("cut", "fast") }
+        Outcome { green, equal_s, findings, ..Outcome::new("cut", "fast", 1) }
     }
 
     #[test]

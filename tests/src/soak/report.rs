@@ -11,7 +11,7 @@ const MINUTE_MS: u64 = 60_000;
 /// What became of a soak.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Outcome {
-    /// What decided the faults.
+    /// What decided the faults, the writes and the reads.
     pub seed: u64,
     /// The delivery profile.
     pub profile: String,

@@ -57,7 +57,7 @@ const WAL: &str = "raft.wal_max_size_bytes = 33554432";
 pub struct Settings {
     /// How long, the checks included and the end check not.
     pub length: Duration,
-    /// What decides the faults.
+    /// What decides the faults, the writes and the reads.
     pub seed: u64,
     /// The delivery profile, by name.
     pub profile: String,
@@ -156,6 +156,7 @@ async fn act(settings: &Settings, watch: &Watch, outcome: &mut Outcome) -> Resul
         folder: settings.folder.clone(),
         credentials: None,
         keys: fleet::Keys::OfRegion,
+        seed: settings.seed,
     })
     .await?;
     let mut stage = Stage { broker, fleet, watch: watch.clone() };
