@@ -9,10 +9,13 @@
 //!
 //! Ratios are taken within a round; the median of the rounds is reported with the lowest and the highest. That each write
 //! arrived, and none was merged with another on its way, is checked: a measurement of something else fails. A target that
-//! is missed is marked and does not fail the run.
+//! is missed is marked and does not fail the run. What is written into the document has every row and every column, or is
+//! not written.
 
 mod arrivals;
+mod bare;
 mod document;
+mod explanation;
 mod growth;
 mod nodes;
 mod probe;
@@ -102,10 +105,16 @@ async fn run(arguments: &Arguments) -> Result<()> {
     );
     let meter = Meter::of(&url);
     let wants_redis = PROFILES.iter().any(|(name, _)| profile::wants_throughput(name, arguments));
+    if arguments.readme {
+        growth::has_room()?;
+    }
     let mut redis = if wants_redis { Redis::start()? } else { None };
     if wants_redis && redis.is_none() {
-        println!("redis: no rows: redis-server is not installed (Debian: apt-get install redis-server)");
+        const LACK: &str = "redis-server is not installed (Debian: apt-get install redis-server)";
+        ensure!(!arguments.readme, "{LACK}");
+        println!("redis: NO COLUMN: {LACK}");
     }
+    let load = redis.as_ref().map(Redis::load);
     let mut parts = Vec::new();
     for (name, profile) in PROFILES {
         let figures = profile::measure((name, *profile), &url, &meter, arguments, &mut redis).await?;
@@ -123,8 +132,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
         if missed == 0 { "every target held".to_owned() } else { format!("targets missed: {missed}") }
     );
     report::write("replication", &figures)?;
-    if arguments.readme {
-        document::write(arguments, &parts)?;
+    if let Some(load) = load.filter(|_| arguments.readme) {
+        document::write(arguments, &parts, load)?;
     }
     Ok(())
 }

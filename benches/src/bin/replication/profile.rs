@@ -21,7 +21,7 @@ pub(crate) const PROFILES: &[(&str, Profile)] =
     &[("fast", Profile::Fast), ("durable", Profile::Durable), ("stream", Profile::Stream)];
 
 /// Writes a second while lag is measured, and how many times the bare library's the median may be.
-const RATES: [(u64, f64); 2] = [(200, 1.2), (50_000, 1.5)];
+pub(crate) const RATES: [(u64, f64); 2] = [(200, 1.2), (50_000, 1.5)];
 
 /// The least that throughput may be of the bare library's, and of Redis'.
 const OF_RAW: Bound = Bound::AtLeast(0.75);

@@ -3,7 +3,8 @@
 //! One publishing connection with confirms and at most four frames unconfirmed; a topic exchange; a queue a node with the
 //! arguments of ours, or one stream that all read, each consumed on a connection of its own, the publisher's own among them, since a node receives its
 //! own broadcast too. Nothing is encoded, decoded, numbered, or kept. Floods send one frame of our frames' size over and
-//! over; at a rate, records accumulate while four frames are unconfirmed, as ours do.
+//! over; at a rate, records accumulate while four frames are unconfirmed, as ours do. What a receiver takes it acknowledges by
+//! the rule of ours: from a classic queue gathered for 5 ms, else at once for all that was there.
 
 use std::{
     sync::Arc,
@@ -15,7 +16,7 @@ use benches::offer;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ExchangeKind,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
         ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
@@ -25,7 +26,11 @@ use lapin::{
 };
 use parking_lot::Mutex;
 use replication::{rabbitmq::Profile, wire};
-use tokio::{sync::Notify, task::spawn_blocking};
+use tokio::{
+    sync::Notify,
+    task::spawn_blocking,
+    time::{Instant as TaskInstant, sleep_until},
+};
 
 use crate::{
     arrivals::{Arrivals, Lag, Lags},
@@ -35,6 +40,8 @@ use crate::{
 
 const WINDOW: usize = 4;
 const PREFETCH: u16 = 128;
+/// How long acknowledgements gather with the profile `Fast`, as at ours: see `replication::rabbitmq`'s consumer.
+const GATHER: Duration = Duration::from_millis(5);
 const KEY: &str = "all.us-east.0";
 /// What a queue is bound to, and what a stream.
 const ALL_KEYS: &str = "all.*.0";
@@ -142,25 +149,18 @@ impl Raw {
         if is_stream {
             arguments.insert("x-stream-offset".into(), AMQPValue::LongString("next".into()));
         }
-        let mut stream = channel.basic_consume(queue.clone(), tag, options, arguments).await?;
+        let stream = channel.basic_consume(queue.clone(), tag, options, arguments).await?;
         let arrivals = Arc::new(Arrivals::default());
         let (noting, record_bytes) = (Arc::clone(&arrivals), Arc::clone(&self.record_bytes));
-        tokio::spawn(async move {
-            // Ends with the connection. What is there is taken first and acknowledged at once, as ours does.
-            while let Some(Ok(first)) = stream.next().await {
-                let mut next = Some(first);
-                let mut last = 0;
-                while let Some(delivery) = next {
-                    last = delivery.delivery_tag;
-                    let records = delivery.data.len() / *record_bytes.lock();
-                    noting.note(records as u64, Bytes::from(delivery.data));
-                    next = stream.next().now_or_never().flatten().and_then(Result::ok);
-                }
-                if channel.basic_ack(last, BasicAckOptions { multiple: true }).await.is_err() {
-                    return;
-                }
-            }
-        });
+        let note = move |data: Vec<u8>| {
+            let records = data.len() / *record_bytes.lock();
+            noting.note(records as u64, Bytes::from(data));
+        };
+        if profile == Profile::Fast {
+            tokio::spawn(receive_gathering(stream, channel, note));
+        } else {
+            tokio::spawn(receive(stream, channel, note));
+        }
         self.arrivals.push(arrivals);
         if !self.queues.contains(&queue) {
             self.queues.push(queue);
@@ -283,6 +283,45 @@ impl Raw {
         match publish.await?.await? {
             Confirmation::Ack(_) => Ok(()),
             other => anyhow::bail!("the broker did not confirm a frame of the baseline: {other:?}"),
+        }
+    }
+}
+
+/// Takes what is there and acknowledges it at once; ends with the connection.
+async fn receive(mut stream: Consumer, channel: Channel, note: impl Fn(Vec<u8>)) {
+    while let Some(Ok(first)) = stream.next().await {
+        let mut next = Some(first);
+        let mut last = 0;
+        while let Some(delivery) = next {
+            last = delivery.delivery_tag;
+            note(delivery.data);
+            next = stream.next().now_or_never().flatten().and_then(Result::ok);
+        }
+        if channel.basic_ack(last, BasicAckOptions { multiple: true }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes what comes and acknowledges all of it [`GATHER`] after the first that was not; ends with the connection.
+async fn receive_gathering(mut stream: Consumer, channel: Channel, note: impl Fn(Vec<u8>)) {
+    let mut last = 0;
+    let mut due: Option<TaskInstant> = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = sleep_until(due.unwrap_or_else(TaskInstant::now)), if due.is_some() => {
+                due = None;
+                if channel.basic_ack(last, BasicAckOptions { multiple: true }).await.is_err() {
+                    return;
+                }
+            }
+            next = stream.next() => {
+                let Some(Ok(delivery)) = next else { return };
+                last = delivery.delivery_tag;
+                due.get_or_insert_with(|| TaskInstant::now() + GATHER);
+                note(delivery.data);
+            }
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Redis on this machine: a primary with two replicas, which this process starts and ends, without persistence.
 //!
-//! The same records as ours (a key of 16 bytes, a value of 112, the same number of keys), sent with `SET` in pipelines of
-//! 64 over several connections of one thread, so that the primary always has work; as ours, a flood ends when both replicas
-//! have the last record, for which the primary is asked (`WAIT 2`). That they have them is checked by their sizes.
+//! The same records as ours (a key of 16 bytes, a value of 112, the same number of keys), sent with `SET` in pipelines
+//! over several connections of one thread, so that the primary always has work. How long pipelines are and how many
+//! connections there are is searched before anything is compared: the fastest pair is what the rounds use. As ours, a flood
+//! ends when both replicas have the last record, for which the primary is asked (`WAIT 2`). That they have them is checked
+//! by their sizes.
+//!
+//! The client comes over TCP of the loopback, as Redis' clients do, while geocache's writer is in its node's process.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -20,11 +24,15 @@ use crate::{
     usage::Meter,
 };
 
-/// Commands of a connection that are sent before its answers are read.
-const PIPELINE: u32 = 64;
+/// How many commands of a connection may be sent before its answers are read.
+pub(crate) const PIPELINES: [usize; 3] = [64, 256, 1_024];
 
-/// Measured: the fastest of 1, 2, 4, 8 and 16.
-const CONNECTIONS: usize = 8;
+/// Over how many connections.
+pub(crate) const CONNECTIONS: [usize; 4] = [2, 4, 8, 16];
+
+/// How long each pair of them is tried, and how often: the better try counts.
+const TRY: Duration = Duration::from_millis(400);
+const TRIES: usize = 2;
 
 const REPLICAS: usize = 2;
 const READY_BOUND: Duration = Duration::from_secs(20);
@@ -33,10 +41,19 @@ const ANSWER_BOUND: Duration = Duration::from_secs(60);
 pub(crate) struct Redis {
     /// The primary first.
     servers: Vec<Server>,
+    /// The most that are tried; those of `load` are used.
     connections: Vec<Connection>,
+    load: Load,
     meter: Meter,
     keys: Keys,
     _folder: TempDir,
+}
+
+/// How the primary is given work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) pipeline: usize,
+    pub(crate) connections: usize,
 }
 
 struct Server {
@@ -53,8 +70,16 @@ impl Drop for Server {
 }
 
 impl Redis {
-    /// Starts the three; `None` where Redis is not installed.
+    /// Starts the three and finds out what load they serve fastest; `None` where Redis is not installed.
     pub(crate) fn start() -> Result<Option<Self>> {
+        let mut redis = Self::launch()?;
+        if let Some(redis) = &mut redis {
+            redis.search()?;
+        }
+        Ok(redis)
+    }
+
+    fn launch() -> Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
         let mut servers: Vec<Server> = Vec::new();
         for _ in 0..=REPLICAS {
@@ -91,30 +116,66 @@ impl Redis {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
-        let connections =
-            (0..CONNECTIONS).map(|_| Connection::open(servers[0].port)).collect::<Result<Vec<_>>>()?;
-        Ok(Some(Self { servers, connections, meter, keys: Keys::new(KEYS), _folder: folder }))
+        let most = CONNECTIONS.into_iter().max().unwrap_or(1);
+        let connections = (0..most).map(|_| Connection::open(servers[0].port)).collect::<Result<Vec<_>>>()?;
+        let load = Load { pipeline: PIPELINES[0], connections: CONNECTIONS[0] };
+        Ok(Some(Self { servers, connections, load, meter, keys: Keys::new(KEYS), _folder: folder }))
+    }
+
+    /// Tries every load and keeps to the fastest.
+    fn search(&mut self) -> Result<()> {
+        // All keys are there before.
+        self.flood(TRY)?;
+        let mut fastest = (0.0, self.load);
+        println!("\nredis: records/s by the length of pipelines and the number of connections");
+        for pipeline in PIPELINES {
+            print!("  {pipeline:>5}:");
+            for connections in CONNECTIONS {
+                self.load = Load { pipeline, connections };
+                let mut best: f64 = 0.0;
+                for _ in 0..TRIES {
+                    best = best.max(self.flood(TRY)?.records_per_s);
+                }
+                print!("  {connections} x {best:.0}");
+                if best > fastest.0 {
+                    fastest = (best, self.load);
+                }
+            }
+            println!();
+        }
+        self.load = fastest.1;
+        println!(
+            "redis: pipelines of {} over {} connections from here on",
+            self.load.pipeline, self.load.connections
+        );
+        Ok(())
+    }
+
+    /// What was found to be the fastest.
+    pub(crate) fn load(&self) -> Load {
+        self.load
     }
 
     /// Sets records as fast as the primary takes them, until both replicas have all.
     pub(crate) fn flood(&mut self, length: Duration) -> Result<Speed> {
+        let Load { pipeline, connections } = self.load;
         let (start, used) = (Instant::now(), self.meter.read());
         let mut records = 0;
         while start.elapsed() < length {
-            for connection in &mut self.connections {
+            for connection in &mut self.connections[..connections] {
                 connection.out.clear();
-                for _ in 0..PIPELINE {
+                for _ in 0..pipeline {
                     connection.set(&record::key(self.keys.next()));
                 }
                 connection.flush()?;
             }
-            for connection in &mut self.connections {
-                connection.take_oks(PIPELINE as usize)?;
+            for connection in &mut self.connections[..connections] {
+                connection.take_oks(pipeline)?;
             }
-            records += u64::from(PIPELINE) * self.connections.len() as u64;
+            records += (pipeline * connections) as u64;
         }
         // The question is about what its connection wrote.
-        for connection in &mut self.connections {
+        for connection in &mut self.connections[..connections] {
             let reached = connection.ask(&[b"WAIT", b"2", b"60000"])?;
             ensure!(
                 reached == b":2",
