@@ -8,7 +8,7 @@ use crate::{
     growth::{ENTRIES, NODES},
     profile::{PROFILES, RATES},
     redis::{CONNECTIONS, Load, PIPELINES},
-    row::{RAW, REDIS},
+    row::{RAW, RAW_AT_OUR_PACE, REDIS},
 };
 
 /// Puts the tables between the document's markers.
@@ -35,10 +35,10 @@ fn section(arguments: &Arguments, parts: &[Part], figures: &[Figure], redis: Loa
          alternate; a ratio is geocache's figure\ndivided by the other's in the same round: the median, and the lowest to the \
          highest round. Processor time is in seconds for a\nmillion records.\n\n\
          - `raw_lapin` is the bare client library sending the same frames to as many queues, which acknowledges as geocache \
-         does and\n  neither decodes nor keeps anything.\n\
+         does and\n  neither decodes nor keeps anything; `raw_at_our_pace` is the same, sending no faster than geocache did in that round.\n\
          - `redis` is a primary with two replicas on the same machine, without persistence. Its client sends pipelines of \
-         {pipeline} over\n  {connections} connections of one thread, the fastest of {} before the first round. It comes over \
-         TCP of the loopback, as\n  Redis' clients do, while geocache's writer is in the process of its node: that is part of \
+         {pipeline} over\n  {connections} connections of one thread, the fastest of {}\n  before the first round. It comes over \
+         TCP of the loopback, as Redis' clients do, while geocache's writer is in the process of its\n  node: that is part of \
          the difference.\n\
          - `bare_map` is one hash map without anything around it, written over in the same order.\n",
         arguments.rounds,
@@ -73,9 +73,9 @@ fn absent(figures: &[Figure]) -> Vec<String> {
         }
     }
     for count in NODES {
-        for what in ["throughput", "processor time, broker", "processor time, nodes"] {
-            wanted.push((format!("{count} nodes: {what}"), &[RAW]));
-        }
+        wanted.push((format!("{count} nodes: throughput"), &[RAW]));
+        wanted.push((format!("{count} nodes: processor time, broker"), &[RAW, RAW_AT_OUR_PACE]));
+        wanted.push((format!("{count} nodes: processor time, nodes"), &[RAW]));
     }
     for entries in ENTRIES {
         wanted.push((format!("{entries} entries: throughput"), &[]));
@@ -96,7 +96,29 @@ fn absent(figures: &[Figure]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn the_section_says_how_it_was_measured_and_why_a_target_is_missed() {
+        let arguments = Arguments::parse_from(["replication", "--rounds", "3"]);
+        let figures = vec![
+            Figure::new("10000000 entries: the nodes' time, of that with 10000", 3.6, "times").at_most(1.2),
+            Figure::new("10000000 entries: a bare map's time, of that with 10000", 5.0, "times"),
+        ];
+        let parts = [Part { title: "entries".to_owned(), figures: figures.clone() }];
+        let text = section(&arguments, &parts, &figures, Load { pipeline: 256, connections: 4 });
+        for part in [
+            "--rounds 3",
+            "pipelines of 256 over\n  4 connections",
+            "**3.60** times",
+            "target 1.2",
+            "takes 5.00 times",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
 
     #[test]
     fn a_row_or_a_column_that_was_not_measured_is_named() {

@@ -1,14 +1,14 @@
 //! Why targets are missed, in words, with the figures of the run: a paragraph for each cause, and only where it applies.
 
 use benches::{
-    report::{Figure, Ratio},
+    report::{Figure, Ratio, spread},
     table,
 };
 
 use crate::{
-    growth::NODES,
+    growth::{BROKER_MAX, NODES},
     profile::PROFILES,
-    row::{RAW, REDIS},
+    row::{RAW, RAW_AT_OUR_PACE, REDIS},
 };
 
 /// The paragraphs; each begins with an empty line.
@@ -80,16 +80,26 @@ impl Figures<'_> {
     }
 
     fn broker(&self) -> Option<String> {
-        let ratio = |count| Some(self.missed(&format!("{count} nodes: processor time, broker"), RAW)?.median);
-        let ratios: Vec<f64> = NODES.into_iter().filter_map(ratio).collect();
-        let low = ratios.iter().copied().min_by(f64::total_cmp)?;
-        let high = ratios.iter().copied().max_by(f64::total_cmp)?;
+        let row = |count| self.figure(&format!("{count} nodes: processor time, broker"));
+        let rows: Vec<&Figure> = NODES.into_iter().filter_map(row).collect();
+        if !rows.iter().any(|row| row.peers.get(RAW).is_some_and(Ratio::misses_target)) {
+            return None;
+        }
+        let span = |peer| {
+            let ratios = rows.iter().filter_map(|row| Some(row.peers.get(peer)?.median));
+            let (low, high) = spread(&ratios.collect::<Vec<_>>())?;
+            Some((format!("{} to {}", short(low), short(high)), high))
+        };
+        let (flood, _) = span(RAW)?;
+        let (paced, most) = span(RAW_AT_OUR_PACE)?;
+        let cause = if most <= BROKER_MAX {
+            "The difference is the pace: frames that come one by\none wake it once each, in a flood it takes several at a time."
+        } else {
+            "So the pace, at which frames that come one by one wake it\nonce each, is not all of it: the nodes' beats come on top."
+        };
         Some(format!(
-            "\n**The broker as nodes are added: {} to {} of its work for bare consumers.** It carries as many copies of the same frames for\n\
-             both. Ours come at a fraction of the pace, so it wakes for fewer frames at a time, and the nodes' beats come on top.\n\
-             That these two are all of it has not been shown.\n",
-            short(low),
-            short(high),
+            "\n**The broker as nodes are added: {flood} of its work for bare consumers.** It carries as many copies of the same\n\
+             frames for both, and where the bare client sends no faster than the nodes do, ours is {paced} of it. {cause}\n"
         ))
     }
 
@@ -102,10 +112,10 @@ impl Figures<'_> {
         let bare =
             self.0.iter().find(|figure| figure.name.contains("entries: a bare map's time, of that with"))?;
         Some(format!(
-            "\n**{}: {} times.** A record does no more work among many entries; it waits for memory, since hardly any entry and page is\n\
-             still in the processor's caches. That is the machine's part: a bare map's write takes {} times as long for the same\n\
-             reason. A node looks at more places than that map for each record: the table, the entry, its neighbours in the order of\n\
-             use, the value.\n",
+            "\n**{}: {} times.** A record does no more work\namong many entries; it waits for memory, since hardly any \
+             entry and page is still in the processor's caches. The machine's own\npart: a write to a bare map takes {} times \
+             as long. A node looks at more places for each record than that map: the table, the\nentry, its neighbours in the \
+             order of use, the value.\n",
             grown.name,
             short(grown.value),
             short(bare.value),
@@ -138,6 +148,22 @@ mod tests {
         for part in ["fast: 0.31 of the bare", "cost it\n0.80 s", "Ours cost 2.10 s", "1.20 s more"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn the_brokers_work_is_put_down_to_the_pace_only_where_that_was_measured() {
+        let broker = |paced| {
+            let rows = NODES.into_iter().map(|count| {
+                let row = Figure::new(format!("{count} nodes: processor time, broker"), 1.0, "s/million");
+                let mut row = row.beside(RAW_AT_OUR_PACE, paced);
+                let target = Some(Bound::AtMost(BROKER_MAX));
+                row.peers.insert(RAW, Ratio { target, ..Ratio::of([1.5]) });
+                row
+            });
+            of(&rows.collect::<Vec<_>>())
+        };
+        assert!(broker(0.9).contains("The difference is the pace"), "{}", broker(0.9));
+        assert!(broker(1.4).contains("is not all of it"), "{}", broker(1.4));
     }
 
     #[test]

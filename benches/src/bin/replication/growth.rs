@@ -2,7 +2,8 @@
 //!
 //! *Nodes* (2, 4, 8, all in this process and on its cores): a node that is added takes a copy of each frame from the broker
 //! and merges it. So a node more has to cost the nodes' processor time the same whether there are few or many, and the
-//! broker's work may not grow by more than that of as many bare consumers of the same frames. It is the cost of a node *more*
+//! broker's work may not grow by more than that of as many bare consumers of the same frames. What of a difference there is
+//! the pace's is told by a second flood of the bare client, no faster than ours was. It is the cost of a node *more*
 //! that is compared: in a mean over all nodes the writer's own, which is shared among more of them, would hide a growth.
 //!
 //! *Entries* (10⁴ … 10⁷, two nodes, values of 8 bytes): every entry is there before and each is written over, in an order
@@ -20,7 +21,7 @@ use crate::{
     bare::{self, BARE},
     nodes::{Nodes, Setup, Speed},
     raw::Raw,
-    row::{RAW, Row},
+    row::{RAW, RAW_AT_OUR_PACE, Row},
     usage::Meter,
 };
 
@@ -60,11 +61,12 @@ pub(crate) async fn nodes(url: &str, meter: &Meter, arguments: &Arguments) -> Re
         let mut nodes = Nodes::start(url, meter, Profile::Fast, &cache, setup).await?;
         let raw = Raw::start(url, meter, Profile::Fast, &cache, count).await?;
         nodes.fill().await?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut theirs, mut paced) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..arguments.rounds() {
             let flood = nodes.flood(length).await?;
             ours.push(flood.speed);
             theirs.push(raw.flood(length, flood).await?);
+            paced.push(raw.keep_pace(length, flood).await?);
         }
         nodes.close().await;
         raw.close(&cache).await?;
@@ -73,12 +75,13 @@ pub(crate) async fn nodes(url: &str, meter: &Meter, arguments: &Arguments) -> Re
         };
         let row = |what: &str, unit, of: fn(&Speed) -> Option<f64>, target| {
             let row = Row::new(format!("{count} nodes: {what}"), unit, take(&ours, of));
-            row.beside(RAW, &take(&theirs, of), target).told()
+            row.beside(RAW, &take(&theirs, of), target)
         };
-        figures.extend(row("throughput", "records/s", |speed| Some(speed.records_per_s), None));
+        figures.extend(row("throughput", "records/s", |speed| Some(speed.records_per_s), None).told());
         let broker_max = Some(Bound::AtMost(BROKER_MAX));
-        figures.extend(row("processor time, broker", "s/million", |speed| speed.broker_s, broker_max));
-        let cost = row("processor time, nodes", "s/million", |speed| speed.nodes_s, None);
+        let broker = row("processor time, broker", "s/million", |speed| speed.broker_s, broker_max);
+        figures.extend(broker.beside(RAW_AT_OUR_PACE, &take(&paced, |speed| speed.broker_s), None).told());
+        let cost = row("processor time, nodes", "s/million", |speed| speed.nodes_s, None).told();
         costs.extend(cost.as_ref().map(|figure| (count, figure.value)));
         figures.extend(cost);
     }

@@ -1,10 +1,11 @@
 //! The baseline: the client library alone, doing the broker's part of the same job.
 //!
 //! One publishing connection with confirms and at most four frames unconfirmed; a topic exchange; a queue a node with the
-//! arguments of ours, or one stream that all read, each consumed on a connection of its own, the publisher's own among them, since a node receives its
-//! own broadcast too. Nothing is encoded, decoded, numbered, or kept. Floods send one frame of our frames' size over and
-//! over; at a rate, records accumulate while four frames are unconfirmed, as ours do. What a receiver takes it acknowledges by
-//! the rule of ours: from a classic queue gathered for 5 ms, else at once for all that was there.
+//! arguments of ours, or one stream that all read, each consumed on a connection of its own, the publisher's own among
+//! them, since a node receives its own broadcast too. Nothing is encoded, decoded, numbered, or kept. Floods send one frame
+//! of our frames' size over and over, as fast as they are taken or at the pace of ours; at a rate, records accumulate while
+//! four frames are unconfirmed, as ours do. What a receiver takes it acknowledges by the rule of ours: from a classic queue
+//! gathered for 5 ms, else at once for all that was there.
 
 use std::{
     sync::Arc,
@@ -171,6 +172,15 @@ impl Raw {
 
     /// Sends frames like those of `ours` as fast as the receivers keep up, until all others have all.
     pub(crate) async fn flood(&self, length: Duration, ours: Flood) -> Result<Speed> {
+        self.send(length, ours, f64::INFINITY).await
+    }
+
+    /// As [`flood`](Self::flood), but no faster than `ours` was.
+    pub(crate) async fn keep_pace(&self, length: Duration, ours: Flood) -> Result<Speed> {
+        self.send(length, ours, ours.speed.records_per_s).await
+    }
+
+    async fn send(&self, length: Duration, ours: Flood, records_per_s: f64) -> Result<Speed> {
         let (per_frame, record_bytes) = (ours.records_per_frame.round() as u64, ours.record_bytes());
         *self.record_bytes.lock() = record_bytes;
         let frame = vec![b'v'; per_frame as usize * record_bytes];
@@ -191,6 +201,13 @@ impl Raw {
             }
             if confirms.len() == WINDOW {
                 confirms.next().await.transpose()?;
+            }
+            let due = start + Duration::from_secs_f64((frames * per_frame) as f64 / records_per_s);
+            while Instant::now() < due {
+                tokio::select! {
+                    confirmed = confirms.next(), if !confirms.is_empty() => { confirmed.transpose()?; }
+                    () = sleep_until(due.into()) => {}
+                }
             }
             confirms.push(self.publish(&frame));
             frames += 1;

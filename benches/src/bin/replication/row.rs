@@ -6,6 +6,8 @@ use benches::{
 };
 
 pub(crate) const RAW: &str = "raw_lapin";
+/// The same, no faster than ours.
+pub(crate) const RAW_AT_OUR_PACE: &str = "raw_at_our_pace";
 pub(crate) const REDIS: &str = "redis";
 
 pub(crate) struct Row {
