@@ -13,6 +13,7 @@ use replication::{
     replica::{OUTBOX_BYTES_MAX, Outbox, ReplicaConfig},
     wire,
 };
+use tokio::sync::watch;
 
 use crate::{
     error::BuildError,
@@ -26,6 +27,9 @@ const CAPACITY_DEFAULT: usize = 100_000;
 
 /// What `value_bytes_max` is where it was not set.
 const VALUE_BYTES_DEFAULT: usize = 1 << 20;
+
+/// What `loads_max` is where it was not set.
+const LOADS_MAX_DEFAULT: usize = 10_000;
 
 /// The longest key that one replicated frame carries beside the longest value.
 const KEY_BYTES_LIMIT: usize = 60 << 10;
@@ -58,6 +62,7 @@ pub struct Builder {
     bootstrap: bool,
     compress_above: Option<usize>,
     regions: Vec<String>,
+    loads_max: usize,
     clock: Option<cache_core::Clock>,
 }
 
@@ -80,6 +85,7 @@ impl Builder {
             bootstrap: false,
             compress_above: None,
             regions: Vec::new(),
+            loads_max: LOADS_MAX_DEFAULT,
             clock: None,
         }
     }
@@ -190,6 +196,13 @@ impl Builder {
         self
     }
 
+    /// The most loads under way at a time ([`GeoCache::get_or_load`]); a read that needs one more is refused, or served an older
+    /// value where there is one. At least 1. Default 10,000.
+    pub fn loads_max(mut self, loads: usize) -> Self {
+        self.loads_max = loads;
+        self
+    }
+
     /// The clock by which values expire. Default: the process's coarse one.
     #[cfg(test)]
     pub(crate) fn clock(mut self, clock: cache_core::Clock) -> Self {
@@ -242,6 +255,9 @@ impl Builder {
             replication,
             closed: AtomicBool::new(false),
             since,
+            flights: Arc::default(),
+            loads_max: self.loads_max,
+            alive: watch::Sender::new(()),
         }))
     }
 
@@ -280,6 +296,9 @@ impl Builder {
         let setting = |field, reason: &str| Err(BuildError::Setting { field, reason: reason.to_owned() });
         if self.key_bytes_max == 0 {
             return setting("key_bytes_max", "0 would refuse every key; give at least 1");
+        }
+        if self.loads_max == 0 {
+            return setting("loads_max", "0 would refuse every load; give at least 1");
         }
         if matches!(self.codec, Codec::Unknown(_)) {
             return setting(

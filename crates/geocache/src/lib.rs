@@ -31,12 +31,16 @@
 //! region see it ([`GeoCache::get_at_least`]); a node that is still warming reads through to a ready one
 //! ([`GeoCache::get_or_fetch`]).
 //!
+//! **Reading through.** A miss may run a loader, one for all who ask at once ([`GeoCache::get_or_load`]), with old values for when
+//! the origin is slow or gone ([`LoadOptions`]).
+//!
 //! **What is not promised.** Two regions that write one key at once keep one of the two values everywhere, the one with
 //! the higher stamp. Conditional writes are atomic on their node only. A read elsewhere is as old as the lag.
 
 mod builder;
 mod cluster;
 mod error;
+mod load;
 mod node;
 mod read;
 mod session;
@@ -51,6 +55,7 @@ pub use builder::Builder;
 pub use cluster::{ClusterBuilder, GeoCluster};
 pub use error::{BuildError, CodecError, Error};
 pub use geo::RegionId;
+pub use load::{AskRegion, LoadError, LoadOptions, Loaded, Source};
 pub use node::{Closed, GeoCache};
 pub use read::Item;
 #[cfg(feature = "rabbitmq")]
@@ -62,7 +67,7 @@ pub use replication::{
     replica::{Token, TokenError},
 };
 pub use session::PutOptions;
-pub use stats::{RegionStats, Stats};
+pub use stats::{LoadStats, RegionStats, Stats};
 pub use store::Outcome;
 pub use value::Codec;
 pub use write::{Expect, TimeToLive, Write};

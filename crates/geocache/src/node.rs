@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::{
     builder::Builder,
     error::Error,
+    load::Flights,
     stats::{RegionStats, Stats},
     store::NodeStore,
     value::Codec,
@@ -68,6 +69,10 @@ pub(crate) struct Node {
     pub(crate) closed: AtomicBool,
     /// The clock before the first write.
     pub(crate) since: Hlc,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) loads_max: usize,
+    /// Dropped with the node, which ends the tasks that watch it.
+    pub(crate) alive: watch::Sender<()>,
 }
 
 /// The running replication of a node.
@@ -182,6 +187,8 @@ impl GeoCache {
         let mut stats = self.store().stats();
         stats.outbox = self.node.outbox.stats();
         stats.ready = self.is_ready();
+        let flights = self.flights();
+        stats.loads = flights.counters().snapshot(flights.len());
         if let Some(replication) = &self.node.replication {
             let status = replication.status.borrow();
             stats.replication = status.counters;
@@ -203,6 +210,27 @@ impl GeoCache {
         let Some(handle) = handle else { return Closed::default() };
         let closed = handle.close(deadline).await;
         Closed { unsent_records: closed.unsent_records, unconfirmed_frames: closed.unconfirmed_frames }
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Node> {
+        Arc::downgrade(&self.node)
+    }
+
+    pub(crate) fn upgrade(node: &Weak<Node>) -> Option<Self> {
+        node.upgrade().map(|node| Self { node })
+    }
+
+    /// Changes to an error when the node is gone.
+    pub(crate) fn alive(&self) -> watch::Receiver<()> {
+        self.node.alive.subscribe()
+    }
+
+    pub(crate) fn flights(&self) -> &Arc<Flights> {
+        &self.node.flights
+    }
+
+    pub(crate) fn loads_max(&self) -> usize {
+        self.node.loads_max
     }
 
     pub(crate) fn store(&self) -> &NodeStore {

@@ -1,6 +1,9 @@
 //! What a node counts: its own work, and what it knows of the other regions.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use geo::RegionId;
 use replication::{
@@ -28,6 +31,8 @@ pub struct Stats {
     pub entries: usize,
     /// What they weigh: keys, encoded values, and 256 bytes each. Decoded forms are not counted.
     pub bytes: u64,
+    /// Reading through.
+    pub loads: LoadStats,
     /// Keys remembered as gone.
     pub graves: usize,
     /// Such memories dropped at their bound. A write to a key that nothing is known of, stamped before the newest of
@@ -44,6 +49,62 @@ pub struct Stats {
     pub replication: Counters,
     /// The other regions, in the order of their names.
     pub regions: Vec<RegionStats>,
+}
+
+macro_rules! load_stats {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What came of reads that may load ([`GeoCache::get_or_load`](crate::GeoCache::get_or_load)). Counts are since the node
+        /// was built.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct LoadStats {
+            /// Loads under way.
+            pub flying: usize,
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct LoadCounters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        impl LoadCounters {
+            pub(crate) fn snapshot(&self, flying: usize) -> LoadStats {
+                LoadStats { flying, $($name: self.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+load_stats! {
+    /// Loaders that ran.
+    loads,
+    /// Loads that ended without a value: the loader failed, panicked or was dropped at its time limit.
+    failures,
+    /// Reads that waited for a load of another caller.
+    shared,
+    /// Values that came from the closest region instead of a loader.
+    from_regions,
+    /// Old values served since the loader failed or was slow.
+    stale_served,
+    /// Loads begun ahead of a value's end; they are in `loads` too.
+    refreshes,
+    /// Loaded values not stored, since the key was written, removed or cleared meanwhile.
+    overtaken,
+    /// Loaded values not stored, since they are too long or cannot be encoded, or the cache was closed.
+    unpublished,
+    /// Reads refused at the bound of loads under way.
+    refused,
+}
+
+/// One count.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// What a node knows of another region, or of the other nodes of its own.

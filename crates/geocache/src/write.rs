@@ -211,7 +211,7 @@ impl GeoCache {
         Ok(stamp.expect("nothing refuses a change without a condition"))
     }
 
-    fn put_typed<T: Serialize + ?Sized>(
+    pub(crate) fn put_typed<T: Serialize + ?Sized>(
         &self,
         key: &[u8],
         value: &T,

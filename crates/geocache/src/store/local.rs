@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache_core::{Expiry, Slot, Verdict};
-use replication::{Change, Stamp, Ttl, Value, message::Bar};
+use replication::{Change, Hlc, Stamp, Ttl, Value, message::Bar};
 
 use super::{Key, NodeStore, Outcome, Shard, expiry, whole_ms};
 use crate::value::{Codec, Stored};
@@ -19,6 +19,8 @@ pub(crate) enum Condition {
     Cas(u64),
     /// The value is the one seen: this stamp, or absent.
     Seen(Option<Stamp>),
+    /// Nothing happened to the key since this clock: no write, remove or clear of it, of whatever node, is later.
+    Since(Hlc),
 }
 
 /// How long a value lives.
@@ -55,12 +57,14 @@ impl Payload {
 }
 
 impl Condition {
-    fn refuses(self, live: Option<&Stored>) -> Option<Outcome> {
+    /// What speaks against the change; `bar` is the key's, and is asked only where it matters.
+    fn refuses(self, live: Option<&Stored>, bar: impl FnOnce() -> Bar) -> Option<Outcome> {
         match (self, live) {
             (Self::Absent, Some(_)) => Some(Outcome::Present),
             (Self::Present | Self::Cas(_), None) => Some(Outcome::Missing),
             (Self::Cas(expected), Some(live)) if live.cas != expected => Some(Outcome::Exists),
             (Self::Seen(seen), live) if seen != live.map(|live| live.stamp) => Some(Outcome::Exists),
+            (Self::Since(since), _) if bar().stamp.hlc > since => Some(Outcome::Exists),
             _ => None,
         }
     }
@@ -88,7 +92,8 @@ impl NodeStore {
         let wall_ms = self.time.wall_ms();
         let outcome = self.change(key, |store, mut slot, shard| {
             let live = slot.value.as_deref().filter(|live| store.is_visible(key, live));
-            if let Some(refusal) = condition.refuses(live) {
+            let bar = || shard.bar(slot.position, key, slot.value.as_deref());
+            if let Some(refusal) = condition.refuses(live, bar) {
                 return (Verdict::Keep, Err(refusal));
             }
             let life = store.resolve(life, slot.left, live.is_some());
@@ -130,7 +135,8 @@ impl NodeStore {
         let wall_ms = self.time.wall_ms();
         self.change(key, |store, slot, shard| {
             let live = slot.value.as_deref().filter(|live| store.is_visible(key, live));
-            if let Some(refusal) = condition.refuses(live) {
+            let bar = || shard.bar(slot.position, key, slot.value.as_deref());
+            if let Some(refusal) = condition.refuses(live, bar) {
                 return (Verdict::Keep, refusal);
             }
             let previous = condition.previous(live);

@@ -30,7 +30,7 @@ use std::{
 
 use cache_core::{Cache, Cause, Expiry, Sidecar, Slot, Verdict};
 use replication::{
-    Stamp, Value,
+    Hlc, Stamp, Value,
     message::Bar,
     replica::{Barriers, Guard, Outbox},
     wire::KeyHasher,
@@ -53,7 +53,7 @@ use crate::{
 pub(crate) const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
 /// Lives are cut to this: far beyond any cache, far below where a clock overflows.
-const LIFE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(crate) const LIFE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How a store is laid out.
 #[derive(Debug, Clone)]
@@ -227,6 +227,16 @@ impl NodeStore {
             // What is not kept is dropped after the lock: it is a caller's.
             (Verdict::Keep, refused)
         });
+    }
+
+    /// How long a value lives that is written without a time of its own.
+    pub(crate) fn default_ttl(&self) -> Option<Duration> {
+        self.default_ttl
+    }
+
+    /// A clock reading above that of all that was written or heard of here.
+    pub(crate) fn tick(&self) -> Hlc {
+        self.outbox.clock().tick(self.time.wall_ms())
     }
 
     /// What the store counts; the rest of [`Stats`] is its caller's.
