@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::BuildError,
+    namespace::Namespaces,
     node::{GeoCache, Node, Replication},
     store::{ENTRY_OVERHEAD_BYTES, Layout, NodeStore, Time},
     value::Codec,
@@ -256,6 +257,7 @@ impl Builder {
             closed: AtomicBool::new(false),
             since,
             flights: Arc::default(),
+            namespaces: Namespaces::default(),
             loads_max: self.loads_max,
             alive: watch::Sender::new(()),
         }))

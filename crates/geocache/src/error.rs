@@ -52,6 +52,26 @@ pub enum Error {
         #[source]
         source: CodecError,
     },
+    /// A namespace's name breaks the rule for names: use another.
+    #[error("a namespace cannot be named so: {source}")]
+    Namespace {
+        /// How it breaks the rule.
+        source: NameError,
+    },
+    /// The node has as many namespaces as it can clear apart: use one of those, or a prefix of your own.
+    #[error("this node has {max} namespaces, as many as there may be")]
+    TooManyNamespaces {
+        /// The bound.
+        max: usize,
+    },
+    /// One of many keys or values is wrong; nothing was changed.
+    #[error("at index {index}: {source}")]
+    Many {
+        /// Which of those given, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// No such region: use one of those listed.
     #[error("there is no region {region:?}; the regions are {}", names(known))]
     UnknownRegion {

@@ -38,9 +38,11 @@
 //! the higher stamp. Conditional writes are atomic on their node only. A read elsewhere is as old as the lag.
 
 mod builder;
+mod bulk;
 mod cluster;
 mod error;
 mod load;
+mod namespace;
 mod node;
 mod read;
 mod session;

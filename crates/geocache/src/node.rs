@@ -22,6 +22,7 @@ use crate::{
     builder::Builder,
     error::Error,
     load::Flights,
+    namespace::{FullKey, Namespaces, Scope},
     stats::{RegionStats, Stats},
     store::NodeStore,
     value::Codec,
@@ -55,6 +56,21 @@ use crate::{
 #[derive(Clone)]
 pub struct GeoCache {
     node: Arc<Node>,
+    /// Set where the handle has a prefix or defaults of its own.
+    scope: Option<Arc<Scope>>,
+}
+
+/// A handle that keeps nothing alive.
+#[derive(Clone)]
+pub(crate) struct WeakGeoCache {
+    node: Weak<Node>,
+    scope: Option<Arc<Scope>>,
+}
+
+impl WeakGeoCache {
+    pub(crate) fn upgrade(&self) -> Option<GeoCache> {
+        self.node.upgrade().map(|node| GeoCache { node, scope: self.scope.clone() })
+    }
 }
 
 /// What the handles share.
@@ -71,6 +87,7 @@ pub(crate) struct Node {
     pub(crate) since: Hlc,
     pub(crate) flights: Arc<Flights>,
     pub(crate) loads_max: usize,
+    pub(crate) namespaces: Namespaces,
     /// Dropped with the node, which ends the tasks that watch it.
     pub(crate) alive: watch::Sender<()>,
 }
@@ -117,7 +134,7 @@ impl GeoCache {
     }
 
     pub(crate) fn of(node: Node) -> Self {
-        Self { node: Arc::new(node) }
+        Self { node: Arc::new(node), scope: None }
     }
 
     /// The region that the node belongs to.
@@ -130,9 +147,9 @@ impl GeoCache {
         &self.node.id
     }
 
-    /// How the node encodes the typed values that it writes. It reads every codec.
+    /// How this handle encodes the typed values that it writes. It reads every codec.
     pub fn codec(&self) -> Codec {
-        self.node.codec
+        self.own_codec().unwrap_or(self.node.codec)
     }
 
     /// Whether the node is ready: it has the state of the others, so that a miss here is a miss. A node that is not
@@ -212,12 +229,25 @@ impl GeoCache {
         Closed { unsent_records: closed.unsent_records, unconfirmed_frames: closed.unconfirmed_frames }
     }
 
-    pub(crate) fn downgrade(&self) -> Weak<Node> {
-        Arc::downgrade(&self.node)
+    pub(crate) fn downgrade(&self) -> WeakGeoCache {
+        WeakGeoCache { node: Arc::downgrade(&self.node), scope: self.scope.clone() }
     }
 
-    pub(crate) fn upgrade(node: &Weak<Node>) -> Option<Self> {
-        node.upgrade().map(|node| Self { node })
+    pub(crate) fn scope(&self) -> Option<&Scope> {
+        self.scope.as_deref()
+    }
+
+    /// Another handle on the same node.
+    pub(crate) fn scoped(&self, scope: Arc<Scope>) -> Self {
+        Self { node: Arc::clone(&self.node), scope: Some(scope) }
+    }
+
+    pub(crate) fn namespaces(&self) -> &Namespaces {
+        &self.node.namespaces
+    }
+
+    pub(crate) fn key_bytes_max(&self) -> usize {
+        self.node.key_bytes_max
     }
 
     /// Changes to an error when the node is gone.
@@ -253,29 +283,26 @@ impl GeoCache {
         self.node.value_bytes_max
     }
 
-    /// The key, if it is within the limits.
-    pub(crate) fn checked<'a>(&self, key: &'a [u8]) -> Result<&'a [u8], Error> {
-        if (1..=self.node.key_bytes_max).contains(&key.len()) {
-            return Ok(key);
-        }
-        Err(Error::Key { bytes: key.len(), max: self.node.key_bytes_max })
-    }
-
     /// Whether changes are taken.
     pub(crate) fn open(&self) -> Result<(), Error> {
         if self.node.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Whether a change of this key is taken.
-    pub(crate) fn writable(&self, key: &[u8]) -> Result<(), Error> {
+    /// The key as the store has it, if a change of it is taken.
+    pub(crate) fn writable<'a>(&self, key: &'a [u8]) -> Result<FullKey<'a>, Error> {
         self.open()?;
-        self.checked(key).map(drop)
+        self.full(key)
     }
 }
 
 impl fmt::Debug for GeoCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GeoCache").field("node", &self.node.id).finish_non_exhaustive()
+        let mut shown = f.debug_struct("GeoCache");
+        shown.field("node", &self.node.id);
+        if let Some(scope) = self.scope() {
+            shown.field("namespace", &format_args!("{scope}"));
+        }
+        shown.finish_non_exhaustive()
     }
 }
 

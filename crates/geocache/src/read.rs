@@ -45,7 +45,7 @@ impl GeoCache {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let key = self.checked(key.as_ref())?;
+        let key = &*self.full(key.as_ref())?;
         match self.store().read(key, |stored, _| stored.seen::<T>()) {
             None => Ok(None),
             Some(Seen::Decoded(value)) => Ok(Some(value)),
@@ -62,16 +62,16 @@ impl GeoCache {
     /// # Errors
     /// [`Error::Key`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
-        Ok(self.store().peek(self.checked(key.as_ref())?, |_, _| ()).is_some())
+        Ok(self.store().peek(&self.full(key.as_ref())?, |_, _| ()).is_some())
     }
 
     /// The value of a key as it is stored. A key that breaks the limits is held by no node, hence a miss.
     pub fn item(&self, key: &[u8]) -> Option<Item> {
-        self.store().read(key, Item::of)
+        self.store().read(&self.full(key).ok()?, Item::of)
     }
 
     /// As [`item`](Self::item), but counts neither as a hit, nor as a miss, nor as a use.
     pub fn peek_item(&self, key: &[u8]) -> Option<Item> {
-        self.store().peek(key, Item::of)
+        self.store().peek(&self.full(key).ok()?, Item::of)
     }
 }

@@ -100,7 +100,7 @@ impl GeoCache {
         options: PutOptions,
     ) -> Result<Receipt, Error> {
         let wanted = self.want_receipts(options.concern);
-        let stamp = self.put_stamped(key.as_ref(), value, options.ttl.into())?;
+        let stamp = self.put_stamped(key.as_ref(), value, options.ttl)?;
         let token = self.outbox().token(stamp);
         let receipt = self.receipt(&token, options.concern, options.timeout).await;
         drop(wanted);
@@ -254,7 +254,7 @@ impl GeoCache {
         if let Some(item) = self.item(key) {
             return Ok(Some(item));
         }
-        if self.checked(key).is_err() {
+        if self.full(key).is_err() {
             return Ok(None);
         }
         self.fetch([key], timeout).await?;
@@ -271,8 +271,14 @@ impl GeoCache {
         keys: impl IntoIterator<Item = K>,
         timeout: Duration,
     ) -> Result<(), Error> {
+        // A key that breaks the limits is held by no node.
+        let full = |key: K| self.full(key.as_ref()).ok().map(|full| Bytes::copy_from_slice(&full));
+        self.fetch_full(keys.into_iter().filter_map(full).collect(), timeout).await
+    }
+
+    /// As [`fetch`](Self::fetch), of keys as the store has them.
+    pub(crate) async fn fetch_full(&self, keys: Vec<Bytes>, timeout: Duration) -> Result<(), Error> {
         let Some(replication) = self.replication() else { return Ok(()) };
-        let keys = keys.into_iter().map(|key| Bytes::copy_from_slice(key.as_ref())).collect();
         match replication.client.fetch(keys, Hlc::default(), timeout).await {
             Ok(_) | Err(FetchError::NobodyReady) => Ok(()),
             Err(FetchError::NoAnswer { waited }) => {

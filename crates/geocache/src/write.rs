@@ -76,24 +76,13 @@ impl From<Expect> for Condition {
     }
 }
 
-impl From<TimeToLive> for Life {
-    fn from(ttl: TimeToLive) -> Self {
-        match ttl {
-            TimeToLive::Default => Self::Default,
-            TimeToLive::Never => Self::Never,
-            TimeToLive::For(life) => Self::For(life),
-            TimeToLive::Keep => Self::Keep,
-        }
-    }
-}
-
 impl GeoCache {
     /// Stores a value of any `serde` type, with the default time to live. Visible here at once, elsewhere after the lag.
     ///
     /// # Errors
     /// [`Error::Key`], [`Error::Encode`], [`Error::ValueTooLarge`], [`Error::Closed`]; nothing is changed then.
     pub fn put<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<(), Error> {
-        self.put_stamped(key.as_ref(), value, Life::Default).map(drop)
+        self.put_stamped(key.as_ref(), value, TimeToLive::Default).map(drop)
     }
 
     /// As [`put`](Self::put), with a time to live of its own. Less than a millisecond removes the key.
@@ -106,7 +95,7 @@ impl GeoCache {
         value: &T,
         ttl: Duration,
     ) -> Result<(), Error> {
-        self.put_stamped(key.as_ref(), value, Life::For(ttl)).map(drop)
+        self.put_stamped(key.as_ref(), value, TimeToLive::For(ttl)).map(drop)
     }
 
     /// Changes a value by a function of what it is, and returns what it is then.
@@ -124,8 +113,8 @@ impl GeoCache {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         F: FnMut(Option<Arc<T>>) -> Option<T>,
     {
-        let key = key.as_ref();
-        self.writable(key)?;
+        let key = &*self.writable(key.as_ref())?;
+        let life = self.life(TimeToLive::Keep);
         for _ in 0..UPDATE_TRIES_MAX {
             let seen = self.store().peek(key, |stored, _| (stored.stamp, stored.seen::<T>()));
             let condition = Condition::Seen(seen.as_ref().map(|(stamp, _)| *stamp));
@@ -133,7 +122,7 @@ impl GeoCache {
             let is_absent = before.is_none();
             let after = change(before);
             let outcome = match &after {
-                Some(value) => self.put_typed(key, value, Life::Keep, condition)?.0,
+                Some(value) => self.put_typed(key, value, life, condition)?.0,
                 None if is_absent => return Ok(None),
                 None => self.store().remove(key, condition),
             };
@@ -161,14 +150,14 @@ impl GeoCache {
         Ok(self.touch_item(key.as_ref(), TimeToLive::For(ttl))?.is_some())
     }
 
-    /// Forgets every key, here at once and everywhere after the lag. Takes the same time whatever the cache holds; the
+    /// Forgets every key, in a [`namespace`](Self::namespace) those of it alone, here at once and everywhere after the lag. Takes the same time whatever the cache holds; the
     /// memory is given back in the background. A concurrent write elsewhere with an older stamp is forgotten too.
     ///
     /// # Errors
     /// [`Error::Closed`].
     pub fn clear(&self) -> Result<(), Error> {
         self.open()?;
-        self.store().clear_stamped(&[]);
+        self.store().clear_stamped(self.prefix());
         Ok(())
     }
 
@@ -177,8 +166,9 @@ impl GeoCache {
     /// # Errors
     /// [`Error::Key`], [`Error::ValueTooLarge`], [`Error::Closed`]; nothing is changed then.
     pub fn write(&self, key: &[u8], write: Write, expect: Expect) -> Result<Outcome, Error> {
+        let key = self.writable(key)?;
         let payload = Payload { bytes: write.bytes, flags: write.flags, codec: Codec::Raw };
-        Ok(self.put_payload(key, payload, write.ttl.into(), expect.into())?.0)
+        Ok(self.put_payload(&key, payload, self.life(write.ttl), expect.into())?.0)
     }
 
     /// Removes a key if the expectation holds. With [`Expect::Any`] the remove is replicated even where this node holds
@@ -187,8 +177,8 @@ impl GeoCache {
     /// # Errors
     /// [`Error::Key`], [`Error::Closed`].
     pub fn remove_if(&self, key: &[u8], expect: Expect) -> Result<Outcome, Error> {
-        self.writable(key)?;
-        Ok(self.store().remove(key, expect.into()))
+        let key = self.writable(key)?;
+        Ok(self.store().remove(&key, expect.into()))
     }
 
     /// Gives a value a new life and returns it as it is then; `None` where this node holds none.
@@ -196,8 +186,8 @@ impl GeoCache {
     /// # Errors
     /// [`Error::Key`], [`Error::Closed`].
     pub fn touch_item(&self, key: &[u8], ttl: TimeToLive) -> Result<Option<Item>, Error> {
-        self.writable(key)?;
-        Ok(self.store().touch(key, ttl.into(), Item::of))
+        let key = self.writable(key)?;
+        Ok(self.store().touch(&key, self.life(ttl), Item::of))
     }
 
     /// Stores a value whatever is there; gives the stamp of the change.
@@ -205,12 +195,14 @@ impl GeoCache {
         &self,
         key: &[u8],
         value: &T,
-        life: Life,
+        ttl: TimeToLive,
     ) -> Result<Stamp, Error> {
-        let (_, stamp) = self.put_typed(key, value, life, Condition::Any)?;
+        let key = self.writable(key)?;
+        let (_, stamp) = self.put_typed(&key, value, self.life(ttl), Condition::Any)?;
         Ok(stamp.expect("nothing refuses a change without a condition"))
     }
 
+    /// As the other writes, of a key as the store has it.
     pub(crate) fn put_typed<T: Serialize + ?Sized>(
         &self,
         key: &[u8],
@@ -218,7 +210,7 @@ impl GeoCache {
         life: Life,
         condition: Condition,
     ) -> Result<(Outcome, Option<Stamp>), Error> {
-        self.writable(key)?;
+        self.open()?;
         let codec = self.codec();
         // A boxed slice holds no spare capacity, which would stay in memory as long as the value.
         let bytes = Bytes::from(codec.encode(value)?.into_boxed_slice());
@@ -232,11 +224,13 @@ impl GeoCache {
         life: Life,
         condition: Condition,
     ) -> Result<(Outcome, Option<Stamp>), Error> {
-        self.writable(key)?;
-        let max = self.value_bytes_max();
-        if payload.bytes.len() > max {
-            return Err(Error::ValueTooLarge { bytes: payload.bytes.len(), max });
-        }
+        self.fits(&payload)?;
         Ok(self.store().put_stamped(key, payload, life, condition))
+    }
+
+    /// Whether a value is within the limit.
+    pub(crate) fn fits(&self, payload: &Payload) -> Result<(), Error> {
+        let (bytes, max) = (payload.bytes.len(), self.value_bytes_max());
+        if bytes > max { Err(Error::ValueTooLarge { bytes, max }) } else { Ok(()) }
     }
 }

@@ -27,12 +27,7 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    any::Any,
-    fmt,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use replication::Hlc;
@@ -55,7 +50,7 @@ use self::{
 };
 use crate::{
     error::Error,
-    node::{GeoCache, Node},
+    node::{GeoCache, WeakGeoCache},
     stats::LoadCounters,
     store::{Condition, LIFE_MAX, Life, Outcome},
     value::Seen,
@@ -192,7 +187,7 @@ impl GeoCache {
         L: FnOnce() -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let key = key.as_ref();
+        let key = &*self.full(key.as_ref())?;
         let found = self.find::<T>(key)?;
         let stale = match found {
             Some(Found { value, left }) if !options.is_stale(left) => {
@@ -239,7 +234,6 @@ impl GeoCache {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let key = self.checked(key)?;
         let Some((seen, left)) = self.store().read(key, |stored, left| (stored.seen::<T>(), left)) else {
             return Ok(None);
         };
@@ -264,8 +258,8 @@ impl GeoCache {
         if let Ok(value) = landing.value.downcast::<T>() {
             return Ok(Loaded { value, source });
         }
-        match self.get(key)? {
-            Some(value) => Ok(Loaded { value, source }),
+        match self.find(key)? {
+            Some(Found { value, .. }) => Ok(Loaded { value, source }),
             None => Err(LoadError::FailedElsewhere {
                 reason: "it gave a value of another type, which is not stored".to_owned(),
             }),
@@ -290,7 +284,7 @@ impl GeoCache {
             }
             Ok(Boarding::Lead(seat)) => {
                 let landing = seat.landing();
-                let flight = Flight { node: self.downgrade(), key, chain, options };
+                let flight = Flight { cache: self.downgrade(), key, chain, options };
                 runtime.spawn(flight.fly(seat, self.alive(), loader));
                 Ok(Flown { landing, _waiting: None })
             }
@@ -322,7 +316,7 @@ impl GeoCache {
         let ttl = match options.ttl {
             TimeToLive::For(ttl) => Some(ttl),
             TimeToLive::Never => None,
-            TimeToLive::Default | TimeToLive::Keep => self.store().default_ttl(),
+            TimeToLive::Default | TimeToLive::Keep => self.default_ttl(),
         };
         ttl.map(|ttl| ttl.min(LIFE_MAX))
     }
@@ -368,7 +362,7 @@ impl Flown {
 
 /// One load. It does not keep its node alive: a node whose last handle is gone ends it.
 struct Flight {
-    node: Weak<Node>,
+    cache: WeakGeoCache,
     key: Bytes,
     chain: Chain,
     options: LoadOptions,
@@ -387,7 +381,7 @@ impl Flight {
             // Nothing is ever sent: it resolves when the node is gone.
             _ = alive.changed() => Err(Failure::Ended),
         };
-        if let (Err(_), Some(cache)) = (&landed, GeoCache::upgrade(&self.node)) {
+        if let (Err(_), Some(cache)) = (&landed, self.cache.upgrade()) {
             cache.load_counters().failures.add();
         }
         seat.land(landed);
@@ -403,12 +397,12 @@ impl Flight {
         if let Some(landing) = self.ask_region::<T>().await {
             return Ok(landing);
         }
-        let cache = GeoCache::upgrade(&self.node).ok_or(Failure::Ended)?;
+        let cache = self.cache.upgrade().ok_or(Failure::Ended)?;
         cache.load_counters().loads.add();
         let since = cache.store().tick();
         drop(cache);
         let value = self.run(loader).await?;
-        let cache = GeoCache::upgrade(&self.node).ok_or(Failure::Ended)?;
+        let cache = self.cache.upgrade().ok_or(Failure::Ended)?;
         let value = cache.publish(&self.key, &self.options, value, since);
         Ok(Landing { value, source: Source::Loader })
     }
@@ -440,7 +434,7 @@ impl Flight {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let cache = GeoCache::upgrade(&self.node)?;
+        let cache = self.cache.upgrade()?;
         let asks = match self.options.ask {
             AskRegion::WhileWarming => !cache.is_ready(),
             AskRegion::Always => true,
@@ -449,7 +443,7 @@ impl Flight {
         if !asks || cache.replication().is_none() {
             return None;
         }
-        if let Err(error) = cache.fetch([&self.key], self.options.region_limit).await {
+        if let Err(error) = cache.fetch_full(vec![self.key.clone()], self.options.region_limit).await {
             tracing::debug!(%error, "the closest region gave no answer; the loader runs");
         }
         let found = cache.find::<T>(&self.key).ok().flatten();

@@ -29,6 +29,8 @@ pub(crate) enum Life {
     Default,
     Never,
     For(Duration),
+    /// As long as the value that it replaces; where there is none this long, or for ever.
+    KeepOr(Option<Duration>),
     /// As long as the value that it replaces; the default where there is none.
     Keep,
 }
@@ -189,7 +191,8 @@ impl NodeStore {
         is_live: bool,
     ) -> (Option<Duration>, Expiry) {
         let life = match life {
-            Life::Keep if is_live => return (left, Expiry::Keep),
+            Life::Keep | Life::KeepOr(_) if is_live => return (left, Expiry::Keep),
+            Life::KeepOr(life) => life.map(|life| life.min(super::LIFE_MAX)),
             Life::Default | Life::Keep => self.default_ttl,
             Life::Never => None,
             Life::For(life) => Some(life.min(super::LIFE_MAX)),
