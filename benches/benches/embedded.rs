@@ -62,7 +62,7 @@ fn main() -> Result<()> {
                 alone.update("visits", |visits: Option<Arc<u64>>| visits.map_or(Some(1), |v| Some(*v + 1)))
             });
         });
-        writes(group, replicated, "_replicated");
+        writes(group, &replicated, "_replicated");
         Ok(())
     })?;
     if let Some(hot) = figures.iter_mut().find(|figure| figure.name == "get_hot") {

@@ -80,6 +80,18 @@ pub enum Error {
         /// The regions there are.
         known: Vec<RegionId>,
     },
+    /// The region's node was stopped: use another region, or start it again ([`GeoCluster::start`](crate::GeoCluster::start)).
+    #[error("the region {region} is stopped; start it again, or use another")]
+    RegionStopped {
+        /// The region.
+        region: RegionId,
+    },
+    /// A stopped region could not be started.
+    #[error("the region could not be started")]
+    Start {
+        /// Why.
+        source: Box<BuildError>,
+    },
     /// Other writers changed the key before each of the tries: try again later.
     #[error("the key changed under each of {tries} tries to update it; try again")]
     Contended {

@@ -169,7 +169,7 @@ async fn concurrent_writers_converge_under_faults() {
     assert!(!first.is_empty());
     for node in cluster.nodes() {
         let here: BTreeMap<_, _> =
-            held(node, KEYS).into_iter().map(|(key, item)| (key, item.bytes)).collect();
+            held(&node, KEYS).into_iter().map(|(key, item)| (key, item.bytes)).collect();
         assert_eq!(here, first, "{node:?}");
     }
 }
@@ -180,14 +180,14 @@ async fn a_region_that_was_cut_off_serves_and_catches_up() {
     cluster.hub().isolate(cluster.region("us-east").unwrap().region());
     cluster.put("here", "v", "us-east").unwrap();
     cluster.put("there", "v", "ap-south").unwrap();
-    assert_eq!(text(cluster.region("us-east").unwrap(), "here").as_deref(), Some("v"));
+    assert_eq!(text(&cluster.region("us-east").unwrap(), "here").as_deref(), Some("v"));
     let error = cluster.settled(Duration::from_millis(300)).await.unwrap_err();
     let Error::Timeout { behind, .. } = error else { panic!("{error:?}") };
     assert_eq!(behind, "us-east has not applied all writes of ap-south");
     cluster.hub().heal();
     cluster.settled(LONG).await.unwrap();
     for node in cluster.nodes() {
-        assert_eq!((text(node, "here").as_deref(), text(node, "there").as_deref()), (Some("v"), Some("v")));
+        assert_eq!((text(&node, "here").as_deref(), text(&node, "there").as_deref()), (Some("v"), Some("v")));
     }
 }
 
@@ -204,7 +204,7 @@ async fn a_node_that_starts_late_gets_the_state() {
 
     let late = GeoCache::builder().transport(hub.join(node("ap-south", "node-1"))).build().await.unwrap();
     tokio::time::timeout(LONG, late.ready()).await.expect("ready in time").unwrap();
-    assert_eq!(held(&late, 3_000), held(cluster.region("us-east").unwrap(), 3_000));
+    assert_eq!(held(&late, 3_000), held(&cluster.region("us-east").unwrap(), 3_000));
     assert!(!late.contains("k7").unwrap());
 
     late.put("k7", "back").unwrap();
@@ -287,11 +287,8 @@ async fn closing_hands_over_what_waits_to_leave() {
     }
     let closed = cluster.region("us-east").unwrap().close(LONG).await;
     assert_eq!((closed.unsent_records, closed.unconfirmed_frames), (0, 0));
-    until("all of it arrives", || {
-        let others = cluster.nodes().iter().skip(1);
-        others.into_iter().all(|node| held(node, 500).len() == 500)
-    })
-    .await;
+    until("all of it arrives", || cluster.nodes().iter().skip(1).all(|node| held(node, 500).len() == 500))
+        .await;
 }
 
 #[tokio::test]
@@ -315,4 +312,56 @@ async fn dropping_every_handle_ends_the_node() {
     drop(clone);
     until("the node closes its transport", || *transport.health().borrow() == replication::Health::Closed)
         .await;
+}
+
+#[tokio::test]
+async fn a_stopped_region_hands_over_and_a_killed_one_does_not_take_the_others_along() {
+    let cluster = cluster().await;
+    cluster.put("handed over", "v", "us-east").unwrap();
+    cluster.stop("us-east").await.unwrap();
+    assert!(matches!(cluster.put("k", "v", "us-east"), Err(Error::RegionStopped { .. })));
+    assert!(matches!(cluster.stop("us-east").await, Err(Error::RegionStopped { .. })));
+    assert_eq!(cluster.nodes().len(), REGIONS.len() - 1);
+    cluster.settled(LONG).await.unwrap();
+    assert!(cluster.nodes().iter().all(|node| node.contains("handed over").unwrap()));
+    cluster.kill("ap-south").await.unwrap();
+    cluster.put("meanwhile", "v", "eu-central").unwrap();
+    for region in ["us-east", "ap-south"] {
+        cluster.start(region).await.unwrap();
+        cluster.start(region).await.unwrap();
+        tokio::time::timeout(LONG, cluster.region(region).unwrap().ready()).await.unwrap().unwrap();
+        assert!(
+            cluster.region(region).unwrap().contains("meanwhile").unwrap(),
+            "{region} caught up before it is ready"
+        );
+    }
+    assert!(matches!(cluster.start("mars").await, Err(Error::UnknownRegion { .. })));
+}
+
+#[tokio::test]
+async fn what_a_killed_region_had_not_published_is_lost_and_the_rest_is_not() {
+    let cluster = cluster().await;
+    cluster.put("published", "v", "us-east").unwrap();
+    cluster.settled(LONG).await.unwrap();
+    cluster.hub().freeze(cluster.region("us-east").unwrap().region());
+    cluster.put("unpublished", "v", "us-east").unwrap();
+    cluster.kill("us-east").await.unwrap();
+    cluster.heal();
+    cluster.start("us-east").await.unwrap();
+    tokio::time::timeout(LONG, cluster.region("us-east").unwrap().ready()).await.unwrap().unwrap();
+    let held = |key| cluster.nodes().iter().map(|node| node.contains(key).unwrap()).collect::<Vec<_>>();
+    assert_eq!(held("published"), [true; 3]);
+}
+
+#[tokio::test]
+async fn parted_regions_go_on_apart_and_meet_again() {
+    let cluster = cluster().await;
+    cluster.partition("us-east", "eu-central").unwrap();
+    assert!(matches!(cluster.partition("us-east", "mars"), Err(Error::UnknownRegion { .. })));
+    cluster.put("k", "v", "us-east").unwrap();
+    cluster.put("l", "v", "eu-central").unwrap();
+    assert!(!cluster.region("us-east").unwrap().contains("l").unwrap());
+    cluster.heal();
+    cluster.settled(LONG).await.unwrap();
+    assert!(cluster.nodes().iter().all(|node| node.contains("k").unwrap() && node.contains("l").unwrap()));
 }

@@ -348,8 +348,8 @@ async fn a_port_in_use_is_named() {
 #[tokio::test]
 async fn a_write_in_one_region_is_read_in_another() {
     let cluster = GeoCluster::new(["us-east", "eu-central"]).await.unwrap();
-    let east = start_on(cluster.region("us-east").unwrap().clone(), Options::default()).await;
-    let europe = start_on(cluster.region("eu-central").unwrap().clone(), Options::default()).await;
+    let east = start_on(cluster.region("us-east").unwrap(), Options::default()).await;
+    let europe = start_on(cluster.region("eu-central").unwrap(), Options::default()).await;
     let (mut east, mut europe) = (east.connect().await, europe.connect().await);
     east.ask("set greeting 7 60 5\r\nhello\r\nset n 0 0 1\r\n1\r\nincr n 4\r\n", "STORED\r\nSTORED\r\n5\r\n")
         .await;
@@ -366,12 +366,12 @@ async fn a_write_in_one_region_is_read_in_another() {
 #[tokio::test]
 async fn cas_fails_on_a_newer_write_of_another_region() {
     let cluster = GeoCluster::new(["us-east", "eu-central"]).await.unwrap();
-    let east = start_on(cluster.region("us-east").unwrap().clone(), Options::default()).await;
+    let east = start_on(cluster.region("us-east").unwrap(), Options::default()).await;
     let mut client = east.connect().await;
     client.ask("set k 0 0 1\r\na\r\n", "STORED\r\n").await;
     let cas = cluster.region("us-east").unwrap().peek_item(b"k").unwrap().cas;
     cluster.settled(BOUND).await.unwrap();
-    let europe = start_on(cluster.region("eu-central").unwrap().clone(), Options::default()).await;
+    let europe = start_on(cluster.region("eu-central").unwrap(), Options::default()).await;
     europe.connect().await.ask("set k 0 0 1\r\nb\r\n", "STORED\r\n").await;
     cluster.settled(BOUND).await.unwrap();
     client
