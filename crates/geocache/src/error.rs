@@ -126,6 +126,9 @@ pub enum Error {
         /// What happened and what to do.
         reason: String,
     },
+    /// This runs a task: call it within a tokio runtime.
+    #[error("a tokio runtime is needed here; call this from within one")]
+    NoRuntime,
     /// The cache was closed: write to another. Its reads still answer.
     #[error("the cache is closed")]
     Closed,

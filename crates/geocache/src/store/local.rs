@@ -7,7 +7,10 @@ use cache_core::{Expiry, Slot, Verdict};
 use replication::{Change, Hlc, Stamp, Ttl, Value, message::Bar};
 
 use super::{Key, NodeStore, Outcome, Shard, expiry, whole_ms};
-use crate::value::{Codec, Stored};
+use crate::{
+    events::Event,
+    value::{Codec, Stored},
+};
 
 /// What must hold for a change to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,9 +101,14 @@ impl NodeStore {
             if let Some(refusal) = condition.refuses(live, bar) {
                 return (Verdict::Keep, Err(refusal));
             }
-            let life = store.resolve(life, slot.left, live.is_some());
+            let is_live = live.is_some();
+            let life = store.resolve(life, slot.left, is_live);
             let previous = condition.previous(live);
             let (verdict, made) = store.store(key, &mut slot, shard, payload, life, previous, wall_ms);
+            // A life of nothing is a remove, of something or of nothing.
+            if is_live || !matches!(verdict, Verdict::Remove) {
+                store.tell_change(key, &verdict, false);
+            }
             shard.writes += 1;
             (verdict, Ok(made))
         });
@@ -125,6 +133,7 @@ impl NodeStore {
             let payload = Payload::of(live);
             let life = store.resolve(life, slot.left, true);
             let (verdict, _) = store.store(key, &mut slot, shard, payload, life, None, wall_ms);
+            store.tell_change(key, &verdict, false);
             let left = if matches!(verdict, Verdict::Remove) { Some(Duration::ZERO) } else { life.0 };
             shard.writes += 1;
             (verdict, slot.value.map(|live| show(live, left)))
@@ -143,6 +152,9 @@ impl NodeStore {
             }
             let previous = condition.previous(live);
             store.remove_stamped(key, &slot, shard, previous, wall_ms);
+            if live.is_some() {
+                store.tell_change(key, &Verdict::Remove, false);
+            }
             shard.removes += u64::from(live.is_some());
             (Verdict::Remove, if live.is_some() { Outcome::Done { cas: 0 } } else { Outcome::Missing })
         })
@@ -158,6 +170,7 @@ impl NodeStore {
             *issued.insert(stamp)
         });
         if is_news {
+            self.tell_clear(namespace, false);
             self.start_reclaim();
         }
         issued.filter(|_| is_news)
@@ -172,6 +185,20 @@ impl NodeStore {
             let life = store.resolve(Life::Keep, slot.left, true);
             (store.store(key, &mut slot, shard, payload, life, None, wall_ms).0, true)
         })
+    }
+
+    /// Tells the watchers of a change that is about to be made.
+    pub(super) fn tell_change(&self, key: &[u8], verdict: &Verdict<Stored>, remote: bool) {
+        let key = || Bytes::copy_from_slice(key);
+        match verdict {
+            Verdict::Keep => {}
+            Verdict::Remove => self.bell.tell(|| Event::Removed { key: key(), remote }),
+            _ => self.bell.tell(|| Event::Put { key: key(), remote }),
+        }
+    }
+
+    pub(super) fn tell_clear(&self, prefix: &[u8], remote: bool) {
+        self.bell.tell(|| Event::Cleared { prefix: Bytes::copy_from_slice(prefix), remote });
     }
 
     pub(super) fn change<R>(

@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use cache_core::{Cache, Cause, Expiry, Sidecar, Slot, Verdict};
 use replication::{
     Hlc, Stamp, Value,
@@ -43,6 +44,7 @@ use reclaim::Reclaim;
 pub(crate) use time::Time;
 
 use crate::{
+    events::{Bell, Event},
     stats::Stats,
     value::{Decoded, Stored},
 };
@@ -82,6 +84,7 @@ pub struct NodeStore {
     hidden_reads: AtomicU64,
     reclaim: Reclaim,
     record_size: RecordSize,
+    bell: Arc<Bell>,
     me: Weak<NodeStore>,
 }
 
@@ -90,6 +93,7 @@ pub struct NodeStore {
 struct Shard {
     guard: Guard,
     barriers: Arc<Barriers>,
+    bell: Arc<Bell>,
     /// Local changes, counted here since the lock is held anyway.
     writes: u64,
     removes: u64,
@@ -100,16 +104,20 @@ impl Sidecar<Key, Stored> for Shard {
         if self.barriers.hides(key, value.stamp) {
             return; // The barrier says it already, for ever, and without taking a grave's place.
         }
-        match cause {
-            Cause::Expired => self.guard.expired(position, value.stamp),
-            _ => self.guard.evicted(position, value.stamp),
+        let key = || Bytes::copy_from_slice(key);
+        if cause == Cause::Expired {
+            self.guard.expired(position, value.stamp);
+            self.bell.tell(|| Event::Expired { key: key() });
+        } else {
+            self.guard.evicted(position, value.stamp);
+            self.bell.tell(|| Event::Evicted { key: key() });
         }
     }
 }
 
 impl Shard {
-    fn new(barriers: Arc<Barriers>) -> Self {
-        Self { guard: Guard::new(0), barriers, writes: 0, removes: 0 }
+    fn new(barriers: Arc<Barriers>, bell: Arc<Bell>) -> Self {
+        Self { guard: Guard::new(0), barriers, bell, writes: 0, removes: 0 }
     }
 
     /// The smallest acceptable stamp of a key, clear barriers included.
@@ -152,15 +160,16 @@ impl Layout {
     fn build(
         &self,
         barriers: &Arc<Barriers>,
+        bell: &Arc<Bell>,
     ) -> Result<Cache<Key, Stored, KeyHasher, Shard>, cache_core::ConfigError> {
-        let shared = Arc::clone(barriers);
+        let (shared, told) = (Arc::clone(barriers), Arc::clone(bell));
         let mut builder = Cache::builder()
             .weigher(|key: &Key, stored: &Stored| {
                 (key.len() + stored.bytes.len()) as u64 + ENTRY_OVERHEAD_BYTES
             })
             .hasher(KeyHasher::new(&self.cache))
             .remote_depth(self.remote_depth)
-            .sidecar(move || Shard::new(Arc::clone(&shared)));
+            .sidecar(move || Shard::new(Arc::clone(&shared), Arc::clone(&told)));
         if let Some(entries) = self.capacity {
             builder = builder.capacity(entries);
         }
@@ -184,8 +193,8 @@ impl Layout {
 
 impl NodeStore {
     pub(crate) fn new(layout: &Layout, outbox: Arc<Outbox>) -> Result<Arc<Self>, cache_core::ConfigError> {
-        let barriers = Arc::new(Barriers::new());
-        let cache = layout.build(&barriers)?;
+        let (barriers, bell) = (Arc::new(Barriers::new()), Arc::new(Bell::default()));
+        let cache = layout.build(&barriers, &bell)?;
         Ok(Arc::new_cyclic(|me| Self {
             cache,
             barriers,
@@ -195,6 +204,7 @@ impl NodeStore {
             hidden_reads: AtomicU64::new(0),
             reclaim: Reclaim::new(),
             record_size: RecordSize::new(),
+            bell,
             me: Weak::clone(me),
         }))
     }
@@ -227,6 +237,10 @@ impl NodeStore {
             // What is not kept is dropped after the lock: it is a caller's.
             (Verdict::Keep, refused)
         });
+    }
+
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 
     /// How long a value lives that is written without a time of its own.

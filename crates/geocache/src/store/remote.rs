@@ -15,7 +15,10 @@ use super::{
     Key, NodeStore, expiry,
     page::{PAGE_ENTRIES, RECORD_BYTES_LEAST, copied},
 };
-use crate::value::{RENEWED_BYTES_MAX, Stored};
+use crate::{
+    events::Event,
+    value::{RENEWED_BYTES_MAX, Stored},
+};
 
 impl Store for NodeStore {
     fn merge(&self, record: &Record, left: Option<Duration>) -> Merged {
@@ -35,15 +38,21 @@ impl Store for NodeStore {
                 return (Verdict::Keep, Merged::Older);
             }
             let Some(value) = value else {
+                if live.is_some_and(|live| self.is_visible(&record.key, live)) {
+                    self.tell_change(&record.key, &Verdict::Remove, true);
+                }
                 shard.guard.bury(slot.position, Bar::above(record.stamp));
                 return (Verdict::Remove, Merged::Applied);
             };
-            if shard.renew(&mut slot, value, record.stamp).is_some() {
-                return (Verdict::UpdateRemote(expiry(left)), Merged::Applied);
-            }
-            let value = long.unwrap_or_else(|| unshared(value));
-            let stored = Stored::new(value, record.stamp, slot.value.as_deref());
-            (Verdict::ReplaceRemote(stored, expiry(left)), Merged::Applied)
+            let verdict = if shard.renew(&mut slot, value, record.stamp).is_some() {
+                Verdict::UpdateRemote(expiry(left))
+            } else {
+                let value = long.unwrap_or_else(|| unshared(value));
+                let stored = Stored::new(value, record.stamp, slot.value.as_deref());
+                Verdict::ReplaceRemote(stored, expiry(left))
+            };
+            self.tell_change(&record.key, &verdict, true);
+            (verdict, Merged::Applied)
         })
     }
 
@@ -64,6 +73,7 @@ impl Store for NodeStore {
         if !self.barriers.raise(namespace, stamp) {
             return Merged::Older;
         }
+        self.tell_clear(namespace, true);
         self.start_reclaim();
         Merged::Applied
     }
@@ -79,6 +89,9 @@ impl Store for NodeStore {
             place.retain(|item| {
                 let stays = grave.bar.admits(item.value.stamp);
                 if !stays {
+                    if self.is_visible(item.key, item.value) {
+                        self.tell_change(item.key, &Verdict::Remove, true);
+                    }
                     shard.guard.bury(grave.position, grave.bar);
                     merged = Merged::Applied;
                 }
@@ -109,6 +122,9 @@ impl Store for NodeStore {
                 let stays = !within(item.position) || below.admits(stamp) || keep(item.position);
                 if !stays {
                     shard.guard.evicted(item.position, stamp);
+                    if self.is_visible(item.key, item.value) {
+                        self.bell().tell(|| Event::Evicted { key: Bytes::copy_from_slice(item.key) });
+                    }
                     swept += 1;
                 }
                 stays
