@@ -42,6 +42,7 @@ mod bulk;
 mod cluster;
 mod error;
 mod events;
+mod health;
 mod load;
 mod namespace;
 mod node;
@@ -59,13 +60,14 @@ pub use cluster::{ClusterBuilder, GeoCluster};
 pub use error::{BuildError, CodecError, Error};
 pub use events::{Event, Events, Missed};
 pub use geo::RegionId;
+pub use health::{Health, RegionHealth, RegionState};
 pub use load::{AskRegion, LoadError, LoadOptions, Loaded, Source};
 pub use node::{Closed, GeoCache};
 pub use read::Item;
 #[cfg(feature = "rabbitmq")]
 pub use replication::rabbitmq;
 pub use replication::{
-    NodeId, Transport,
+    Health as TransportHealth, NodeId, Transport,
     driver::{Receipt, WriteConcern},
     memory,
     replica::{Token, TokenError},

@@ -112,7 +112,7 @@ impl Replication {
     }
 
     /// Whether the node's task is there.
-    fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.status.has_changed().is_ok()
     }
 }
@@ -283,9 +283,13 @@ impl GeoCache {
         self.node.value_bytes_max
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.node.closed.load(Ordering::Acquire)
+    }
+
     /// Whether changes are taken.
     pub(crate) fn open(&self) -> Result<(), Error> {
-        if self.node.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// The key as the store has it, if a change of it is taken.
