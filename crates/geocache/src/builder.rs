@@ -230,7 +230,11 @@ impl Builder {
             field: setting(error.field),
             reason: error.reason.to_string(),
         })?;
-        let since = outbox.clock().tick(Time::Process.wall_ms());
+        let wall_ms = Time::Process.wall_ms();
+        let since = match &self.transport {
+            Some(_) => outbox.clock().tick(wall_ms),
+            None => outbox.begin_alone(wall_ms),
+        };
         let replication = match self.transport {
             Some(transport) => {
                 tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;

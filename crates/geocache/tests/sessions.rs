@@ -206,9 +206,12 @@ async fn a_node_alone_reaches_what_needs_no_other() {
     assert_eq!(text(read).as_deref(), Some("v"));
     assert!(cache.get_or_fetch::<String>("other", LONG).await.unwrap().is_none());
 
-    let next = GeoCache::builder().build().await.unwrap();
-    let lost = next.get_at_least::<String>("k", &receipt.token, LONG).await;
-    assert!(matches!(lost, Err(Error::Lost)), "another process's write will not come: {lost:?}");
+    // Several: one may begin in the very millisecond of the write.
+    for _ in 0..100 {
+        let next = GeoCache::builder().build().await.unwrap();
+        let lost = next.get_at_least::<String>("k", &receipt.token, LONG).await;
+        assert!(matches!(lost, Err(Error::Lost)), "another process's write will not come: {lost:?}");
+    }
 }
 
 #[tokio::test]

@@ -168,6 +168,13 @@ impl Outbox {
         self.receipts_wanted.load(Ordering::Acquire) > 0
     }
 
+    /// Begins the life of a node without peers, told apart from other such lives by random low bits, as the lives of a replica
+    /// are; gives its epoch.
+    pub fn begin_alone(&self, wall_ms: u64) -> Hlc {
+        self.begin_life(|clock| clock.tick(wall_ms).0 | u64::from(fastrand::u16(..)));
+        self.clock.last()
+    }
+
     /// Begins a life of the node at the epoch that `begin` says, to which the clock is lifted. No change is stamped
     /// meanwhile, so each is of the life before or of this one for certain.
     pub(crate) fn begin_life(&self, begin: impl FnOnce(&Clock) -> u64) {
