@@ -65,9 +65,8 @@ async fn try_claim(shared: &Shared, connection: &Connection) -> Result<(), Failu
     limited(shared.config.operation_timeout, "declare the profile's marker", claim).await
 }
 
-/// Declares the marker and binds a queue to it; changes nothing where both is so.
-pub(super) async fn hold(channel: &Channel, topology: &Topology, queue: &str) -> lapin::Result<()> {
-    declare(channel, topology).await?;
+/// Binds a queue to the marker, which keeps it; changes nothing where it is bound.
+pub(super) async fn bind(channel: &Channel, topology: &Topology, queue: &str) -> lapin::Result<()> {
     let (options, marker) = (QueueBindOptions::default(), short(topology.marker().0));
     channel.queue_bind(short(queue), marker, short(""), options, FieldTable::default()).await
 }
@@ -89,7 +88,8 @@ pub(super) async fn leave(shared: &Shared, connection: &Connection) -> Result<()
     }
 }
 
-async fn declare(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
+/// Declares the marker; changes nothing where it says this node's kind of profile.
+pub(super) async fn declare(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
     let (marker, kind) = topology.marker();
     let options = ExchangeDeclareOptions { durable: true, auto_delete: true, ..Default::default() };
     channel.exchange_declare(short(marker), kind, options, FieldTable::default()).await

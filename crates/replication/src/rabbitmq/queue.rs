@@ -55,12 +55,16 @@ impl Queue {
         let limit = self.shared.config.operation_timeout;
         let declare = async {
             topology.declare_exchange(&line.channel).await?;
-            topology.declare_queue(&line.channel, &self.name).await?;
-            marker::hold(&line.channel, topology, &self.name).await
+            marker::declare(&line.channel, topology).await?;
+            topology.declare_queue(&line.channel, &self.name).await
         };
         let declared = limited(limit, "declare the queue", declare).await;
         declared.map_err(|failure| failure.at(Step::Declare))?;
-        let bound = limited(limit, "bind the queue", topology.bind_queue(&line.channel, &self.name)).await;
+        let bind = async {
+            marker::bind(&line.channel, topology, &self.name).await?;
+            topology.bind_queue(&line.channel, &self.name).await
+        };
+        let bound = limited(limit, "bind the queue", bind).await;
         bound.map_err(|failure| failure.at(Step::Bind))
     }
 
