@@ -10,7 +10,7 @@ use geocache::{
     GeoCache,
     rabbitmq::{Config, ConnectError, Profile, RabbitMq},
 };
-use replication::{Destination, Health, NodeId, Subscription, Transport};
+use replication::{Destination, Health, NodeId, Subscription, Transport, TransportError};
 use tests::{
     broker::{Broker, Options, shared_url},
     proxy::Proxy,
@@ -314,6 +314,23 @@ mod profile {
         }
         let fast = RabbitMq::connect(config(&cache, "us-east", &url, Profile::Fast)).await.unwrap();
         fast.close().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_overtaken_by_another_kind_before_it_subscribes_is_told_of_the_profile() {
+        let (url, cache) = (shared_url().unwrap(), unique_name("overtaken"));
+        let first = RabbitMq::connect(config(&cache, "us-east", &url, Profile::Fast)).await.unwrap();
+        // Its marker is free as long as it has no queue.
+        let other = RabbitMq::connect(config(&cache, "ap-south", &url, Profile::Stream)).await.unwrap();
+        let _other_frames = other.subscribe().await.unwrap();
+        let error = first.subscribe().await.map(drop).unwrap_err();
+        assert!(matches!(error, TransportError::Unavailable { .. }), "an operator may mend it: {error}");
+        let told = error.to_string();
+        assert!(told.contains("close every node with the profile Stream"), "{told}");
+        assert!(told.contains(&format!("delete the exchange \"geocache-profile.{cache}\"")), "{told}");
+        assert!(!told.contains(&format!("\"geocache.{cache}\"")), "not the cache's exchange: {told}");
+        other.close().await.unwrap();
+        first.close().await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

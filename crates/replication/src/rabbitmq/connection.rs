@@ -217,12 +217,7 @@ async fn take_place(shared: &Shared, role: Role, connection: &Connection) -> Res
     let marker = shared.topology.marker().0;
     let claim = marker::claim(shared, connection).await;
     if let Claim::Taken(failure) = claim.map_err(forbidden(format!("exchange '{marker}'")))? {
-        let (profile, other) = match shared.topology.profile() {
-            Profile::Fast => ("the profile Fast", "the profile Stream"),
-            Profile::Durable => ("the profile Durable", "the profile Stream"),
-            Profile::Stream => ("the profile Stream", "the profile Fast or Durable"),
-        };
-        return Err((FaultKind::Profile { profile, other, exchange: marker.to_owned() }, failure.reason));
+        return Err((shared.profile_conflict(), failure.reason));
     }
     if shared.topology.profile() == Profile::Stream && role == Role::Publishing {
         let region = shared.config.node.region();
@@ -348,6 +343,16 @@ impl Shared {
             AMQPSoftError::PRECONDITIONFAILED => FaultKind::Conflict(exchange.clone()),
             _ => FaultKind::Transient,
         })
+    }
+
+    /// The fault of a node that finds the marker of the other kind of profile.
+    pub(super) fn profile_conflict(&self) -> FaultKind {
+        let (profile, other) = match self.topology.profile() {
+            Profile::Fast => ("the profile Fast", "the profile Stream"),
+            Profile::Durable => ("the profile Durable", "the profile Stream"),
+            Profile::Stream => ("the profile Stream", "the profile Fast or Durable"),
+        };
+        FaultKind::Profile { profile, other, exchange: self.topology.marker().0.to_owned() }
     }
 
     /// The fault of an operation that was refused for lack of a permission on `what`.

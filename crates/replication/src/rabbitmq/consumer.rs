@@ -205,9 +205,11 @@ impl Consumer {
                 self.subscriber = None;
                 let fault = self.fault(&failure, line);
                 let reason = fault.to_string();
+                // Whoever was told to start without a broker waits for an operator, and so does whoever was overtaken by
+                // nodes of another profile since it connected.
+                let waits = self.shared.is_dialled || matches!(fault.kind, FaultKind::Profile { .. });
                 let error = match fault.lasting() {
-                    // Whoever was told to start without a broker waits for an operator as well.
-                    Some(_) if !self.shared.is_dialled => TransportError::Fatal { reason: reason.clone() },
+                    Some(_) if !waits => TransportError::Fatal { reason: reason.clone() },
                     _ => TransportError::Unavailable { reason: reason.clone() },
                 };
                 // The channel died with the refusal: a new connection follows; health says so before the caller knows.
@@ -226,7 +228,12 @@ impl Consumer {
                 let step = failure.step.unwrap_or(Step::Declare);
                 self.shared.forbidden(step, &failure.reason, &format!("queue '{queue}'"))
             }
-            // The exchange is declared with the queue.
+            // Marker and exchange are declared with the queue.
+            AMQPSoftError::PRECONDITIONFAILED
+                if failure.reason.contains(&format!("'{}'", self.shared.topology.marker().0)) =>
+            {
+                self.shared.profile_conflict()
+            }
             AMQPSoftError::PRECONDITIONFAILED if failure.reason.contains("for exchange '") => {
                 FaultKind::Conflict(self.shared.topology.exchange.clone())
             }
