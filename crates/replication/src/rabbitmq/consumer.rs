@@ -10,7 +10,7 @@
 //!
 //! From a classic queue, acknowledgements gather for a few milliseconds, since each costs both sides a few wakes: 1,000 frames
 //! a second are 200 acknowledgements a node instead of 1,000. What waits for one meanwhile counts against the prefetch, so
-//! with a small prefetch nothing gathers. Nor from a quorum queue, where gathering was measured and gained nothing.
+//! where few frames are delivered ahead nothing gathers. Nor from a quorum queue, where gathering was measured and gained nothing.
 //!
 //! Bindings vanish without a word when somebody deletes the exchange and another node declares it again; so they are
 //! declared again from time to time, which costs nothing where they exist.
@@ -61,8 +61,8 @@ const ASSERT: Duration = Duration::from_secs(5);
 /// How long acknowledgements gather.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// With a smaller prefetch than this they do not: what waits for them would hold up the frames behind it.
-const GATHER_PREFETCH_MIN: u16 = 64;
+/// With fewer frames delivered ahead they do not: what waits for them would hold up the frames behind it.
+const GATHER_FRAMES_MIN: u16 = 64;
 
 /// A consumer that lived shorter than this is begun again only after the wait of a lost connection.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -139,8 +139,7 @@ impl Consumer {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asserted = Instant::now();
-        let Config { profile, prefetch, .. } = self.shared.config;
-        let gathers = profile == Profile::Fast && prefetch >= GATHER_PREFETCH_MIN;
+        let gathers = gathers(&self.shared.config);
         let mut tell_at: Option<Instant> = None;
         loop {
             tokio::select! {
@@ -384,6 +383,11 @@ impl Consumer {
     }
 }
 
+/// Whether acknowledgements gather: by the frames that the broker delivers ahead, which bytes may bound below the prefetch.
+fn gathers(config: &Config) -> bool {
+    config.profile == Profile::Fast && config.frames_ahead() >= GATHER_FRAMES_MIN
+}
+
 /// Begins to consume from the queue, declared first.
 async fn consume(
     shared: &Shared,
@@ -508,5 +512,22 @@ impl RabbitSubscription {
         if !feeds.is_empty() {
             self.current = Feeds::new(feeds.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::NodeId;
+
+    #[test]
+    fn acknowledgements_gather_only_where_many_frames_are_delivered_ahead() {
+        let node = NodeId::new("eu-central".parse().unwrap(), "node-1").unwrap();
+        let config = Config::new(node, vec!["amqp://localhost".to_owned()]);
+        assert!(gathers(&config));
+        assert!(!gathers(&config.clone().prefetch(GATHER_FRAMES_MIN - 1)));
+        assert!(!gathers(&config.clone().waiting_bytes_max(1 << 20)), "eight frames fit");
+        assert!(!gathers(&config.clone().profile(Profile::Durable)));
+        assert!(!gathers(&config.profile(Profile::Stream)));
     }
 }
