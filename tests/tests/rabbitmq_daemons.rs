@@ -19,9 +19,14 @@ struct Daemon {
 }
 
 async fn daemon(region: &str, cache: &str, url: &str) -> Daemon {
+    daemon_of(region, cache, url, "fast").await
+}
+
+async fn daemon_of(region: &str, cache: &str, url: &str, profile: &str) -> Daemon {
     let addr: SocketAddr = ([127, 0, 0, 1], free_ports(1)).into();
     let listen = addr.to_string();
-    let arguments = ["--region", region, "--amqp", url, "--cache", cache, "--listen", &listen];
+    let node = ["--region", region, "--amqp", url, "--cache", cache];
+    let arguments = [&node[..], &["--profile", profile, "--listen", &listen]].concat();
     let process = Process::spawn(&geocached().unwrap(), &arguments).unwrap();
     process.wait_for_port(addr, BOUND).await;
     Daemon { process, addr }
@@ -83,6 +88,31 @@ async fn a_daemon_that_its_broker_refuses_says_why_and_ends() {
     let log = process.log();
     assert!(log.contains("refused the credentials") && log.contains("stranger"), "{log}");
     assert!(!log.contains("secret-word"), "no password is printed: {log}");
+}
+
+/// A deployment's change to another kind of profile, node by node: nobody ends, and no supervisor has to start anybody twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_of_another_profile_serves_alone_until_the_others_are_gone() {
+    let url = shared_url().unwrap();
+    let cache = unique_name("rolled");
+    let old = daemon("us-east", &cache, &url).await;
+    let new = daemon_of("ap-south", &cache, &url, "stream").await;
+    new.process.wait_for_line("serving memcached clients", BOUND).await;
+    let told = new.process.log();
+    assert_eq!(told.matches("serving alone until the others are gone").count(), 1, "{told}");
+    assert!(told.contains("close every node with the profile Fast or Durable"), "{told}");
+    Memcached::connect(new.addr).await.unwrap().set("new", b"alone", 0).await.unwrap();
+    reads(new.addr, "new", Some(b"alone")).await;
+    let reason = async || stat(new.addr, "replication_transport_reason").await.unwrap_or_default();
+    wait_until("stats say why", BOUND, async || reason().await.contains("geocache-profile")).await;
+    assert_eq!(stat(new.addr, "replication_transport").await.as_deref(), Some("connecting"));
+
+    old.process.terminate().unwrap();
+    assert_eq!(old.process.exit_code(BOUND).await, 0, "{}", old.process.log());
+    let rolled = daemon_of("us-east", &cache, &url, "stream").await;
+    reads(rolled.addr, "new", Some(b"alone")).await;
+    Memcached::connect(rolled.addr).await.unwrap().set("rolled", b"heard", 0).await.unwrap();
+    reads(new.addr, "rolled", Some(b"heard")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

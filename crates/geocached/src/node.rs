@@ -2,10 +2,10 @@
 //!
 //! In this order: the port (what is in use is known before a broker is dialled), the broker, the cache, the clients. What
 //! waiting does not mend (refused credentials, a missing permission, a certificate that is not trusted) ends the node at
-//! its start, with the reason. Brokers that are merely out of reach do not: the node serves alone and goes on dialling. A
-//! node that is still warming serves: what it does not have yet it asks the nearest ready region for, and the log says
-//! when it is ready. It ends
-//! at SIGTERM or SIGINT: no more clients, then what waits to leave is sent for up to [`CLOSE_WAIT`], then the rest is
+//! its start, with the reason. Brokers that are merely out of reach do not: the node serves alone and goes on dialling. Nor do
+//! nodes that run with another kind of profile, which go as a deployment is changed: a supervisor would start this one over
+//! and over until then. A node that is still warming serves: what it does not have yet it asks the nearest ready region
+//! for, and the log says when it is ready. It ends at SIGTERM or SIGINT: no more clients, then what waits to leave is sent for up to [`CLOSE_WAIT`], then the rest is
 //! counted and told; a second signal ends that wait. A signal while the broker is dialled ends the node at once.
 
 use std::{fs, io, net::SocketAddr, time::Duration};
@@ -103,6 +103,10 @@ async fn build(config: &Config) -> Result<GeoCache, RunError> {
     let transport = match RabbitMq::connect(settings.clone()).await {
         Err(error @ ConnectError::Unreachable { .. }) => {
             tracing::error!(%error, "serving alone until a broker is reached; it is dialled on and on");
+            RabbitMq::dial(settings).map_err(ConnectError::from)?
+        }
+        Err(error @ ConnectError::ProfileConflict { .. }) => {
+            tracing::error!(%error, "serving alone until the others are gone; the broker is asked every half minute");
             RabbitMq::dial(settings).map_err(ConnectError::from)?
         }
         connected => connected?,
