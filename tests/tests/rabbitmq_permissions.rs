@@ -7,11 +7,12 @@
 mod harms_the_broker {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use geocache::{
         GeoCache,
         rabbitmq::{Config, ConnectError, Credentials, Permission, Profile, RabbitMq, permission_pattern},
     };
-    use replication::{Health, NodeId, Transport, TransportError};
+    use replication::{Destination, Health, NodeId, Transport, TransportError};
     use tests::{
         broker::{Broker, Options},
         unique_name, wait_until,
@@ -20,6 +21,9 @@ mod harms_the_broker {
 
     const BOUND: Duration = Duration::from_secs(90);
     const PASSWORD: &str = "a-password";
+
+    /// The pattern of the routing keys, where topic permissions are used.
+    const TOPICS: &str = r"^(all|region|node|hello)\.";
 
     /// Shared by the tests of this process; it ends with it.
     async fn broker() -> &'static Broker {
@@ -77,9 +81,13 @@ mod harms_the_broker {
         wait_until(&what, BOUND, async || read()).await;
     }
 
+    /// With topic permissions too, as tight as the recipe has them; and with a message that is dead-lettered.
     async fn suffices(profile: Profile) {
         let (cache, user) = (unique_name("allowed"), unique_name("user"));
         allow(&[(&user, &recipe(&cache))]).await;
+        let exchange = format!("geocache.{cache}");
+        let topics = ["set_topic_permissions", &user, &exchange, TOPICS, TOPICS];
+        broker().await.ctl(&topics).await.unwrap();
         let here = node(config(&cache, "us-east", &user).await.profile(profile), &cache).await;
         let there = node(config(&cache, "ap-south", &user).await.profile(profile), &cache).await;
         here.put("a", "from here").unwrap();
@@ -89,12 +97,31 @@ mod harms_the_broker {
         for node in [&here, &there] {
             assert_eq!(node.stats().transport, Some(Health::Connected));
         }
-        // A queue that is deleted at the end, which its user may.
+        // A queue that is deleted at the end, which its user may, and a frame that nobody can read.
         let transport =
             RabbitMq::connect(config(&cache, "eu-central", &user).await.profile(profile)).await.unwrap();
-        let subscription = transport.subscribe().await.unwrap();
-        transport.close().await.unwrap();
+        let mut subscription = transport.subscribe().await.unwrap();
+        transport.publish(Destination::Everyone, Bytes::from_static(b"no frame")).await.unwrap();
+        let dead = format!("geocache-dead.{cache}\t2");
+        wait_until("both nodes' letters are kept", BOUND, async || {
+            let queues = broker().await.ctl(&["list_queues", "--silent", "name", "messages"]).await.unwrap();
+            queues.contains(&dead)
+        })
+        .await;
+        let delivery = tokio::time::timeout(BOUND, subscription.next()).await.unwrap().unwrap();
+        delivery.ack.done();
         drop(subscription);
+        transport.close().await.unwrap();
+        for node in [here, there] {
+            node.close(Duration::from_secs(5)).await;
+        }
+        let left = broker().await.ctl(&["list_queues", "--silent", "name"]).await.unwrap();
+        assert!(!left.contains(&format!("{exchange}.us-east.n.")), "what its owner may not delete: {left}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_recipe_suffices_in_the_stream_profile() {
+        suffices(Profile::Stream).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,7 +187,9 @@ mod harms_the_broker {
                 "{{ok, U}} = rabbit_access_control:check_user_login(<<\"{user}\">>, [{{password, <<\"{PASSWORD}\">>}}]), \
                  [case catch rabbit_access_control:check_resource_access(U, {{resource, <<\"/\">>, K, N}}, P, #{{}}) of \
                  ok -> allowed; {{'EXIT', {{amqp_error, access_refused, _, _}}}} -> refused end || K <- [exchange, queue], \
-                 N <- [<<\"geocache.{cache}\">>, <<\"geocache-dead.{cache}\">>, <<\"geocache.{cache}.us-east.n.0\">>], \
+                 N <- [<<\"geocache.{cache}\">>, <<\"geocache-dead.{cache}\">>, <<\"geocache-profile.{cache}\">>, \
+                 <<\"geocache.{cache}.stream.us-east\">>, <<\"geocache.{cache}.us-east.n.0.hello\">>, \
+                 <<\"geocache.{cache}.us-east.n.0\">>], \
                  P <- [configure, write, read]]."
             )
         };
@@ -168,11 +197,11 @@ mod harms_the_broker {
         let others = broker.ctl(&["eval", &judged(&other)]).await.unwrap();
         assert_eq!(
             (others.matches("refused").count(), others.matches("allowed").count()),
-            (18, 0),
+            (36, 0),
             "{others}"
         );
         let own = broker.ctl(&["eval", &judged(&cache)]).await.unwrap();
-        assert_eq!((own.matches("refused").count(), own.matches("allowed").count()), (0, 18), "{own}");
+        assert_eq!((own.matches("refused").count(), own.matches("allowed").count()), (0, 36), "{own}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
