@@ -149,7 +149,7 @@ impl Publisher {
                 _ = hello.tick(), if greets => self.shared.greetings.announce(false),
                 event = line.event() => self.heard(event)?,
                 _ = look.tick() => self.look(line)?,
-                greeting = self.shared.greetings.next(), if greets && self.has_place() => {
+                greeting = self.shared.greetings.next(), if greets && !self.blocked && self.has_place() => {
                     self.greet(&line.channel, greeting);
                 }
                 settled = settled(&mut self.flights), if !self.flights.is_empty() => self.settle(settled)?,
@@ -177,12 +177,8 @@ impl Publisher {
         self.launch(channel, Message { key, properties, to, frame, reply });
     }
 
-    /// Says that this node is there.
+    /// Says that this node is there. Not while the broker is blocked: the hello waits then, and goes before the first frame.
     fn greet(&mut self, channel: &Channel, greeting: Greeting) {
-        if self.blocked {
-            // The next one follows soon enough.
-            return;
-        }
         let topology = &self.shared.topology;
         let (ask, key) = match greeting {
             Greeting::Everyone { ask } => (ask, short(HELLO_EVERYONE)),

@@ -25,9 +25,9 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Frames given to the broker.
+    /// Frames given to the broker, with the profile `Stream` its hellos too.
     published,
-    /// Frames that the broker confirmed.
+    /// Of those, the ones that the broker confirmed.
     confirmed,
     /// Frames that the broker refused (negatively acknowledged).
     nacked,
