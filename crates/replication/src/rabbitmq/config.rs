@@ -119,7 +119,7 @@ impl Config {
         self
     }
 
-    /// How many delivered frames may be unacknowledged at a time; fewer where
+    /// How many delivered frames may be unacknowledged at a time, of the queue and of each stream; fewer where
     /// [`waiting_bytes_max`](Self::waiting_bytes_max) says so. At least 1. Default 128.
     #[must_use]
     pub fn prefetch(mut self, frames: u16) -> Self {
@@ -132,6 +132,10 @@ impl Config {
     /// A frame is longer only for a value of more than that; such frames are counted
     /// ([`Stats::received_long`](super::Stats::received_long)), and where they are the rule, lower this by as much as they
     /// are longer. 128 KiB to 4 GiB. Default 16 MiB.
+    ///
+    /// With [`Profile::Stream`] the regions' streams and the queue share it, at least one frame each. A share is taken when
+    /// reading begins and is taken anew once it is more than twice what there would be by then, so that while regions join one
+    /// after the other up to twice as much may wait.
     #[must_use]
     pub fn waiting_bytes_max(mut self, bytes: usize) -> Self {
         self.waiting_bytes_max = bytes;
@@ -325,8 +329,13 @@ impl Config {
 
     /// How many frames the broker may have delivered ahead.
     pub(super) fn frames_ahead(&self) -> u16 {
-        let fitting = u16::try_from(self.waiting_bytes_max / FRAME_BYTES).unwrap_or(u16::MAX);
-        self.prefetch.min(fitting).max(1)
+        self.frames_ahead_each(1)
+    }
+
+    /// The same for each of several consumers, which share the bytes and not the frames.
+    pub(super) fn frames_ahead_each(&self, consumers: usize) -> u16 {
+        let fitting = self.waiting_bytes_max / FRAME_BYTES / consumers.max(1);
+        self.prefetch.min(u16::try_from(fitting).unwrap_or(u16::MAX)).max(1)
     }
 
     pub(super) fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
@@ -475,6 +484,10 @@ mod tests {
         assert_eq!(config().prefetch(10).frames_ahead(), 10);
         assert_eq!(config().waiting_bytes_max(1 << 20).frames_ahead(), 8);
         assert_eq!(config().waiting_bytes_max(128 << 10).frames_ahead(), 1);
+        assert_eq!(config().frames_ahead_each(4), 32);
+        assert_eq!(config().frames_ahead_each(65), 1);
+        assert_eq!(config().frames_ahead_each(1_000), 1);
+        assert_eq!(config().prefetch(10).frames_ahead_each(4), 10, "the frames are each one's own");
         assert_eq!(config().prefetch(u16::MAX).waiting_bytes_max(u32::MAX as usize).frames_ahead(), 32_767);
     }
 

@@ -38,7 +38,7 @@ const PROBE: &str = "all.probe";
 /// A working connection with one channel for declaring, and for publishing where that is its role.
 pub(super) struct Line {
     pub(super) channel: Channel,
-    pub(super) connection: Connection,
+    pub(super) connection: Arc<Connection>,
     /// The broker, redacted.
     pub(super) broker: String,
     /// Why the broker takes no publishes now, where it said so while the line was made.
@@ -244,7 +244,7 @@ pub(super) async fn open_as(
     let fuse = Fuse::default();
     let dial = fuse.dial(uri, tls, properties, limit);
     let connection = match timeout(limit, dial).await {
-        Ok(Ok(connection)) => connection,
+        Ok(Ok(connection)) => Arc::new(connection),
         Ok(Err(error)) => {
             let has_identity = endpoint.is_tls().then_some(shared.config.has_identity());
             return Err(fault(refusal(&error, endpoint.virtual_host(), has_identity), text(&error)));

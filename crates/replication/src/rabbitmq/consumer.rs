@@ -13,7 +13,7 @@
 //! where few frames are delivered ahead nothing gathers. Nor from a quorum queue, where gathering was measured and gained nothing.
 //!
 //! Bindings vanish without a word when somebody deletes the exchange and another node declares it again; so they are
-//! declared again from time to time, which costs nothing where they exist.
+//! declared again from time to time, beside everything else ([`assertion`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,6 +34,7 @@ use tracing::{debug, warn};
 use super::{
     Shared,
     acks::{Acks, Act},
+    assertion::{self, Assertion},
     closed,
     config::{Config, Profile},
     connection::{Dialer, Failure, Line, limited, text},
@@ -139,6 +140,7 @@ impl Consumer {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asserted = Instant::now();
+        let mut asserting: Option<Assertion> = None;
         let gathers = gathers(&self.shared.config);
         let mut tell_at: Option<Instant> = None;
         loop {
@@ -157,17 +159,16 @@ impl Consumer {
                     if let Some(reason) = line.broken() {
                         return Err(reason);
                     }
-                    if self.look(line).await.map_err(|failure| failure.reason)? {
-                        self.resume(line).await.map_err(|failure| failure.reason)?;
+                    self.look(line).map_err(|failure| self.fault(&failure, line).to_string())?;
+                    if self.subscriber.is_some() && asserting.is_none() && asserted.elapsed() >= ASSERT {
+                        asserting = Some(assertion::of_queue(&self.shared, &line.channel, self.queue.name()));
+                        self.streams.iter_mut().for_each(Streams::assert);
                     }
-                    if self.subscriber.is_some() && asserted.elapsed() >= ASSERT {
-                        let declared = self.queue.declare(line).await;
-                        declared.map_err(|failure| self.fault(&failure, line).to_string())?;
-                        if let Some(streams) = &self.streams {
-                            streams.assert(&line.channel).await.map_err(|failure| failure.reason)?;
-                        }
-                        asserted = Instant::now();
-                    }
+                }
+                done = done(&mut asserting) => {
+                    asserting = None;
+                    asserted = Instant::now();
+                    done.map_err(|failure| self.fault(&failure, line).to_string())?;
                 }
                 () = acks_changed(&self.active), if tell_at.is_none() => {
                     if gathers && !self.has_ended() {
@@ -181,7 +182,8 @@ impl Consumer {
                     self.tell(line).await?;
                 }
                 event = streamed(&mut self.streams) => {
-                    self.streamed(line, event).await.map_err(|failure| failure.reason)?;
+                    let taken_in = self.streamed(line, event).await;
+                    taken_in.map_err(|failure| self.fault(&failure, line).to_string())?;
                 }
             }
         }
@@ -192,7 +194,11 @@ impl Consumer {
         self.unsubscribe().await;
         let (subscriber, feeds) = watch::channel(Vec::new());
         self.subscriber = Some(subscriber);
-        match self.resume(line).await {
+        let begun = match self.resume(line).await {
+            Ok(()) => self.first_begun().await,
+            failed => failed,
+        };
+        match begun {
             Ok(()) => {
                 let subscription =
                     RabbitSubscription { shared: self.shared.clone(), feeds, current: Feeds::default() };
@@ -245,16 +251,20 @@ impl Consumer {
     /// Begins on a new connection.
     async fn begin(&mut self, line: &mut Line) -> Result<(), Failure> {
         if let Some(streams) = &mut self.streams {
-            streams.listen(&line.connection).await?;
+            streams.listen(&line.connection);
         }
         self.resume(line).await
     }
 
     /// Consumes whatever is not consumed yet, for the present subscription, if there is one.
     async fn resume(&mut self, line: &mut Line) -> Result<(), Failure> {
-        let Some(subscriber) = &self.subscriber else { return Ok(()) };
+        if self.subscriber.is_none() {
+            return Ok(());
+        }
         if self.active.is_none() {
-            match consume(&self.shared, &mut self.queue, line).await {
+            let consumers = self.streams.as_ref().map_or(1, Streams::consumers);
+            let ahead = self.shared.config.frames_ahead_each(consumers);
+            match consume(&self.shared, &mut self.queue, line, ahead).await {
                 Ok((channel, stream)) => {
                     self.queue.worked();
                     let feed = Feed::new(stream, Arc::default());
@@ -266,13 +276,27 @@ impl Consumer {
                 }
             }
         }
-        let mut feeds: Vec<_> = self.active.iter().map(|active| active.feed.clone()).collect();
         if let Some(streams) = &mut self.streams {
-            streams.begin(&line.connection).await?;
-            feeds.extend(streams.feeds());
+            streams.begin(&line.connection);
         }
-        subscriber.send_replace(feeds);
+        self.hand_over();
         Ok(())
+    }
+
+    /// Waits for the streams that are begun for a new subscription.
+    async fn first_begun(&mut self) -> Result<(), Failure> {
+        if let Some(streams) = &mut self.streams {
+            streams.first_begun().await?;
+            self.hand_over();
+        }
+        Ok(())
+    }
+
+    /// Gives the present subscription, if there is one, what is consumed now.
+    fn hand_over(&self) {
+        let Some(subscriber) = &self.subscriber else { return };
+        let queue = self.active.iter().map(|active| active.feed.clone());
+        subscriber.send_replace(queue.chain(self.streams.iter().flat_map(Streams::feeds)).collect());
     }
 
     /// Takes in what happened to the streams.
@@ -280,17 +304,26 @@ impl Consumer {
         let Some(streams) = &mut self.streams else { return Ok(()) };
         match event {
             Streamed::Settled => streams.tell().await,
-            Streamed::Heard(hello) if streams.hear(&hello) => self.resume(line).await,
-            Streamed::Heard(_) => Ok(()),
+            Streamed::Heard(hello) => {
+                if streams.hear(&hello) && self.subscriber.is_some() {
+                    streams.begin(&line.connection);
+                }
+            }
+            Streamed::Begun => self.hand_over(),
+            Streamed::Failed(failure) => return Err(failure),
         }
+        Ok(())
     }
 
-    /// Looks at what makes no event; `true` if a stream is to be consumed again.
-    async fn look(&mut self, line: &mut Line) -> Result<bool, Failure> {
-        match &mut self.streams {
-            Some(streams) => streams.look(&line.connection).await,
-            None => Ok(false),
+    /// Looks at what makes no event.
+    fn look(&mut self, line: &Line) -> Result<(), Failure> {
+        if let Some(streams) = &mut self.streams {
+            streams.look(&line.connection)?;
+            if self.subscriber.is_some() {
+                streams.begin(&line.connection);
+            }
         }
+        Ok(())
     }
 
     /// Whether the broker ended the consumer, which then has to begin again at once.
@@ -393,11 +426,12 @@ async fn consume(
     shared: &Shared,
     queue: &mut Queue,
     line: &mut Line,
+    ahead: u16,
 ) -> Result<(Channel, lapin::Consumer), Failure> {
     queue.declare(line).await?;
     let begin = async {
         let channel = line.connection.create_channel().await?;
-        channel.basic_qos(shared.config.frames_ahead(), BasicQosOptions::default()).await?;
+        channel.basic_qos(ahead, BasicQosOptions::default()).await?;
         let (name, options) = (short(queue.name()), BasicConsumeOptions::default());
         let stream = channel.basic_consume(name, short(""), options, FieldTable::default()).await?;
         Ok((channel, stream))
@@ -434,6 +468,14 @@ pub(super) async fn acknowledge(channel: &Channel, acks: &Acks, counters: &Count
 async fn acks_changed(active: &Option<Active>) {
     match active {
         Some(active) => active.feed.acks.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when the assertion that is under way has ended.
+async fn done(asserting: &mut Option<Assertion>) -> Result<(), Failure> {
+    match asserting {
+        Some(assertion) => assertion.await,
         None => std::future::pending().await,
     }
 }

@@ -120,6 +120,7 @@
 //! ```
 
 mod acks;
+mod assertion;
 mod config;
 mod connection;
 mod consumer;
@@ -131,13 +132,16 @@ mod feed;
 mod flight;
 mod hello;
 mod marker;
+mod patience;
 mod permission;
 mod publisher;
 mod queue;
 mod quiet;
+mod reading;
 mod refusal;
 mod regions;
 mod rotation;
+mod setback;
 mod socket;
 mod source;
 mod stats;
@@ -146,6 +150,7 @@ mod streams;
 mod tls;
 mod topology;
 mod trail;
+mod vigil;
 
 use std::{fmt, sync::Arc};
 

@@ -18,7 +18,7 @@ macro_rules! counters {
 
         impl Counters {
             pub(super) fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+                Stats { $($name: self.$name.count(),)* }
             }
         }
     };
@@ -68,6 +68,11 @@ counters! {
     stream_gaps,
     /// Times that a stream had been deleted and begun anew, so that the place in it was of no use.
     stream_resets,
+    /// Times that a region's stream could not be read, as where its broker has no replica of it, or that its consumer ended;
+    /// it is tried again, and the others are read meanwhile.
+    stream_failures,
+    /// Times that a region said hello but its stream gave no frame for 90 s, so that it was read again from its place.
+    stream_silences,
     /// Hellos from regions beyond the number of those whose streams are read; their frames do not arrive.
     regions_refused,
     /// Times that the broker stopped accepting publishes for lack of memory or disk.
@@ -80,5 +85,9 @@ pub(super) struct Counter(AtomicU64);
 impl Counter {
     pub(super) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }

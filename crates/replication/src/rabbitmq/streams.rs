@@ -13,41 +13,50 @@
 //!
 //! **Where it ends.** A stream that an operator deletes is declared again for as long as its region is heard of, and
 //! forgotten after that.
+//!
+//! **What is sick alone stays alone.** Each stream is begun, proven and asserted beside the others ([`reading`](super::reading),
+//! [`assertion`]), and what fails there fails that stream, which is tried again ([`Setbacks`]); the connection is lost only
+//! when it is, or once when another broker may do better. The one exception is the permission to read the own region's
+//! stream: without it this node is configured wrongly, and says so.
+//!
+//! **Ahead.** The frames that may wait here are shared over all streams and the queue. A consumer keeps the share with which
+//! it began, until that is more than twice what it would get now.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, future::join_all};
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use geo::RegionId;
 use lapin::{
     Channel, Connection,
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     protocol::AMQPSoftError,
     types::{AMQPValue, FieldTable},
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{debug, info, warn};
 
+pub(super) use super::reading::{declare, offset};
 use super::{
     Shared,
     acks::Acks,
+    assertion,
     config::Profile,
-    connection::{Blame, Failure, limited, text},
+    connection::{Blame, Failure, limited},
     consumer::acknowledge,
     feed::Feed,
     hello::{self, Hello},
+    permission::Step,
+    reading::{Begin, Begun, wall_secs},
     regions::{News, REGIONS_MAX, Regions},
-    topology::{HELLO_EVERYONE, Topology, short},
+    setback::{LASTED, Setbacks},
+    topology::{HELLO_EVERYONE, short},
     trail::{Position, Trail},
+    vigil::Vigil,
 };
-use crate::node::NodeId;
 
 /// How far the clocks of broker and node may be apart where a stream is read by time.
 const SKEW: Duration = Duration::from_secs(5);
@@ -57,6 +66,9 @@ const HEARD_ALL: Duration = Duration::from_secs(2 * hello::EVERY.as_secs());
 
 /// A consumer that ended, or whose frame was dropped unhandled, begins again at most this often.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Of regions beyond the bound is told at most this often.
+const TELL_TOO_MANY: Duration = Duration::from_secs(60);
 
 /// How many hellos wait at the broker, and how many here.
 const HELLOS_QUEUED_MAX: i64 = 1_000;
@@ -70,17 +82,41 @@ pub(super) struct Streams {
     /// Told of every change in the sources' acknowledgements.
     wake: Arc<Notify>,
     hellos: Option<Hellos>,
+    /// What goes on at the broker on the present connection: for each stream at most one beginning and one assertion, and
+    /// for the hellos one of either.
+    tasks: FuturesUnordered<Task>,
+    is_listening: bool,
+    asserting: usize,
+    attempts: u64,
     /// Until when this node knew of all regions, in seconds since 1970.
     known_to: u64,
     /// Somebody reads the streams, or read them before.
     is_read: bool,
+    told_too_many: Option<Instant>,
+}
+
+type Task = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What a task ended with.
+enum Done {
+    Begun {
+        region: RegionId,
+        attempt: u64,
+        outcome: Result<Option<Begun>, Failure>,
+    },
+    Listening(Result<Hellos, Failure>),
+    /// The stream's consumer was told, where it failed.
+    Asserted,
+    AssertedHellos(Result<(), Failure>),
+    Closed,
 }
 
 /// One region's stream.
 struct Source {
     place: Place,
-    /// The stream has other bounds than those configured.
-    is_other: bool,
+    attempt: Option<Attempt>,
+    setbacks: Setbacks,
+    vigil: Vigil,
 }
 
 enum Place {
@@ -92,9 +128,15 @@ enum Place {
 }
 
 struct Active {
-    channel: Channel,
-    feed: Feed,
+    begun: Begun,
     since: Instant,
+}
+
+/// A beginning that is under way.
+struct Attempt {
+    number: u64,
+    /// When it began, in seconds since 1970.
+    at: u64,
 }
 
 /// The queue of hellos on the present connection.
@@ -105,34 +147,28 @@ struct Hellos {
     since: Instant,
 }
 
-impl Hellos {
-    async fn bind(&self, topology: &Topology, node: &NodeId) -> lapin::Result<()> {
-        for key in [HELLO_EVERYONE, &topology.hello_key(node)] {
-            let (queue, exchange) = (short(&self.queue), short(&topology.exchange));
-            let options = QueueBindOptions::default();
-            self.channel.queue_bind(queue, exchange, short(key), options, FieldTable::default()).await?;
-        }
-        Ok(())
-    }
-}
-
 /// What happened.
 pub(super) enum Event {
     Heard(Hello),
     /// Acknowledgements are to be told.
     Settled,
+    /// A stream is read from now on.
+    Begun,
+    /// The connection is of no use.
+    Failed(Failure),
 }
 
 impl Source {
-    fn new(position: Position) -> Self {
-        Self { place: Place::At(position), is_other: false }
+    fn new(position: Position, shared: &Shared) -> Self {
+        let (setbacks, vigil) = (Setbacks::new(shared.backoff()), Vigil::new(Instant::now().into_std()));
+        Self { place: Place::At(position), attempt: None, setbacks, vigil }
     }
 
     fn position(&self) -> Position {
         let acks = match &self.place {
             Place::At(position) => return *position,
             Place::Behind(acks) => acks,
-            Place::Reading(active) => &active.feed.acks,
+            Place::Reading(active) => &active.begun.feed.acks,
         };
         acks.trail().map_or(Position::Next, Trail::position)
     }
@@ -141,12 +177,29 @@ impl Source {
         if let Place::Reading(active) = &self.place { Some(active) } else { None }
     }
 
-    /// Ends the consumer, which its channel outlives.
+    /// Ends the consumer, which its channel outlives, or what would become one.
     fn end(&mut self) -> Option<Channel> {
+        if let Some(Attempt { at, .. }) = self.attempt.take()
+            && matches!(self.place, Place::At(Position::Next))
+        {
+            // The end of the stream has moved on since then.
+            self.place = Place::At(Position::Since(at));
+        }
         let active = self.active()?;
-        let (channel, acks) = (active.channel.clone(), active.feed.acks.clone());
+        let (channel, acks) = (active.begun.channel.clone(), active.begun.feed.acks.clone());
         self.place = Place::Behind(acks);
         Some(channel)
+    }
+
+    /// It could not be read, and is tried again.
+    fn failed(&mut self, region: &RegionId, reason: &str, shared: &Shared) {
+        self.end();
+        shared.counters.stream_failures.add(1);
+        if self.setbacks.failed(reason, Instant::now().into_std()) {
+            warn!(%region, reason, "a region's stream cannot be read, the others are");
+        } else {
+            debug!(%region, reason, "a region's stream still cannot be read");
+        }
     }
 }
 
@@ -160,38 +213,29 @@ impl Streams {
         Some(Self {
             shared: shared.clone(),
             regions: Regions::new(own.clone(), Instant::now().into_std()),
-            sources: BTreeMap::from([(own, Source::new(Position::Next))]),
+            sources: BTreeMap::from([(own, Source::new(Position::Next, shared))]),
             wake: Arc::default(),
             hellos: None,
+            tasks: FuturesUnordered::new(),
+            is_listening: false,
+            asserting: 0,
+            attempts: 0,
             known_to: wall_secs(),
             is_read: false,
+            told_too_many: None,
         })
     }
 
     /// Listens for the regions on this connection, and asks who is there.
-    pub(super) async fn listen(&mut self, connection: &Connection) -> Result<(), Failure> {
-        let topology = &self.shared.topology;
-        // A name of its own for each connection: the broker may still hold the one before for alive.
-        let queue = topology.hello_queue(&topology.queue(fastrand::u64(..)));
-        let listen = async {
-            let channel = connection.create_channel().await?;
-            let mut arguments = FieldTable::default();
-            arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
-            arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(HELLOS_QUEUED_MAX));
-            let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
-            channel.queue_declare(short(&queue), options, arguments).await?;
-            channel.basic_qos(HELLOS_PREFETCH, BasicQosOptions::default()).await?;
-            let options = BasicConsumeOptions::default();
-            let stream =
-                channel.basic_consume(short(&queue), short(""), options, FieldTable::default()).await?;
-            let hellos = Hellos { channel, queue, stream, since: Instant::now() };
-            hellos.bind(topology, &self.shared.config.node).await?;
-            Ok(hellos)
-        };
-        self.hellos =
-            Some(limited(self.shared.config.operation_timeout, "listen for regions", listen).await?);
-        self.shared.greetings.announce(true);
-        Ok(())
+    pub(super) fn listen(&mut self, connection: &Arc<Connection>) {
+        self.is_listening = true;
+        let (shared, connection) = (self.shared.clone(), connection.clone());
+        self.tasks.push(Box::pin(async move { Done::Listening(listen(&shared, &connection).await) }));
+    }
+
+    /// How many consumers share the frames that may wait here: the streams' and the queue's.
+    pub(super) fn consumers(&self) -> usize {
+        self.sources.len() + 1
     }
 
     /// What happens next.
@@ -203,6 +247,11 @@ impl Streams {
             tokio::select! {
                 biased;
                 () = self.wake.notified() => return Event::Settled,
+                Some(done) = self.tasks.next() => match self.done(done) {
+                    Ok(true) => return Event::Begun,
+                    Ok(false) => {}
+                    Err(failure) => return Event::Failed(failure),
+                },
                 heard = heard(&mut self.hellos) => match heard {
                     Some(delivery) => {
                         let hello = Hello::read(&delivery.properties);
@@ -216,6 +265,64 @@ impl Streams {
                     // Listened for again at the next look.
                     None => self.hellos = None,
                 },
+            }
+        }
+    }
+
+    /// Takes in what a task ended with; `true` if a stream is read from now on.
+    fn done(&mut self, done: Done) -> Result<bool, Failure> {
+        match done {
+            Done::Closed => {}
+            Done::Asserted => self.asserting -= 1,
+            Done::AssertedHellos(outcome) => {
+                self.asserting -= 1;
+                if let Err(failure) = outcome {
+                    debug!(reason = failure.reason, "binding the queue of hellos again");
+                    self.hellos = None;
+                }
+            }
+            Done::Listening(outcome) => {
+                self.is_listening = false;
+                self.hellos = Some(outcome?);
+                self.shared.greetings.announce(true);
+            }
+            Done::Begun { region, attempt, outcome } => return self.begun(&region, attempt, outcome),
+        }
+        Ok(false)
+    }
+
+    fn begun(
+        &mut self,
+        region: &RegionId,
+        attempt: u64,
+        outcome: Result<Option<Begun>, Failure>,
+    ) -> Result<bool, Failure> {
+        let Some(source) = self.sources.get_mut(region) else { return Ok(false) };
+        if source.attempt.as_ref().is_none_or(|current| current.number != attempt) {
+            // It was given up meanwhile; its channel closes here.
+            return Ok(false);
+        }
+        match outcome {
+            Ok(Some(begun)) => {
+                source.attempt = None;
+                source.vigil = Vigil::new(Instant::now().into_std());
+                source.place = Place::Reading(Box::new(Active { begun, since: Instant::now() }));
+                Ok(true)
+            }
+            Ok(None) => {
+                info!(%region, "the region is silent and its stream is gone: it was given up");
+                self.sources.remove(region);
+                self.regions.forget(region);
+                Ok(false)
+            }
+            Err(failure) => {
+                let is_forbidden = matches!(failure.blame, Blame::Refused(AMQPSoftError::ACCESSREFUSED));
+                source.failed(region, &failure.reason, &self.shared);
+                if is_forbidden && region == self.shared.config.node.region() {
+                    Err(failure)
+                } else {
+                    Ok(false)
+                }
             }
         }
     }
@@ -238,142 +345,193 @@ impl Streams {
                 }
                 info!(%region, "heard of a region");
                 let position = if self.is_read { self.since_known() } else { Position::Next };
-                self.sources.insert(region.clone(), Source::new(position));
+                self.sources.insert(region.clone(), Source::new(position, &self.shared));
                 true
             }
             News::TooMany => {
                 self.shared.counters.regions_refused.add(1);
-                warn!(%region, "the streams of {REGIONS_MAX} regions are read already, this one's is not");
+                if self.told_too_many.is_none_or(|told| told.elapsed() >= TELL_TOO_MANY) {
+                    self.told_too_many = Some(Instant::now());
+                    warn!(%region, "the streams of {REGIONS_MAX} regions are read already, this one's is not");
+                }
                 false
             }
         }
     }
 
-    /// Begins to read every stream that is not read yet.
-    pub(super) async fn begin(&mut self, connection: &Connection) -> Result<(), Failure> {
+    /// Begins to read every stream that is not read yet and may be tried.
+    pub(super) fn begin(&mut self, connection: &Arc<Connection>) {
         if !self.is_read {
             self.is_read = true;
             self.known_to = wall_secs();
         }
         let now = Instant::now().into_std();
-        let rest = self.sources.iter().filter(|(_, source)| source.active().is_none());
-        let begins: Vec<_> = rest
-            .map(|(region, source)| Begin {
-                shared: &self.shared,
-                connection,
+        let ahead = self.shared.config.frames_ahead_each(self.consumers());
+        let otherwise = self.since_known();
+        for (region, source) in &mut self.sources {
+            if source.active().is_some() || source.attempt.is_some() || !source.setbacks.is_due(now) {
+                continue;
+            }
+            self.attempts += 1;
+            let attempt = self.attempts;
+            source.attempt = Some(Attempt { number: attempt, at: wall_secs() });
+            let begin = Begin {
+                shared: self.shared.clone(),
+                connection: connection.clone(),
                 region: region.clone(),
                 is_silent: self.regions.is_silent(region, now),
-                otherwise: self.since_known(),
-                wake: &self.wake,
+                otherwise,
+                wake: self.wake.clone(),
                 position: source.position(),
-            })
-            .collect();
-        let begun = join_all(begins.iter().map(Begin::run)).await;
-        let begun: Vec<_> = begins.into_iter().map(|begin| begin.region).zip(begun).collect();
-        let mut failure = None;
-        for (region, outcome) in begun {
-            match outcome {
-                Ok(Some((active, is_other))) => {
-                    self.sources.insert(region, Source { place: Place::Reading(Box::new(active)), is_other });
-                }
-                Ok(None) => {
-                    info!(%region, "the region is silent and its stream is gone: it was given up");
-                    self.sources.remove(&region);
-                    self.regions.forget(&region);
-                }
-                Err(error) => failure = Some(error),
-            }
+                ahead,
+            };
+            let region = region.clone();
+            self.tasks
+                .push(Box::pin(async move { Done::Begun { region, attempt, outcome: begin.run().await } }));
         }
-        failure.map_or(Ok(()), Err)
     }
 
-    /// The consumers of the streams that are read.
-    pub(super) fn feeds(&self) -> impl Iterator<Item = Feed> {
-        self.sources.values().filter_map(|source| source.active().map(|active| active.feed.clone()))
-    }
-
-    /// Tells the broker what was handled.
-    pub(super) async fn tell(&self) -> Result<(), Failure> {
-        for active in self.sources.values().filter_map(Source::active) {
-            if active.feed.acks.ended().is_none() {
-                let told = acknowledge(&active.channel, &active.feed.acks, &self.shared.counters);
-                limited(self.shared.config.operation_timeout, "acknowledge", told).await?;
+    /// Waits for what was begun, so that a frame published from now on is received: to a limit, after which the streams that
+    /// are still missing are read from now on as soon as they can be.
+    pub(super) async fn first_begun(&mut self) -> Result<(), Failure> {
+        let limit = self.shared.config.operation_timeout;
+        let deadline = Instant::now() + limit;
+        while self.sources.values().any(|source| source.attempt.is_some()) {
+            match timeout_at(deadline, self.tasks.next()).await {
+                Ok(Some(done)) => {
+                    self.done(done)?;
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    let reason = format!("not read within {limit:?}");
+                    let late = self.sources.iter_mut().filter(|(_, source)| {
+                        source.attempt.is_some() && matches!(source.place, Place::At(Position::Next))
+                    });
+                    late.for_each(|(region, source)| source.failed(region, &reason, &self.shared));
+                    break;
+                }
             }
         }
         Ok(())
     }
 
-    /// Ends the consumers that the broker ended, or of which a frame was given back; `true` if there are any, which
-    /// are to begin again. Listens for hellos again where their queue is gone.
-    pub(super) async fn look(&mut self, connection: &Connection) -> Result<bool, Failure> {
+    /// The consumers of the streams that are read.
+    pub(super) fn feeds(&self) -> impl Iterator<Item = Feed> {
+        self.sources.values().filter_map(|source| source.active().map(|active| active.begun.feed.clone()))
+    }
+
+    /// Tells the broker what was handled. A channel that does not take it any more ends its own consumer alone.
+    pub(super) async fn tell(&mut self) {
+        for active in self.sources.values().filter_map(Source::active) {
+            let Begun { channel, feed, .. } = &active.begun;
+            if feed.acks.ended().is_none() {
+                let told = acknowledge(channel, &feed.acks, &self.shared.counters);
+                let told = limited(self.shared.config.operation_timeout, "acknowledge", told).await;
+                told.unwrap_or_else(|failure| feed.acks.end(failure.reason));
+            }
+        }
+    }
+
+    /// Ends the consumers that the broker ended, that fell silent, that have too large a share or of which a frame was given
+    /// back, to begin again. Listens for hellos again where their queue is gone.
+    ///
+    /// # Errors
+    /// A stream has failed for so long that another connection is to be tried.
+    pub(super) fn look(&mut self, connection: &Arc<Connection>) -> Result<(), Failure> {
+        let now = Instant::now().into_std();
+        let share = self.shared.config.frames_ahead_each(self.consumers());
         let mut ended = Vec::new();
         for (region, source) in &mut self.sources {
+            let is_out = source.active().is_none() && source.attempt.is_none();
+            if is_out && let Some(reason) = source.setbacks.goes_elsewhere(now) {
+                let reason = format!("the stream of {region} cannot be read there: {reason}");
+                return Err(Failure { blame: Blame::Stuck, step: None, reason });
+            }
             let Some(active) = source.active() else { continue };
-            let end = active.feed.acks.ended();
-            let is_broken = active.feed.acks.trail().is_some_and(Trail::is_broken);
-            if (end.is_none() && !is_broken) || active.since.elapsed() < AGAIN {
+            let (lasted, acks) = (active.since.elapsed(), active.begun.feed.acks.clone());
+            let is_large = active.begun.ahead > share.saturating_mul(2);
+            if lasted < AGAIN {
                 continue;
             }
-            if let Some(reason) = end {
+            if let Some(reason) = acks.ended() {
                 self.shared.counters.consumer_cancels.add(1);
-                warn!(%region, reason, "the broker ended the consumer of a region's stream");
+                ended.extend(source.end());
+                source.failed(region, &format!("its consumer ended: {reason}"), &self.shared);
+                continue;
             }
-            ended.extend(source.end());
+            if lasted >= LASTED {
+                source.setbacks.lasted();
+            }
+            let is_heard = !self.regions.is_silent(region, now);
+            let is_dead = source.vigil.is_dead(acks.trail().and_then(Trail::next), is_heard, now);
+            if is_dead {
+                self.shared.counters.stream_silences.add(1);
+                debug!(%region, "no frame of a region that is there, its stream is read again");
+            }
+            if is_dead || is_large || acks.trail().is_some_and(Trail::is_broken) {
+                ended.extend(source.end());
+            }
         }
-        let any = !ended.is_empty();
-        self.close(ended).await;
-        if self.hellos.is_none() {
-            self.listen(connection).await?;
+        if !ended.is_empty() {
+            let goodbye = goodbye(ended, self.shared.config.operation_timeout);
+            self.tasks.push(Box::pin(async move {
+                goodbye.await;
+                Done::Closed
+            }));
+        }
+        if self.hellos.is_none() && !self.is_listening {
+            self.listen(connection);
         }
         if self.hellos.as_ref().is_some_and(|hellos| hellos.since.elapsed() >= HEARD_ALL) {
             // As the clock says now: one that was ahead once does not keep it in the future.
             self.known_to = wall_secs();
         }
-        Ok(any)
+        Ok(())
     }
 
-    /// Declares streams and bindings again, as the queue's are: they vanish without a word with the exchange.
-    pub(super) async fn assert(&self, channel: &Channel) -> Result<(), Failure> {
-        let (topology, now) = (&self.shared.topology, Instant::now().into_std());
-        let assert = async {
-            for (region, source) in &self.sources {
-                if self.regions.is_silent(region, now) || source.active().is_none() {
-                    continue;
-                }
-                if source.is_other {
-                    topology.find_stream(channel, region).await?;
-                } else {
-                    topology.declare_stream(channel, region).await?;
-                }
-                topology.bind_stream(channel, region).await?;
+    /// Declares streams and bindings again, as the queue's are: they vanish without a word with the exchange. Each on its own
+    /// consumer's channel, so that a refusal ends that one alone; unless the last time is still under way.
+    pub(super) fn assert(&mut self) {
+        if self.asserting > 0 {
+            return;
+        }
+        let now = Instant::now().into_std();
+        for (region, source) in &self.sources {
+            let Some(active) = source.active() else { continue };
+            if self.regions.is_silent(region, now) {
+                continue;
             }
-            if let Some(hellos) = &self.hellos {
-                hellos.bind(topology, &self.shared.config.node).await?;
-            }
-            Ok(())
-        };
-        limited(self.shared.config.operation_timeout, "declare the streams", assert).await
+            let Begun { channel, feed, is_other, .. } = &active.begun;
+            let asserted = assertion::of_stream(&self.shared, channel, region, *is_other);
+            let acks = feed.acks.clone();
+            self.asserting += 1;
+            self.tasks.push(Box::pin(async move {
+                asserted.await.unwrap_or_else(|failure| acks.end(failure.reason));
+                Done::Asserted
+            }));
+        }
+        if let Some(hellos) = &self.hellos {
+            let keys = hello_keys(&self.shared);
+            let asserted = assertion::of_bindings(&self.shared, &hellos.channel, &hellos.queue, keys);
+            self.asserting += 1;
+            self.tasks.push(Box::pin(async move { Done::AssertedHellos(asserted.await) }));
+        }
     }
 
     /// Ends all consumers, keeping the places.
     pub(super) async fn stop(&mut self) {
         let ended = self.sources.values_mut().filter_map(Source::end).collect();
-        self.close(ended).await;
+        goodbye(ended, self.shared.config.operation_timeout).await;
     }
 
     /// The connection is gone, and all channels with it.
     pub(super) fn lost(&mut self) {
         self.hellos = None;
-        self.sources.values_mut().for_each(|source| drop(source.end()));
-    }
-
-    async fn close(&self, channels: Vec<Channel>) {
-        let goodbyes = join_all(channels.iter().map(|channel| channel.close(200, short("OK"))));
-        match timeout(self.shared.config.operation_timeout, goodbyes).await {
-            Ok(closed) => closed.into_iter().filter_map(Result::err).for_each(|error| {
-                debug!(%error, "closing a stream's channel");
-            }),
-            Err(_) => debug!("closing the streams' channels takes too long"),
+        self.tasks = FuturesUnordered::new();
+        (self.is_listening, self.asserting) = (false, 0);
+        for source in self.sources.values_mut() {
+            drop(source.end());
+            source.setbacks.renewed();
         }
     }
 
@@ -382,188 +540,51 @@ impl Streams {
     }
 }
 
+/// Makes the queue of hellos and listens on it.
+async fn listen(shared: &Arc<Shared>, connection: &Connection) -> Result<Hellos, Failure> {
+    let limit = shared.config.operation_timeout;
+    // A name of its own for each connection: the broker may still hold the one before for alive.
+    let queue = shared.topology.hello_queue(&shared.topology.queue(fastrand::u64(..)));
+    let declare = async {
+        let channel = connection.create_channel().await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+        arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(HELLOS_QUEUED_MAX));
+        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+        channel.queue_declare(short(&queue), options, arguments).await?;
+        Ok(channel)
+    };
+    let declared = limited(limit, "declare the queue of hellos", declare).await;
+    let channel = declared.map_err(|failure| failure.at(Step::Declare))?;
+    let consume = async {
+        channel.basic_qos(HELLOS_PREFETCH, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions::default();
+        channel.basic_consume(short(&queue), short(""), options, FieldTable::default()).await
+    };
+    let consumed = limited(limit, "listen for regions", consume).await;
+    let stream = consumed.map_err(|failure| failure.at(Step::Consume))?;
+    assertion::of_bindings(shared, &channel, &queue, hello_keys(shared)).await?;
+    Ok(Hellos { channel, queue, stream, since: Instant::now() })
+}
+
+fn hello_keys(shared: &Shared) -> Vec<String> {
+    vec![HELLO_EVERYONE.to_owned(), shared.topology.hello_key(&shared.config.node)]
+}
+
+async fn goodbye(channels: Vec<Channel>, limit: Duration) {
+    let goodbyes = join_all(channels.iter().map(|channel| channel.close(200, short("OK"))));
+    match timeout(limit, goodbyes).await {
+        Ok(closed) => closed.into_iter().filter_map(Result::err).for_each(|error| {
+            debug!(%error, "closing a stream's channel");
+        }),
+        Err(_) => debug!("closing the streams' channels takes too long"),
+    }
+}
+
 /// Resolves with the next message on the queue of hellos, or `None` when the queue is gone.
 async fn heard(hellos: &mut Option<Hellos>) -> Option<Delivery> {
     match hellos {
         Some(hellos) => hellos.stream.next().await?.ok(),
         None => std::future::pending().await,
-    }
-}
-
-/// A stream that was declared, and a channel to use it.
-pub(super) struct Declared {
-    channel: Channel,
-    /// It has other bounds than those configured.
-    is_other: bool,
-}
-
-/// Declares a region's stream and its binding. A stream that exists with other bounds is taken as it is. That of a region
-/// that may have been given up is only looked for; `None` where it is not there.
-pub(super) async fn declare(
-    shared: &Shared,
-    connection: &Connection,
-    region: &RegionId,
-    is_silent: bool,
-) -> Result<Option<Declared>, Failure> {
-    let (topology, limit) = (&shared.topology, shared.config.operation_timeout);
-    let mut is_other = false;
-    if !is_silent {
-        let declare = async {
-            let channel = connection.create_channel().await?;
-            topology.declare_stream(&channel, region).await?;
-            topology.bind_stream(&channel, region).await?;
-            Ok(channel)
-        };
-        match limited(limit, "declare the stream", declare).await {
-            Ok(channel) => return Ok(Some(Declared { channel, is_other })),
-            Err(Failure { blame: Blame::Refused(AMQPSoftError::PRECONDITIONFAILED), reason, .. }) => {
-                warn!(%region, reason, "the stream keeps the bounds that it was declared with first");
-                is_other = true;
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-    let find = async {
-        let channel = connection.create_channel().await?;
-        topology.find_stream(&channel, region).await?;
-        topology.bind_stream(&channel, region).await?;
-        Ok(channel)
-    };
-    match limited(limit, "look for the stream", find).await {
-        Ok(channel) => Ok(Some(Declared { channel, is_other })),
-        Err(Failure { blame: Blame::Refused(AMQPSoftError::NOTFOUND), .. }) if is_silent => Ok(None),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// One stream that is to be read.
-struct Begin<'a> {
-    shared: &'a Shared,
-    connection: &'a Connection,
-    region: RegionId,
-    is_silent: bool,
-    position: Position,
-    /// Where to begin in a stream that is not the one in which the position was taken.
-    otherwise: Position,
-    wake: &'a Arc<Notify>,
-}
-
-impl Begin<'_> {
-    /// Reads the stream; `None` where the region was given up.
-    async fn run(&self) -> Result<Option<(Active, bool)>, Failure> {
-        let limit = self.shared.config.operation_timeout;
-        let Some((channel, mut stream, is_other)) = self.consume(self.position).await? else {
-            return Ok(None);
-        };
-        let Position::At(next) = self.position else {
-            return Ok(Some((self.active(channel, stream, self.position, None), is_other)));
-        };
-        let first = match timeout(limit, stream.next()).await {
-            Ok(Some(Ok(first))) => first,
-            Ok(Some(Err(error))) => return Err(Failure::link(text(&error))),
-            Ok(None) => return Err(Failure::link("the stream's consumer was cancelled".to_owned())),
-            Err(_) => {
-                self.shared.counters.stream_resets.add(1);
-                warn!(region = %self.region, next, "the region's stream was begun anew; reading what it has");
-                drop((stream, channel));
-                let Some((channel, stream, is_other)) = self.consume(self.otherwise).await? else {
-                    return Ok(None);
-                };
-                return Ok(Some((self.active(channel, stream, self.otherwise, None), is_other)));
-            }
-        };
-        let is_proof = offset(&first).is_some_and(|offset| offset < next);
-        if !is_proof {
-            return Ok(Some((self.active(channel, stream, self.position, Some(first)), is_other)));
-        }
-        let active = self.active(channel, stream, self.position, None);
-        active.feed.acks.hand_out(first.delivery_tag, None).handled();
-        Ok(Some((active, is_other)))
-    }
-
-    async fn consume(&self, position: Position) -> Result<Option<(Channel, lapin::Consumer, bool)>, Failure> {
-        let declared = declare(self.shared, self.connection, &self.region, self.is_silent).await?;
-        let Some(Declared { channel, is_other }) = declared else { return Ok(None) };
-        let begin = async {
-            let prefetch = self.shared.config.frames_ahead();
-            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            let mut arguments = FieldTable::default();
-            arguments.insert("x-stream-offset".into(), specification(position));
-            let (name, options) =
-                (short(&self.shared.topology.stream(&self.region)), BasicConsumeOptions::default());
-            let stream = channel.basic_consume(name, short(""), options, arguments).await?;
-            // The broker answers before it has found the place; what it answers on the same channel comes after.
-            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            Ok(stream)
-        };
-        let stream = limited(self.shared.config.operation_timeout, "read the stream", begin).await?;
-        Ok(Some((channel, stream, is_other)))
-    }
-
-    fn active(
-        &self,
-        channel: Channel,
-        stream: lapin::Consumer,
-        position: Position,
-        first: Option<Delivery>,
-    ) -> Active {
-        // Until something came, only the time tells where the end was.
-        let start = if position == Position::Next { Position::Since(wall_secs()) } else { position };
-        let acks = Arc::new(Acks::on_stream(Trail::new(start), self.wake.clone()));
-        Active { channel, feed: Feed::new(stream, acks).with_first(first), since: Instant::now() }
-    }
-}
-
-/// The place in a stream, in the broker's words.
-fn specification(position: Position) -> AMQPValue {
-    match position {
-        Position::Next => AMQPValue::LongString("next".into()),
-        Position::Since(secs) => AMQPValue::Timestamp(secs),
-        // One before: see the module's documentation.
-        Position::At(next) => {
-            AMQPValue::LongLongInt(i64::try_from(next.saturating_sub(1)).unwrap_or(i64::MAX))
-        }
-    }
-}
-
-/// A frame's place in its stream.
-pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
-    match delivery.properties.headers().as_ref()?.inner().get("x-stream-offset")? {
-        AMQPValue::LongLongInt(offset) => u64::try_from(*offset).ok(),
-        _ => None,
-    }
-}
-
-fn wall_secs() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-#[cfg(test)]
-mod tests {
-    use lapin::BasicProperties;
-
-    use super::*;
-
-    #[test]
-    fn a_place_is_asked_for_from_the_frame_before_it() {
-        assert_eq!(specification(Position::Next), AMQPValue::LongString("next".into()));
-        assert_eq!(specification(Position::Since(77)), AMQPValue::Timestamp(77));
-        assert_eq!(specification(Position::At(5)), AMQPValue::LongLongInt(4));
-        assert_eq!(specification(Position::At(0)), AMQPValue::LongLongInt(0));
-    }
-
-    #[test]
-    fn a_frames_place_is_read_from_its_header() {
-        let at = |value: AMQPValue| {
-            let mut headers = FieldTable::default();
-            headers.insert("x-stream-offset".into(), value);
-            let mut delivery = Delivery::mock(1, "".into(), "".into(), false, Vec::new());
-            delivery.properties = BasicProperties::default().with_headers(headers);
-            offset(&delivery)
-        };
-        assert_eq!(at(AMQPValue::LongLongInt(9)), Some(9));
-        assert_eq!(at(AMQPValue::LongLongInt(-9)), None);
-        assert_eq!(at(AMQPValue::LongString("9".into())), None);
-        assert_eq!(offset(&Delivery::mock(1, "".into(), "".into(), false, Vec::new())), None);
     }
 }

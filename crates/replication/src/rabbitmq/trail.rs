@@ -89,6 +89,11 @@ impl Trail {
         unhandled.or(state.next).map_or(state.start, Position::At)
     }
 
+    /// The offset behind the newest frame that was handed out.
+    pub(super) fn next(&self) -> Option<u64> {
+        self.0.lock().next
+    }
+
     /// Whether a frame was given back unhandled, so that the stream is to be read again from there.
     pub(super) fn is_broken(&self) -> bool {
         self.0.lock().dropped
