@@ -245,6 +245,57 @@ mod harms_the_broker {
         there.has("after", 50).await;
         assert!(there.transport.stats().consumer_cancels > 0, "{:?}", there.transport.stats());
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stream_that_cannot_be_read_holds_up_no_other_and_is_read_once_it_can_be() {
+        let broker = Broker::start(Options::default()).await.unwrap();
+        let (url, cache) = (broker.url(), unique_name("sick"));
+        let connect =
+            async |region| RabbitMq::connect(config(&cache, region, url, Profile::Stream)).await.unwrap();
+        let (sick, well) = (connect("ap-south").await, connect("us-east").await);
+        // A queue of another type in the place of the stream: the broker refuses each declaration.
+        let stream = format!("geocache.{cache}.stream.ap-south");
+        broker.ctl(&["delete_queue", &stream]).await.unwrap();
+        let declare = format!(
+            "rabbit_amqqueue:declare(rabbit_misc:r(<<\"/\">>, queue, <<\"{stream}\">>), true, false, [], none, <<\"test\">>)."
+        );
+        broker.ctl(&["eval", &declare]).await.unwrap();
+
+        let listener = connect("eu-central").await;
+        let mut frames = listener.subscribe().await.unwrap();
+        wait_until("the stream was tried several times", BOUND, async || {
+            listener.stats().stream_failures >= 3
+        })
+        .await;
+        let first = Bytes::from_static(b"of a region that is well");
+        well.publish(Destination::Everyone, first.clone()).await.unwrap();
+        receive(&mut frames, &first).await;
+        assert_eq!(listener.stats().reconnects, 0, "{:?}", listener.stats());
+        // Once, after a while, another broker is tried, of which there is none here.
+        wait_until("the connection was made anew", BOUND, async || listener.stats().reconnects == 1).await;
+        let second = Bytes::from_static(b"of the same region, later");
+        well.publish(Destination::Everyone, second.clone()).await.unwrap();
+        receive(&mut frames, &second).await;
+
+        broker.ctl(&["delete_queue", &stream]).await.unwrap();
+        let third = Bytes::from_static(b"of the region that was sick");
+        let published = std::cell::Cell::new(false);
+        let publishing = async {
+            while !published.get() {
+                sick.publish(Destination::Everyone, third.clone()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let receiving = async {
+            receive(&mut frames, &third).await;
+            published.set(true);
+        };
+        tokio::join!(publishing, receiving);
+        assert_eq!(listener.stats().reconnects, 1, "{:?}", listener.stats());
+        for transport in [sick, well, listener] {
+            transport.close().await.unwrap();
+        }
+    }
 }
 
 /// Changes of profile.

@@ -1,9 +1,10 @@
 //! Frames over RabbitMQ: one exchange per cache, one queue per node life, or one stream per region.
 //!
 //! [`RabbitMq`] implements [`Transport`] on a broker, a cluster of brokers, or a broker per region
-//! linked by federation. Tested on RabbitMQ 3.10.8. Supported from 3.9, the first with streams; it uses nothing that 3.11 to
-//! 4.x changed (queues that outlive a connection are durable and not exclusive, queue types are named explicitly, frames
-//! stay below the default message limit of 4.x).
+//! linked by federation. Tested on RabbitMQ 3.10.8, and supported from 3.10: before 3.9.14 a consumer of a stream
+//! could fall silent for good. It uses nothing that 3.11 to 4.x changed, which was not tried (queues that outlive a
+//! connection are durable and not exclusive, queue types are named explicitly, frames stay below the default message limit
+//! of 4.x).
 //!
 //! # Why this way
 //! - **An own reconnection loop**, with fresh connections, a limit on every wait, growing jittered pauses and all brokers in
@@ -49,6 +50,11 @@
 //! read from the time at which it last knew all regions, less 5 s; where the clocks of broker and node are further apart,
 //! the replica protocol repairs what was missed.
 //!
+//! **A stream that cannot be read**, as where the broker has no replica of it that runs, is tried again after growing waits,
+//! and the others are read meanwhile ([`Stats::stream_failures`]). After 15 s the connection is made anew once, to the next
+//! broker where there are several. A region that says hello for 90 s while its stream gives no frame has a dead consumer at
+//! the broker, which is begun again at its place ([`Stats::stream_silences`]).
+//!
 //! **A region that is given up** leaves its stream behind, since streams have no expiry of their own. Once its nodes are
 //! closed, wait 90 s, in which the others stop declaring it, and delete it: `rabbitmqctl delete_queue
 //! geocache.<cache>.stream.<region>`. Deleted earlier, it is declared again.
@@ -71,7 +77,7 @@
 //! except after a reconnect. A sender receives its own broadcasts too.
 //!
 //! What bounds what: four frames unconfirmed and 64 more waiting to be sent; `prefetch` frames unacknowledged, fewer
-//! where [`Config::waiting_bytes_max`] holds no more of 128 KiB each, in `Stream` of each region and of the queue; the broker's
+//! where [`Config::waiting_bytes_max`] holds no more of 128 KiB each, shared in `Stream` by the regions and the queue; the broker's
 //! queue by frames, bytes and time. Nothing waits without a limit except the reconnection loop, which never gives up while the
 //! transport is open; [`RabbitMq::stats`] counts what happens at each bound.
 //!
