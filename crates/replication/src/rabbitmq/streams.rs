@@ -246,7 +246,6 @@ impl Streams {
         loop {
             tokio::select! {
                 biased;
-                () = self.wake.notified() => return Event::Settled,
                 Some(done) = self.tasks.next() => match self.done(done) {
                     Ok(true) => return Event::Begun,
                     Ok(false) => {}
@@ -265,6 +264,8 @@ impl Streams {
                     // Listened for again at the next look.
                     None => self.hellos = None,
                 },
+                // Last, so that a steady flow of frames cannot hide the rest.
+                () = self.wake.notified() => return Event::Settled,
             }
         }
     }
