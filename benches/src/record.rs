@@ -85,7 +85,8 @@ mod tests {
         let frame = |message| {
             wire::encode(&Frame { from: from.clone(), epoch: 1, cache: 2, wants_receipt: false, message })
         };
-        let records = frame(Message::Records { first: 1, records: vec![record; 3], held_back: None });
+        let records =
+            frame(Message::Records { first: 1, records: vec![record; 3], held_back: None, answers: None });
         assert_eq!(records_in(&records), Some(3));
         assert_eq!(records_in(&frame(Message::Beat(Beat::default()))), None);
         assert_eq!(records_in(b"GC"), None);

@@ -46,10 +46,13 @@ pub enum Message {
         /// Where the sender still holds back the successor of a superseded change: the clock of the lowest such change.
         /// Whoever has these records and all before them has every change below it, rather than up to the last record.
         held_back: Option<Hlc>,
+        /// On the last frame that answers a pull: the first number that was asked for. What is still missing can be asked
+        /// for at once.
+        answers: Option<u64>,
     },
     /// What the sender has, and what time it is there.
     Beat(Beat),
-    /// Please send the records `from..=to` of your stream again.
+    /// Please send the records `from..=to` of your stream again: as many of them as one answer holds.
     Pull {
         /// The stream; its origin is the node that is asked.
         stream: Stream,

@@ -1,8 +1,8 @@
 //! Which frames leave compressed.
 //!
 //! A frame is compressed when it is built, once for all who get it, and only while every known peer reads that: a
-//! broadcast goes to all of them. A peer that does not, and asks for a frame that was compressed before it was heard, gets
-//! it expanded.
+//! broadcast goes to all of them. Frames of the ring are expanded
+//! when they answer a pull, since the asker may be one that was not heard yet when they were compressed.
 
 use bytes::Bytes;
 
@@ -22,15 +22,6 @@ impl<S: Store> Replica<S> {
         self.counters.frames_compressed += u64::from(saved > 0);
         self.counters.compressed_bytes_saved += saved as u64;
         frame
-    }
-
-    /// A frame of the ring as this peer can read it.
-    pub(super) fn readable(&self, peer: Origin, frame: Bytes) -> Bytes {
-        if self.config.compress_above.is_none() || self.reads_compressed(peer) {
-            return frame;
-        }
-        // An own frame expands; were it otherwise, the peer would refuse it and say so.
-        wire::decompress(frame.clone()).unwrap_or(frame)
     }
 
     /// Whether the peer said so in its last beat.

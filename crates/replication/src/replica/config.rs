@@ -23,7 +23,8 @@ pub struct ReplicaConfig {
     /// A peer unheard for longer is retired: forgotten with its streams. If it returns, a sync repairs what it missed.
     /// Default one hour.
     pub retire_ms: u64,
-    /// A gap is asked for when it is older. Default 150, to which a random part of 50 is added.
+    /// A gap is asked for when it is older. Default 150, to which a random part of 50 is added. Without a sign of the answer
+    /// it is asked for again after twice as long, or twice the round trip.
     pub gap_grace_ms: u64,
     /// The longest wait between two questions for one gap. Default 5,000.
     pub gap_wait_ms_max: u64,
@@ -42,7 +43,8 @@ pub struct ReplicaConfig {
     pub page_bytes: usize,
     /// Own frames kept for peers that missed some, in bytes. Default 16 MiB.
     pub ring_bytes_max: usize,
-    /// Frames of records that answer one pull; what is left is pulled again. Default 8.
+    /// Frames of records that answer one pull, small ones joined up to 128 KiB; what is left is pulled again at once.
+    /// Default 8.
     pub pull_frames_max: usize,
     /// Messages to single nodes waiting to leave; past it the oldest is dropped, and asked for again. Default 128.
     pub control_max: usize,

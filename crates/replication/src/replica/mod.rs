@@ -31,6 +31,7 @@
 //! (`scrub.rs`), the lives of this node (`epoch.rs`), who has a write (`session.rs`), reads of the nearest region
 //! (`fetch.rs`).
 
+mod answer;
 mod barrier;
 mod compress;
 mod config;

@@ -107,8 +107,9 @@ impl<S: Store> Replica<S> {
             self.beat_soon(now);
         }
         match frame.message {
-            Message::Records { first, records, held_back } => {
+            Message::Records { first, records, held_back, answers } => {
                 self.on_records(now, origin, first, &records, held_back);
+                self.hear_answer(now, origin, first, answers);
             }
             Message::Beat(beat) => self.on_beat(now, origin, &beat),
             Message::Pull { stream, from, to } => self.on_pull(origin, stream, from, to),

@@ -17,27 +17,49 @@ enum Repair {
 
 impl<S: Store> Replica<S> {
     pub(super) fn repair_gaps(&mut self, now: Now) {
-        let pace = GapPace { grace_ms: self.config.gap_grace_ms, wait_ms_max: self.config.gap_wait_ms_max };
-        let mut due = Vec::new();
-        for (&stream, state) in &mut self.streams {
+        let streams: Vec<Stream> = self.streams.keys().copied().collect();
+        for stream in streams {
             let jitter_ms = self.random.u64(..GRACE_JITTER_MS);
-            if state.gap_is_due(now.mono_ms, jitter_ms, pace) {
-                due.push(stream);
-            }
+            self.repair_if_due(now, stream, jitter_ms);
         }
-        for stream in due {
-            match self.repair_of(now, stream) {
-                Some(Repair::Pull { from, to }) => {
-                    self.counters.pulls_sent += 1;
-                    self.send(stream.origin, Outgoing::Message(Message::Pull { stream, from, to }));
-                }
-                Some(Repair::Sync(peer)) => {
-                    let needed = self.streams.keys().filter(|stream| self.closes(now, peer, **stream));
-                    let needed = needed.copied().collect();
-                    self.begin_sync(now, peer, needed);
-                }
-                None => {}
+    }
+
+    /// Records of a node's own stream came. Where an answer ended with them that did not close the hole, the next question
+    /// leaves at once: so a hole that the origin's ring covers closes in as many round trips as it takes answers, however
+    /// often a tick comes.
+    pub(super) fn hear_answer(&mut self, now: Now, origin: Origin, first: u64, answers: Option<u64>) {
+        let Some(epoch) = self.peers.get(&origin).map(|peer| peer.epoch) else { return };
+        let stream = Stream { origin, epoch };
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        if state.hear(now.mono_ms, first, answers) && self.ready {
+            self.repair_if_due(now, stream, 0);
+        }
+    }
+
+    fn repair_if_due(&mut self, now: Now, stream: Stream, jitter_ms: u64) {
+        let config = &self.config;
+        let clock = self.peers.get(&stream.origin).and_then(|peer| peer.clock);
+        let rtt_ms = clock.map_or(0, |clock| clock.rtt_ms);
+        let pace = GapPace {
+            grace_ms: config.gap_grace_ms,
+            wait_ms_min: (2 * config.gap_grace_ms.max(rtt_ms).max(1)).min(config.gap_wait_ms_max),
+            wait_ms_max: config.gap_wait_ms_max,
+        };
+        let state = self.streams.get_mut(&stream);
+        if !state.is_some_and(|state| state.gap_is_due(now.mono_ms, jitter_ms, pace)) {
+            return;
+        }
+        match self.repair_of(now, stream) {
+            Some(Repair::Pull { from, to }) => {
+                self.counters.pulls_sent += 1;
+                self.send(stream.origin, Outgoing::Message(Message::Pull { stream, from, to }));
             }
+            Some(Repair::Sync(peer)) => {
+                let needed = self.streams.keys().filter(|stream| self.closes(now, peer, **stream));
+                let needed = needed.copied().collect();
+                self.begin_sync(now, peer, needed);
+            }
+            None => {}
         }
     }
 
@@ -102,11 +124,7 @@ impl<S: Store> Replica<S> {
             return;
         }
         self.counters.pulls_served += 1;
-        let frames: Vec<_> = self.ring.frames(from, to).take(self.config.pull_frames_max).cloned().collect();
-        for frame in frames {
-            let frame = self.readable(asker, frame);
-            self.send(asker, Outgoing::Encoded(frame));
-        }
+        self.answer_pull(asker, from, to);
     }
 
     /// The origin of a stream cannot send what is missing: it has forgotten it, or never gave such a number.

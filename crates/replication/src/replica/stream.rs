@@ -45,14 +45,38 @@ struct Range {
 struct Gap {
     watermark: u64,
     due_ms: u64,
+    /// How long nothing may come after the next question until it is asked again.
     wait_ms: u64,
+    pace: GapPace,
+    asked: Option<Asked>,
 }
 
-/// How a gap is asked for: a grace, then again after waits that double up to a bound.
+/// What was asked for last.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    from: u64,
+    to: u64,
+    /// Since when nothing came of it.
+    silent_ms: u64,
+}
+
+/// How a gap is asked for: after a grace, which lets late frames come by themselves; then whenever an answer has ended
+/// and left something, so that a hole closes answer by answer, without a pause; and again where nothing comes, after
+/// waits that double up to a bound and follow what an answer took, so that nothing is asked for twice where a transport
+/// is slow.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GapPace {
     pub(crate) grace_ms: u64,
+    /// The shortest wait.
+    pub(crate) wait_ms_min: u64,
     pub(crate) wait_ms_max: u64,
+}
+
+impl Gap {
+    /// Whether it is the hole behind this watermark: one that does not move, or moves within what was asked for.
+    fn is_of(&self, watermark: u64) -> bool {
+        watermark == self.watermark || self.asked.is_some_and(|asked| watermark < asked.to)
+    }
 }
 
 impl StreamState {
@@ -124,26 +148,49 @@ impl StreamState {
 
     /// Whether the hole should be asked for now. Call it often; `jitter_ms` spreads the nodes' first questions.
     pub(crate) fn gap_is_due(&mut self, now_ms: u64, jitter_ms: u64, pace: GapPace) -> bool {
-        if self.hole().is_none() {
+        let Some((from, to)) = self.hole() else {
             self.gap = None;
             return false;
-        }
+        };
         match &mut self.gap {
-            Some(gap) if gap.watermark == self.watermark => {
+            Some(gap) if gap.is_of(self.watermark) => {
                 if now_ms < gap.due_ms {
                     return false;
                 }
                 gap.due_ms = now_ms + gap.wait_ms;
                 gap.wait_ms = (gap.wait_ms * 2).min(pace.wait_ms_max);
+                // Of several questions in a row the first one's answer may still be the one that comes.
+                let silent_ms = gap.asked.map_or(now_ms, |asked| asked.silent_ms);
+                gap.asked = Some(Asked { from, to, silent_ms });
                 true
             }
             _ => {
                 let due_ms = now_ms + pace.grace_ms + jitter_ms;
-                let wait_ms = pace.grace_ms.max(1) * 2;
-                self.gap = Some(Gap { watermark: self.watermark, due_ms, wait_ms });
+                let wait_ms = pace.wait_ms_min;
+                self.gap = Some(Gap { watermark: self.watermark, due_ms, wait_ms, pace, asked: None });
                 false
             }
         }
+    }
+
+    /// Records from `first` on came, and were noted. Where a hole was asked for, and they are no news from behind it, then
+    /// its origin is answering, and is not asked again while it does. Returns whether the answer to the last question
+    /// ended with them (`answers`) and left something that should be asked for now.
+    pub(crate) fn hear(&mut self, now_ms: u64, first: u64, answers: Option<u64>) -> bool {
+        let Some(gap) = &mut self.gap else { return false };
+        let Some(asked) = gap.asked.as_mut().filter(|asked| self.watermark < asked.to) else { return false };
+        // An answer that brought nothing is not asked for again at once, or two nodes could go on so for ever.
+        let has_ended = answers == Some(asked.from) && asked.from <= self.watermark;
+        if first > self.watermark && !has_ended {
+            return false;
+        }
+        let silence_ms = now_ms.saturating_sub(asked.silent_ms);
+        asked.silent_ms = now_ms;
+        // One frame that was slow says more of the transport than the next, which came right behind it.
+        let wait_ms = (2 * silence_ms).max(gap.wait_ms / 2);
+        gap.wait_ms = wait_ms.min(gap.pace.wait_ms_max).max(gap.pace.wait_ms_min);
+        gap.due_ms = if has_ended { now_ms } else { now_ms + gap.wait_ms };
+        has_ended
     }
 
     fn insert_ahead(&mut self, new: Range) {
@@ -210,10 +257,87 @@ mod tests {
     #[test]
     fn a_hole_is_asked_for_after_a_grace_then_ever_more_slowly() {
         let mut stream = StreamState::default();
-        let pace = GapPace { grace_ms: 150, wait_ms_max: 1_000 };
+        let pace = GapPace { grace_ms: 150, wait_ms_min: 300, wait_ms_max: 1_000 };
         stream.note(5, 5, Hlc(5));
         let due: Vec<u64> = (0..4_000).filter(|&ms| stream.gap_is_due(ms, 10, pace)).collect();
         assert_eq!(due, [160, 460, 1_060, 2_060, 3_060]);
+    }
+
+    const PACE: GapPace = GapPace { grace_ms: 150, wait_ms_min: 300, wait_ms_max: 5_000 };
+
+    /// A hole from 11 to 1,000 that was asked for at 150 ms.
+    fn asked() -> StreamState {
+        let mut stream = StreamState::default();
+        stream.note(1, 10, Hlc(10));
+        stream.note(1_001, 1_001, Hlc(1_001));
+        assert!(!stream.gap_is_due(0, 0, PACE));
+        assert!(stream.gap_is_due(150, 0, PACE));
+        stream
+    }
+
+    /// These records come; whether the rest is asked for at once.
+    fn comes(stream: &mut StreamState, ms: u64, first: u64, last: u64, answers: Option<u64>) -> bool {
+        stream.note(first, last, Hlc(last));
+        stream.hear(ms, first, answers)
+    }
+
+    fn due_after(stream: &mut StreamState, ms: u64) -> Option<u64> {
+        (ms..ms + 20_000).find(|&ms| stream.gap_is_due(ms, 0, PACE))
+    }
+
+    #[test]
+    fn when_an_answer_ends_and_leaves_something_that_is_asked_for_at_once() {
+        let mut stream = asked();
+        assert!(!comes(&mut stream, 200, 11, 50, None));
+        assert!(!stream.gap_is_due(200, 0, PACE));
+        assert!(comes(&mut stream, 201, 51, 99, Some(11)));
+        assert!(stream.gap_is_due(201, 0, PACE));
+        assert_eq!(stream.hole(), Some((100, 1_000)));
+        assert!(!comes(&mut stream, 250, 100, 1_000, Some(100)), "nothing is left");
+        assert!(!stream.gap_is_due(250, 0, PACE));
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_answer_and_of_one_that_brought_nothing_ask_for_nothing() {
+        let mut stream = asked();
+        assert!(comes(&mut stream, 200, 11, 99, Some(11)));
+        assert!(stream.gap_is_due(200, 0, PACE));
+        assert!(!comes(&mut stream, 210, 11, 99, Some(11)), "the same answer again");
+        assert!(!stream.hear(220, 500, Some(100)), "its records were refused");
+        assert_eq!(due_after(&mut stream, 220), Some(510), "the wait goes on from what came last");
+    }
+
+    #[test]
+    fn of_an_answer_that_lost_a_frame_the_rest_is_asked_for_at_once() {
+        let mut stream = asked();
+        assert!(!comes(&mut stream, 200, 11, 50, None));
+        assert!(comes(&mut stream, 202, 80, 99, Some(11)));
+        assert!(stream.gap_is_due(202, 0, PACE));
+        assert_eq!(stream.hole(), Some((51, 79)));
+    }
+
+    #[test]
+    fn while_an_answer_comes_slowly_nothing_is_asked_for_again() {
+        let mut stream = asked();
+        let mut again = 0;
+        for frame in 1..=20 {
+            let begin_ms = 150 + 1_000 * (frame - 1);
+            again += (begin_ms..begin_ms + 1_000).filter(|&ms| stream.gap_is_due(ms + 1, 0, PACE)).count();
+            assert!(!comes(&mut stream, begin_ms + 1_000, 1 + 10 * frame, 10 + 10 * frame, None));
+        }
+        assert_eq!(again, 2, "before the first frame came");
+        assert_eq!(due_after(&mut stream, 20_150), Some(22_150), "twice what the last one took");
+    }
+
+    #[test]
+    fn what_comes_from_behind_the_hole_puts_nothing_off() {
+        let mut stream = asked();
+        let due = (151..1_000).find(|&ms| {
+            let number = 1_001 + ms;
+            assert!(!comes(&mut stream, ms, number, number, None));
+            stream.gap_is_due(ms, 0, PACE)
+        });
+        assert_eq!(due, Some(450));
     }
 
     proptest! {

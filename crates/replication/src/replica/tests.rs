@@ -1,6 +1,7 @@
 //! Replicas on a simulated network: virtual time, seeded faults, every check at every step.
 
 mod chaos;
+mod hole;
 
 use super::*;
 use crate::{
@@ -531,7 +532,8 @@ fn a_frame_with_the_last_possible_number_does_not_panic() {
             op: Op::Put(value.clone()),
             previous: None,
         };
-        let message = Message::Records { first, records: vec![record(1), record(2)], held_back: None };
+        let message =
+            Message::Records { first, records: vec![record(1), record(2)], held_back: None, answers: None };
         let frame = Frame {
             from: peer.node.clone(),
             epoch: peer.epoch,
@@ -581,6 +583,7 @@ fn frames_with_absurd_numbers_are_refused_or_harmless() {
                     first: number(),
                     records: vec![record.clone(), record],
                     held_back: Some(Hlc(number())),
+                    answers: Some(number()),
                 },
                 1 => Message::Beat(Beat {
                     ready: true,

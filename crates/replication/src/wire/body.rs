@@ -91,7 +91,7 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
         open.close()
     };
     match message {
-        Message::Records { first, records, held_back } => {
+        Message::Records { first, records, held_back, answers } => {
             let room = records_bytes(records);
             let mut encoder = RecordsEncoder::with_room(from, *epoch, *cache, room);
             records.iter().for_each(|record| encoder.push(record));
@@ -100,6 +100,9 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             }
             if let Some(hlc) = held_back {
                 encoder.hold_back(*hlc);
+            }
+            if let Some(from) = answers {
+                encoder.answer(*from);
             }
             encoder.into_frame(*first)
         }
@@ -165,7 +168,8 @@ pub(super) fn decode(frame: &Bytes, bytes_max: usize) -> Result<Frame, DecodeErr
             let first = r.u64("the first number")?;
             let records = record::read_all(r, Source::Sender(header.from.origin()))?;
             let held_back = header.holds_back.then(|| r.u64("the clock held back")).transpose()?.map(Hlc);
-            Message::Records { first, records, held_back }
+            let answers = header.answers.then(|| r.u64("the pull that is answered")).transpose()?;
+            Message::Records { first, records, held_back, answers }
         }
         KIND_BEAT => Message::Beat(read_beat(r)?),
         KIND_PULL => Message::Pull {

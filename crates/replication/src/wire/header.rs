@@ -32,6 +32,9 @@ const WANTS_RECEIPT: u8 = 0x10;
 /// A flag that older readers ignore: behind the records stands the clock that is held back.
 const HOLDS_BACK: u8 = 0x20;
 
+/// A flag that older readers ignore: behind the records, and the clock that is held back, stands which pull was answered.
+const ANSWERS: u8 = 0x40;
+
 /// Where the flags are.
 pub(super) const FLAGS_AT: usize = 4;
 
@@ -43,6 +46,7 @@ pub(super) struct Header {
     pub(super) cache: u32,
     pub(super) wants_receipt: bool,
     pub(super) holds_back: bool,
+    pub(super) answers: bool,
     pub(super) is_compressed: bool,
     /// The body's length, before compression where it is compressed.
     pub(super) body_bytes: usize,
@@ -91,6 +95,12 @@ impl Open {
     pub(super) fn hold_back(&mut self, clock: u64) {
         self.buf[FLAGS_AT] |= HOLDS_BACK;
         self.buf.put_u64_le(clock);
+    }
+
+    /// Writes the first number of the pull that was answered, behind the clock that is held back.
+    pub(super) fn answer(&mut self, from: u64) {
+        self.buf[FLAGS_AT] |= ANSWERS;
+        self.buf.put_u64_le(from);
     }
 
     /// Overwrites bytes of the body.
@@ -201,8 +211,21 @@ pub(super) fn read(frame: &Bytes) -> Result<Header, DecodeError> {
     }
     let wants_receipt = flags & WANTS_RECEIPT != 0;
     let holds_back = flags & HOLDS_BACK != 0;
+    let answers = flags & ANSWERS != 0;
     let body = header_end;
-    Ok(Header { kind, from, epoch, cache, wants_receipt, holds_back, is_compressed, body_bytes, body, end })
+    Ok(Header {
+        kind,
+        from,
+        epoch,
+        cache,
+        wants_receipt,
+        holds_back,
+        answers,
+        is_compressed,
+        body_bytes,
+        body,
+        end,
+    })
 }
 
 /// Compares the checksum; gives where it begins.

@@ -21,8 +21,10 @@
 //!              0xf0: hints, ignored unless known
 //!              0x10: the sender waits for a receipt, so the receiver's next beat is due at once
 //!              0x20: behind the records of a body of kind 1 stands the clock that is held back
+//!              0x40: behind that stands the first number of the pull whose answer ends with this frame
 //!
-//! 1 Records  = first u64 | count u32 | record… | [0x20: held back: hlc u64]    each record's origin is the sender
+//! 1 Records  = first u64 | count u32 | record… | [0x20: held back: hlc u64] | [0x40: pulled from u64]
+//!              each record's origin is the sender
 //! 2 Beat     = u8 (1 ready) | capabilities u32 | minor min u8 | minor max u8 | hlc u64 | wall ms u64 | mono ms u64
 //!              | list of report | list of (origin u64 | epoch u64 | mono ms varint | held ms varint)
 //! 3 Pull     = stream | from varint | to varint
@@ -95,7 +97,7 @@
 //! let from = NodeId::new("eu-central".parse()?, "node-1")?;
 //! let stamp = Stamp { hlc: Hlc::from_ms(1_700_000_000_000), origin: from.origin() };
 //! let removed = Record { stamp, key: Bytes::from_static(b"greeting"), op: Op::Remove, previous: None };
-//! let message = Message::Records { first: 1, records: vec![removed], held_back: None };
+//! let message = Message::Records { first: 1, records: vec![removed], held_back: None, answers: None };
 //! let frame = Frame { from, epoch: 7, cache: wire::cache_id("geocache"), wants_receipt: false, message };
 //! assert_eq!(wire::decode(wire::encode(&frame))?, frame);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

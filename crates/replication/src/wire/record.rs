@@ -145,6 +145,11 @@ impl RecordsEncoder {
         self.open.hold_back(hlc.0);
     }
 
+    /// Says that an answer to the pull from this number on ends here; call it after [`Self::hold_back`].
+    pub fn answer(&mut self, from: u64) {
+        self.open.answer(from);
+    }
+
     /// The frame; its first record has the number `first`. The next one begins.
     pub fn finish(&mut self, first: u64) -> Bytes {
         self.write_head(first);

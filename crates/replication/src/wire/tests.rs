@@ -127,7 +127,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
     };
     let keys = vec![Bytes::from_static(b"greeting"), Bytes::from_static(b"gone")];
     [
-        ("records", Message::Records { first: 41, records: own_records, held_back: None }),
+        ("records", Message::Records { first: 41, records: own_records, held_back: None, answers: None }),
         ("beat", Message::Beat(beat)),
         ("pull", Message::Pull { stream, from: 17, to: 400 }),
         ("gone", Message::Gone { stream, oldest: 301 }),
@@ -196,6 +196,7 @@ fn keys_and_values_are_slices_of_the_frame() {
         first: 1,
         records: vec![put(stamp, "greeting", "hello")],
         held_back: None,
+        answers: None,
     }));
     let Message::Records { records, .. } = decode(bytes.clone()).unwrap().message else { panic!("records") };
     let within = |part: &Bytes| bytes.as_ptr_range().contains(&part.as_ptr());
@@ -214,7 +215,7 @@ fn a_small_record_costs_seven_bytes_beside_key_and_value() {
             record
         })
         .collect();
-    let bytes = encode(&frame(Message::Records { first: 1, records, held_back: None }));
+    let bytes = encode(&frame(Message::Records { first: 1, records, held_back: None, answers: None }));
     let overhead = (bytes.len() - 64 * (16 + 32)) as f64 / 64.0;
     assert!(overhead <= 7.0, "{overhead} bytes a record, the header's share included");
 }
@@ -239,23 +240,29 @@ fn an_encoder_makes_the_bytes_of_encode_and_knows_its_length() {
 }
 
 #[test]
-fn what_is_held_back_and_a_wish_for_receipts_travel_with_the_records() {
+fn what_is_held_back_or_answered_and_a_wish_for_receipts_travel_with_the_records() {
     let records = vec![remove(stamp(0, node().origin().0), "gone")];
-    let plain = frame(Message::Records { first: 1, records: records.clone(), held_back: None });
+    let plain =
+        frame(Message::Records { first: 1, records: records.clone(), held_back: None, answers: None });
     let held_back = Some(Hlc::from_ms(MS));
     let told = Frame {
         wants_receipt: true,
-        ..frame(Message::Records { first: 1, records: records.clone(), held_back })
+        ..frame(Message::Records { first: 1, records: records.clone(), held_back, answers: Some(7) })
     };
     assert_eq!(decode(encode(&told)).unwrap(), told);
-    assert_eq!(encode(&told).len(), encode(&plain).len() + 8, "eight bytes, and only where there is one");
+    assert_eq!(
+        encode(&told).len(),
+        encode(&plain).len() + 16,
+        "eight bytes each, and only where there is one"
+    );
     let mut encoder = RecordsEncoder::new(&node(), told.epoch, told.cache);
     records.iter().for_each(|record| encoder.push(record));
     encoder.ask_receipt();
     encoder.hold_back(Hlc::from_ms(MS));
+    encoder.answer(7);
     assert_eq!(encoder.finish(1), encode(&told));
     records.iter().for_each(|record| encoder.push(record));
-    assert_eq!(encoder.finish(1), encode(&plain), "the next frame says neither");
+    assert_eq!(encoder.finish(1), encode(&plain), "the next frame says none of it");
 }
 
 #[test]

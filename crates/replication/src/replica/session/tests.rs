@@ -37,6 +37,7 @@ fn a_session_is_reached_when_the_watermark_passes_its_write() {
         first: number,
         records: vec![put("k", "v", stamp)],
         held_back: None,
+        answers: None,
     };
     one.hear(&there, records(1, first));
     assert_eq!(one.replica.progress(one.now, token), Progress::Behind { lag_ms: Some(2_000) });
@@ -56,6 +57,7 @@ fn a_watermark_does_not_claim_what_its_origin_holds_back() {
         first: number,
         records: vec![put("k", "v", stamp(&there, ms))],
         held_back,
+        answers: None,
     };
     one.hear(&there, frame(1, 2, Some(superseded.hlc)));
     assert!(matches!(one.replica.progress(one.now, superseded), Progress::Behind { .. }));

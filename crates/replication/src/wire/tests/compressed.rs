@@ -14,7 +14,12 @@ fn records() -> Frame {
         record.op = Op::Put(Value { bytes, ..Value::default() });
         record
     };
-    frame(Message::Records { first: 1, records: (0..200).map(record).collect(), held_back: None })
+    frame(Message::Records {
+        first: 1,
+        records: (0..200).map(record).collect(),
+        held_back: None,
+        answers: None,
+    })
 }
 
 /// The compressed frame, its header's body length and its body changed, with a checksum that fits again.
@@ -53,7 +58,8 @@ fn what_is_short_or_gets_hardly_shorter_stays_as_it_is() {
     let value = Bytes::from_iter(std::iter::repeat_with(|| random.u8(..)).take(10_000));
     let mut record = put(stamp(0, node().origin().0), "noise", "");
     record.op = Op::Put(Value { bytes: value, ..Value::default() });
-    let noise = encode(&frame(Message::Records { first: 1, records: vec![record], held_back: None }));
+    let noise =
+        encode(&frame(Message::Records { first: 1, records: vec![record], held_back: None, answers: None }));
     assert_eq!(compress(noise.clone(), 0), noise);
     for no_frame in [&b""[..], b"GC", b"not a frame at all", &[0xff; 200]] {
         let _ = compress(Bytes::copy_from_slice(no_frame), 0);

@@ -42,7 +42,12 @@ fn fields_added_to_the_end_of_the_header_are_skipped() {
 fn an_extension_of_a_record_is_skipped() {
     let own = node().origin().0;
     let records = vec![remove(stamp(0, own), "gone"), put(stamp(1, own), "next", "value")];
-    let bytes = encode(&frame(Message::Records { first: 1, records: records.clone(), held_back: None }));
+    let bytes = encode(&frame(Message::Records {
+        first: 1,
+        records: records.clone(),
+        held_back: None,
+        answers: None,
+    }));
     let mut body = body_of(&bytes).to_vec();
     // The first record begins behind `first` and the count, and ends with its key.
     body[12] |= 0x80;

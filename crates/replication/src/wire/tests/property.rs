@@ -72,14 +72,13 @@ fn grave() -> impl Strategy<Value = Grave> {
 }
 
 fn own_records() -> impl Strategy<Value = Message> {
-    (any::<u64>(), vec(record(), 0..20), proptest::option::of(hlc())).prop_map(
-        |(first, mut records, held_back)| {
+    (any::<u64>(), vec(record(), 0..20), proptest::option::of(hlc()), proptest::option::of(any::<u64>()))
+        .prop_map(|(first, mut records, held_back, answers)| {
             for record in &mut records {
                 record.stamp.origin = node().origin();
             }
-            Message::Records { first, records, held_back }
-        },
-    )
+            Message::Records { first, records, held_back, answers }
+        })
 }
 
 fn beat() -> impl Strategy<Value = Message> {
@@ -279,7 +278,12 @@ fn a_list_that_fills_the_longest_frame_stays_within_the_stated_memory() {
 #[test]
 fn a_list_at_its_bound_stays_within_the_stated_memory_and_one_over_it_is_refused() {
     let lists: [(usize, Dense); 9] = [
-        (RECORDS_MAX, |count| Message::Records { first: 1, records: dense_records(count), held_back: None }),
+        (RECORDS_MAX, |count| Message::Records {
+            first: 1,
+            records: dense_records(count),
+            held_back: None,
+            answers: None,
+        }),
         (RECORDS_MAX, |count| dense_page(|page| page.records = dense_records(count))),
         (KEYS_MAX, |count| Message::Fetch { id: 1, keys: vec![Bytes::new(); count], at_least: Hlc(0) }),
         (KEYS_MAX, |count| dense_page(|page| page.cleared = vec![(Bytes::new(), Stamp::ZERO); count])),
