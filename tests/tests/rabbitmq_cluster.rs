@@ -8,16 +8,22 @@ mod steady;
 
 /// Tests that kill the members of their cluster, which is a private one.
 mod harms_the_broker {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, time::Duration};
 
     use geocache::rabbitmq::Profile;
     use replication::Transport;
-    use tests::broker::{Cluster, Options};
+    use tests::{
+        broker::{Cluster, Options},
+        wait_until,
+    };
     use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
     use crate::steady::Fleet;
 
     const ALL: [usize; 3] = [0, 1, 2];
+
+    /// Generous: the machine may have two cores, shared with three brokers.
+    const BOUND: Duration = Duration::from_secs(90);
 
     /// The cluster, all members running. It ends with the process, by the end of its supervisor's pipe.
     async fn cluster() -> MutexGuard<'static, Cluster> {
@@ -50,11 +56,15 @@ mod harms_the_broker {
         let cluster = cluster().await;
         let fleet = Fleet::start(Profile::Durable, &uris(&cluster, false)).await;
         let leaders = leaders_of(&cluster, &fleet, 0).await;
-        assert_eq!(leaders.into_values().collect::<Vec<_>>(), [0; 3], "all clients are at the first member");
-        cluster[0].kill_9().await.unwrap();
+        // The first, where all clients are, unless its answer to one of them took too long.
+        let led = |member: &usize| leaders.values().filter(|leader| *leader == member).count();
+        let leader = [2, 1, 0].into_iter().max_by_key(led).unwrap();
+        assert!(led(&leader) >= 1, "{leaders:?}");
+        println!("the leaders are {leaders:?}, {leader} is killed");
+        cluster[leader].kill_9().await.unwrap();
         fleet.recovers(&ALL, "the leader's death").await;
         fleet.writes_on(&ALL, 500).await;
-        cluster[0].restart().await.unwrap();
+        cluster[leader].restart().await.unwrap();
         fleet.recovers(&ALL, "the member's return").await;
 
         let leaders = leaders_of(&cluster, &fleet, 1).await;
@@ -92,11 +102,11 @@ mod harms_the_broker {
         let cluster = cluster().await;
         let fleet = Fleet::start(Profile::Durable, &uris(&cluster, false)).await;
         cluster.kill_9(&[0, 1]).await.unwrap();
+        wait_until("the third member has paused", BOUND, async || {
+            ALL.iter().all(|&region| !fleet.node(region).transport.health().borrow().can_publish())
+        })
+        .await;
         fleet.writes_on(&ALL, 3_000).await;
-        for region in ALL {
-            let health = fleet.node(region).transport.health().borrow().clone();
-            assert!(!health.can_publish(), "the third member has not paused: {health:?}");
-        }
         cluster.restart(&[0, 1]).await.unwrap();
         fleet.recovers(&ALL, "the death of two of three members, both being back").await;
         fleet.lost_nothing().await;
