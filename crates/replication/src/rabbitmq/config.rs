@@ -292,6 +292,13 @@ impl Config {
                 );
                 return Err(problem("credentials", both));
             }
+            let secured = [("tls_ca", self.tls.ca.is_some()), ("tls_identity", self.tls.identity.is_some())];
+            if let Some((field, _)) = secured.into_iter().find(|(_, set)| *set && !endpoint.is_tls()) {
+                let plain = format!(
+                    "is set, and the URI at index {index} is amqp://, over which all would go in plain text; make it amqps://"
+                );
+                return Err(problem(field, plain));
+            }
             self.parameters(endpoint)?;
         }
         check_name(&self.cache).map_err(|error| problem("cache", error.to_string()))?;
@@ -445,6 +452,8 @@ mod tests {
             ("credentials", config().credentials(Credentials::new("ann", "hunter2"))),
             ("credentials", plain("amqp://h").credentials(Credentials::file("/nowhere"))),
             ("tls_ca", plain("amqps://h").tls_ca("no PEM")),
+            ("tls_ca", plain("amqp://h").tls_ca(Pem::file("/nowhere"))),
+            ("tls_identity", plain("amqp://h").tls_identity("no PEM", "no PEM")),
             ("tls_identity", plain("amqps://h").tls_identity(Pem::file("/nowhere"), "no PEM")),
             ("cache", config().cache("Not A Name")),
             ("heartbeat", config().heartbeat(ms(1_500))),

@@ -276,7 +276,15 @@ async fn parameters(
     limit: Duration,
 ) -> Result<(lapin::uri::AMQPUri, lapin::tcp::OwnedTLSConfig), (FaultKind, String)> {
     let reader = Arc::clone(shared);
-    let reading = tokio::task::spawn_blocking(move || reader.config.parameters(&reader.endpoints[index]));
+    let reading = async {
+        // A file that hangs keeps its thread: no more than these are ever kept.
+        let place = Arc::clone(&shared.readers).acquire_owned().await;
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            reader.config.parameters(&reader.endpoints[index])
+        })
+        .await
+    };
     match timeout(limit, reading).await {
         Ok(Ok(parameters)) => {
             parameters.map_err(|error| (FaultKind::Config(error.clone()), error.to_string()))

@@ -26,8 +26,8 @@
 //!
 //! # Invariants
 //! - A letter never stops the consumer. Its original is acknowledged once the letter was confirmed or given up, and while
-//!   letters hold half of the prefetch, at once. A letter waits at most [`Config::operation_timeout`] for the broker,
-//!   [`WAITING_MAX`] letters wait at a time; what is beyond that, or comes within [`RETRY_WAIT`] of a failure, is counted
+//!   letters hold half of the prefetch, at once. A letter waits at most [`Config::operation_timeout`] for its
+//!   confirm, after a connection was made within the limits of any other; [`WAITING_MAX`] letters wait at a time; what is beyond that, or comes within [`RETRY_WAIT`] of a failure, is counted
 //!   as lost and dropped.
 //! - Each rejected frame is counted once: as dead-lettered, lost, or skipped.
 //!
@@ -331,14 +331,12 @@ impl Office {
             counters.dead_letters_lost.add(1);
             return;
         }
-        let limit = self.shared.config.operation_timeout;
         let mut closing = self.closing.clone();
         let sent = tokio::select! {
             biased;
             () = closed(&mut closing) => Err("the transport was closed".to_owned()),
-            sent = timeout(limit, self.send(&letter)) => {
-                sent.unwrap_or_else(|_| Err(format!("not confirmed within {limit:?}")))
-            }
+            // Each of its steps has a limit of its own.
+            sent = self.send(&letter) => sent,
         };
         match sent {
             Ok(()) => self.shared.counters.dead_lettered.add(1),
@@ -368,23 +366,30 @@ impl Office {
         let (name, key) = (self.name.clone(), letter.envelope.routing_key.clone());
         let properties = properties(letter, &self.shared.config.node.to_string());
         let publish = channel.basic_publish(name, key, options, &letter.body, properties);
-        let confirmation = async { publish.await?.await }.await.map_err(|error| text(&error))?;
-        match confirmation {
+        let limit = self.shared.config.operation_timeout;
+        let confirmation = timeout(limit, async { publish.await?.await }).await;
+        match confirmation
+            .map_err(|_| format!("not confirmed within {limit:?}"))?
+            .map_err(|error| text(&error))?
+        {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(_)) => Err(format!("no queue is bound to the exchange {:?}", self.name)),
             _ => Err("the broker did not accept it".to_owned()),
         }
     }
 
-    /// A connection to the broker whose turn it is, with exchange and queue declared.
+    /// A connection to the broker whose turn it is, with exchange and queue declared. Whatever it fails with, the next letter tries
+    /// the next broker.
     async fn open(&mut self) -> Result<Line, String> {
         let turn = self.rotation.turn(Instant::now().into_std());
-        let line = open_as(&self.shared, "dead letters", true, turn.index).await;
+        let opened = match open_as(&self.shared, "dead letters", true, turn.index).await {
+            Ok(line) => declare(&self.shared, &self.name, &line.connection).await.map(|()| line),
+            Err(fault) => Err(fault.to_string()),
+        };
         let now = Instant::now().into_std();
-        match line {
+        match opened {
             Ok(line) => {
                 self.rotation.connected(turn, now);
-                declare(&self.shared, &self.name, &line.connection).await?;
                 info!(
                     queue = self.name.as_str(),
                     broker = line.broker,
@@ -392,9 +397,9 @@ impl Office {
                 );
                 Ok(line)
             }
-            Err(fault) => {
+            Err(reason) => {
                 self.rotation.failed(turn, now);
-                Err(fault.to_string())
+                Err(reason)
             }
         }
     }

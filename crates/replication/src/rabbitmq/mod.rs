@@ -165,7 +165,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use resilience::Backoff;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
     time::{Instant, timeout},
 };
@@ -197,6 +197,9 @@ use crate::{
 /// How many frames are unconfirmed at a time.
 const WINDOW: usize = 4;
 
+/// How many threads may be reading files of credentials and certificates at a time, one for each use of a connection.
+const READERS_MAX: usize = 3;
+
 /// What the tasks and the handle share.
 struct Shared {
     config: Config,
@@ -209,6 +212,8 @@ struct Shared {
     greetings: Greetings,
     /// Where frames that cannot be read are handed in.
     desk: Desk,
+    /// Places for threads that read files of credentials and certificates.
+    readers: Arc<Semaphore>,
     /// It was begun without a connection: what waiting does not mend is waited for too.
     is_dialled: bool,
 }
@@ -227,6 +232,7 @@ impl Shared {
             counters: Counters::default(),
             greetings: Greetings::default(),
             desk,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
             is_dialled,
             config,
         };
