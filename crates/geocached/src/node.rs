@@ -8,7 +8,7 @@
 //! for, and the log says when it is ready. It ends at SIGTERM or SIGINT: no more clients, then what waits to leave is sent for up to [`CLOSE_WAIT`], then the rest is
 //! counted and told; a second signal ends that wait. A signal while the broker is dialled ends the node at once.
 
-use std::{fs, io, net::SocketAddr, time::Duration};
+use std::{fs, io, net::SocketAddr, path::Path, time::Duration};
 
 use geo::NameError;
 use geocache::{BuildError, Builder, Error, GeoCache};
@@ -48,6 +48,9 @@ pub enum RunError {
     /// The node's name is none.
     #[error("--node: {0}")]
     Name(NameError),
+    /// The brokers' user and password are in two places, or only half there.
+    #[error("{0}")]
+    Credentials(String),
     /// The broker cannot be used.
     #[error(transparent)]
     Broker(#[from] ConnectError),
@@ -99,7 +102,7 @@ async fn build(config: &Config) -> Result<GeoCache, RunError> {
     let builder = GeoCache::builder().cache(&config.cache).value_bytes_max(config.options.value_bytes_max);
     let builder = bounded(builder, config.bound);
     let Some(region) = &config.region else { return Ok(builder.build().await?) };
-    let settings = transport(region, config).map_err(RunError::Name)?;
+    let settings = transport(region, config)?;
     let transport = match RabbitMq::connect(settings.clone()).await {
         Err(error @ ConnectError::Unreachable { .. }) => {
             tracing::error!(%error, "serving alone until a broker is reached; it is dialled on and on");
@@ -122,8 +125,8 @@ pub(crate) fn bounded(builder: Builder, bound: Bound) -> Builder {
     }
 }
 
-fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, NameError> {
-    let node = NodeId::new(region.name.clone(), &region.node)?;
+fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, RunError> {
+    let node = NodeId::new(region.name.clone(), &region.node).map_err(RunError::Name)?;
     let uris = region.amqp.iter().map(|uri| uri.expose().to_owned()).collect();
     let profile = match region.profile {
         Profile::Fast => rabbitmq::Profile::Fast,
@@ -131,7 +134,9 @@ fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, NameE
         Profile::Stream => rabbitmq::Profile::Stream,
     };
     let mut settings = rabbitmq::Config::new(node, uris).cache(&config.cache).profile(profile);
-    if let Some(credentials) = credentials(region) {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let file = region.credentials_file.as_deref();
+    if let Some(credentials) = credentials(file, is_set(USER_VARIABLE), is_set(PASSWORD_VARIABLE))? {
         settings = settings.credentials(credentials);
     }
     if let Some(ca) = &region.ca {
@@ -143,14 +148,21 @@ fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, NameE
     Ok(settings)
 }
 
-/// Where the brokers' user and password are, unless the URIs hold them.
-fn credentials(region: &Region) -> Option<Credentials> {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    match &region.credentials_file {
-        Some(path) => Some(Credentials::file(path)),
-        None if !is_set(PASSWORD_VARIABLE) => None,
-        None if is_set(USER_VARIABLE) => Some(Credentials::environment(USER_VARIABLE, PASSWORD_VARIABLE)),
-        None => Some(Credentials::password_variable(PASSWORD_VARIABLE)),
+/// Where the brokers' user and password are, unless the URIs hold them; `user` and `password` say which variables are set.
+fn credentials(file: Option<&Path>, user: bool, password: bool) -> Result<Option<Credentials>, RunError> {
+    let refused = |reason: String| Err(RunError::Credentials(reason));
+    match (file, user, password) {
+        (Some(path), false, false) => Ok(Some(Credentials::file(path))),
+        (Some(_), ..) => {
+            let variable = if password { PASSWORD_VARIABLE } else { USER_VARIABLE };
+            refused(format!("--amqp-credentials-file and {variable} are both set; keep one of the two"))
+        }
+        (None, true, true) => Ok(Some(Credentials::environment(USER_VARIABLE, PASSWORD_VARIABLE))),
+        (None, false, true) => Ok(Some(Credentials::password_variable(PASSWORD_VARIABLE))),
+        (None, true, false) => {
+            refused(format!("{USER_VARIABLE} is set without {PASSWORD_VARIABLE}; set both, or neither"))
+        }
+        (None, false, false) => Ok(None),
     }
 }
 
@@ -214,4 +226,22 @@ pub fn host_name() -> Option<String> {
     let from_files = files.iter().filter_map(|path| fs::read_to_string(path).ok());
     let mut names = from_files.chain(variables.iter().filter_map(|name| std::env::var(name).ok()));
     names.find(|name| !name.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_in_two_places_or_half_of_them_are_refused() {
+        let file = Some(Path::new("/run/secrets/broker"));
+        let reason = |file, user, password| credentials(file, user, password).unwrap_err().to_string();
+        assert!(reason(file, false, true).contains(PASSWORD_VARIABLE));
+        assert!(reason(file, true, false).contains(USER_VARIABLE));
+        assert!(reason(None, true, false).contains(PASSWORD_VARIABLE));
+        for (file, user, password) in [(file, false, false), (None, true, true), (None, false, true)] {
+            assert!(credentials(file, user, password).unwrap().is_some());
+        }
+        assert!(credentials(None, false, false).unwrap().is_none());
+    }
 }
