@@ -79,7 +79,7 @@
 //! What bounds what: four frames unconfirmed and 64 more waiting to be sent; `prefetch` frames unacknowledged, fewer
 //! where [`Config::waiting_bytes_max`] holds no more of 128 KiB each, shared in `Stream` by the regions and the queue; the broker's
 //! queue by frames, bytes and time. Nothing waits without a limit except the reconnection loop, which never gives up while the
-//! transport is open; [`RabbitMq::stats`] counts what happens at each bound.
+//! transport is open, and, while the broker takes nothing for lack of memory or disk, those that were handed over before it said so; [`RabbitMq::stats`] counts what happens at each bound.
 //!
 //! # Poison
 //! What arrives and is no frame of the cache, be it damaged, of another version or a foreign application's, is counted

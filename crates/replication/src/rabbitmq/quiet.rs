@@ -5,14 +5,17 @@
 //! which passes on what is logged at `info` and above, and nothing finer.
 //!
 //! One frame may still be logged elsewhere: at `trace`, when a connection dies in the moment between the broker's greeting
-//! and the answer to it. A program that shows `trace` of the target `lapin` should hold it to `info`, as geocached does.
+//! and the answer to it. While a thread has a subscriber of its own, each log call of the process looks for one first. A program that
+//! shows `trace` of the target `lapin` should hold it to `info`, as geocached does.
+
+use std::cell::RefCell;
 
 use tracing::{
     Dispatch, Event, Level, Metadata, Subscriber,
     dispatcher::get_default,
     level_filters::LevelFilter,
     span::{Attributes, Id, Record},
-    subscriber::{Interest, set_default},
+    subscriber::{DefaultGuard, Interest, set_default},
 };
 
 /// The finest level that is passed on.
@@ -21,8 +24,12 @@ const FINEST: Level = Level::INFO;
 /// From now on this thread logs nothing finer than [`FINEST`], to the subscriber that it has now.
 pub(super) fn quiet_this_thread() {
     let quiet = Quiet(get_default(Dispatch::clone));
-    // Undone by dropping, so kept: it is to last as long as the thread.
-    std::mem::forget(set_default(quiet));
+    // Undone by dropping: it lasts as long as the thread does.
+    KEPT.with_borrow_mut(|kept| *kept = Some(set_default(quiet)));
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
 }
 
 struct Quiet(Dispatch);
