@@ -77,7 +77,7 @@ pub(crate) fn nightly(workspace: &Workspace) -> Result<()> {
     let again = format!("cargo xtask sim --seeds {SEEDS_NIGHTLY}");
     steps.step_of("simulated clusters", &again, || sim::run(&Sim::of_seeds(SEEDS_NIGHTLY)))?;
     steps.step_of("each rule switched off", "cargo xtask sim --mutants", || sim::run(&Sim::mutants()))?;
-    for profile in ["fast", "durable"] {
+    for profile in ["fast", "durable", "stream"] {
         let again = format!("cargo xtask test-integration --faults --profile {profile}");
         steps.step_of(&format!("faults under load, {profile}"), &again, || {
             faults::run(&Faults::all(profile))
