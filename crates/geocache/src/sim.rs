@@ -1,7 +1,7 @@
 //! The store that nodes run on, in simulated time, and what a running node holds (feature `sim`).
 //!
 //! [`replication::sim`] runs replicas on a plain store of its own unless it is given another. This is the one of a
-//! [`GeoCache`](crate::GeoCache): in shards, each with its own recency, graves and floor.
+//! [`GeoCache`]: in shards, each with its own recency, graves and floor.
 //!
 //! ```
 //! use geocache::sim::NodeStore;
