@@ -96,6 +96,8 @@ async fn a_daemon_of_another_profile_serves_alone_until_the_others_are_gone() {
     let url = shared_url().unwrap();
     let cache = unique_name("rolled");
     let old = daemon("us-east", &cache, &url).await;
+    // From here on it receives, and so stands in the way of the other kind.
+    old.process.wait_for_line("serving memcached clients", BOUND).await;
     let new = daemon_of("ap-south", &cache, &url, "stream").await;
     new.process.wait_for_line("serving memcached clients", BOUND).await;
     let told = new.process.log();
