@@ -381,7 +381,8 @@ mod profile {
         assert!(told.contains(&format!("delete the exchange \"geocache-profile.{cache}\"")), "{told}");
         assert!(!told.contains(&format!("\"geocache.{cache}\"")), "not the cache's exchange: {told}");
         other.close().await.unwrap();
-        first.close().await.unwrap();
+        // It may be dialling just then, and say that the queue it had declared is left to expire.
+        let _ = first.close().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
