@@ -45,6 +45,7 @@
 //! | [`Probe`](message::Message::Probe) | one node | the scrub: stamps to be compared |
 //! | [`State`](message::Message::State) | one node | what a comparison found newer; the hottest records ahead of a full sync |
 //! | [`Fetch`](message::Message::Fetch), [`Fetched`](message::Message::Fetched) | one node | a read of the nearest region |
+//! | [`Lease`](message::Message::Lease), [`Granted`](message::Message::Granted) | one node | who loads a key for all regions |
 //!
 //! # Bounds
 //! Each is a field of [`replica::ReplicaConfig`] or named here; at each, what happens is counted
@@ -61,6 +62,7 @@
 //! | ranges ahead of a watermark | 8 a stream | the newest is dropped, and asked for again |
 //! | messages to single nodes | 128, and 16 MiB unless it is one | the oldest goes, and is asked for again |
 //! | sync | 1 at a time, 8 pages a question, 64 MiB a second | the next page waits |
+//! | leases for loads | 4,096 granted by a node, and as many loads remembered | a lease is refused: its asker loads without one; the oldest load is forgotten |
 //! | scrub | 512 stamps each 250 ms, one frame an answer | the rest is found by the next pass |
 //! | frame | 1,024 records or 128 KiB, at least one record; 8 MiB | the next frame takes the rest; a longer one is refused |
 //!

@@ -9,12 +9,14 @@
 //! | [`Message::Probe`] | one node | the scrub: stamps to be compared |
 //! | [`Message::State`] | one node | what a comparison found newer; the hottest records ahead of a full sync |
 //! | [`Message::Fetch`], [`Message::Fetched`] | one node | a read of the nearest region |
+//! | [`Message::Lease`], [`Message::Granted`] | one node | who loads a key for all regions |
 
 use bytes::Bytes;
 
 use crate::{
     node::{NodeId, Origin, Stream},
     record::Record,
+    replica::Token,
     stamp::{Hlc, Stamp},
 };
 
@@ -106,6 +108,17 @@ pub enum Message {
         /// The records found.
         records: Vec<Record>,
     },
+    /// Of leases, to the node that grants them: who wants to load, and what came of a load. Nodes that do not say in their
+    /// beats that they grant leases ([`crate::wire::GRANTS_LEASES`]) are never sent one.
+    Lease {
+        /// What the sender says, each of a key of its own.
+        calls: Vec<LeaseCall>,
+    },
+    /// What the granting node says of leases.
+    Granted {
+        /// Its answers, some of them to questions asked long ago.
+        answers: Vec<LeaseAnswer>,
+    },
 }
 
 impl Message {
@@ -120,6 +133,8 @@ impl Message {
             Self::Probe { samples, cleared } => size_of_val(&**samples) + cleared_bytes(cleared),
             Self::State { records, graves, .. } => records_bytes(records) + size_of_val(&**graves),
             Self::Fetch { keys, .. } => keys.iter().map(Bytes::len).sum(),
+            Self::Lease { calls } => size_of_val(&**calls),
+            Self::Granted { answers } => size_of_val(&**answers),
         };
         size_of::<Self>() + lists
     }
@@ -244,6 +259,63 @@ fn records_bytes(records: &[Record]) -> usize {
 
 fn cleared_bytes(cleared: &[(Bytes, Stamp)]) -> usize {
     cleared.iter().map(|(namespace, stamp)| namespace.len() + size_of_val(stamp)).sum()
+}
+
+/// What an asker or a holder says of the lease of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseCall {
+    /// The sender's number of its question.
+    pub id: u64,
+    /// The key's position. Two keys of one position share a lease, which costs a wait and nothing else.
+    pub position: u64,
+    /// What it says.
+    pub say: LeaseSay,
+}
+
+/// What is said of a lease to the node that grants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseSay {
+    /// May I load?
+    Ask {
+        /// For how long, in milliseconds.
+        hold_ms: u64,
+        /// The sender has seen what was loaded up to this clock, and misses the key again.
+        seen: Hlc,
+    },
+    /// The value was loaded and handed to replication: whoever has this write has it.
+    Loaded(Token),
+    /// The load ended without a value to share, or the lease is not wanted any more.
+    Failed,
+}
+
+/// What the granting node says of the lease of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseAnswer {
+    /// The question's number.
+    pub id: u64,
+    /// The key's position.
+    pub position: u64,
+    /// What it says.
+    pub verdict: Verdict,
+}
+
+/// What becomes of a question for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The asker is to load, and to say what came of it.
+    Granted {
+        /// For so long others wait for it, in milliseconds.
+        hold_ms: u64,
+    },
+    /// Another node loads; the asker is in the line behind it, and hears more.
+    Held {
+        /// For how long at most, in milliseconds.
+        left_ms: u64,
+    },
+    /// It was loaded: whoever has this write has the value, or has seen what became of it.
+    Loaded(Token),
+    /// Too many leases are held at once: the asker does as it would without any.
+    Refused,
 }
 
 /// The memory of a key that is gone.

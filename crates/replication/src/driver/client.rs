@@ -17,8 +17,9 @@ use tokio::{
 };
 
 use super::{
-    concern::{FetchError, Receipt, SessionError, WriteConcern},
+    concern::{FetchError, LeaseError, Receipt, SessionError, WriteConcern},
     fetches,
+    leases::{self, Leased},
 };
 use crate::{
     record::Record,
@@ -33,8 +34,26 @@ pub(super) const REQUESTS_MAX: usize = 256;
 /// What a node's task is asked.
 #[derive(Debug)]
 pub(super) enum Request {
-    Wait { token: Token, deadline: Instant, question: Question },
-    Fetch { keys: Vec<Bytes>, at_least: Hlc, asked: Instant, deadline: Instant, reply: fetches::Reply },
+    Wait {
+        token: Token,
+        deadline: Instant,
+        question: Question,
+    },
+    Fetch {
+        keys: Vec<Bytes>,
+        at_least: Hlc,
+        asked: Instant,
+        deadline: Instant,
+        reply: fetches::Reply,
+    },
+    Lease {
+        key: Bytes,
+        hold: Duration,
+        seen: Option<Token>,
+        asked: Instant,
+        deadline: Instant,
+        reply: leases::Reply,
+    },
 }
 
 /// What is asked about a write, and where the answer goes.
@@ -141,6 +160,37 @@ impl Client {
             Ok(answer) => answer,
             Err(Unanswered::Late) => Err(FetchError::NoAnswer { waited: timeout }),
             Err(Unanswered::Ended) => Err(FetchError::Ended),
+        }
+    }
+
+    /// Asks whether this node is to load a key for all, for `hold` at most, and waits while another does
+    /// ([`crate::replica`], `lease/`). `seen` is what was told to be loaded before, where the key is missed again.
+    ///
+    /// Ask for a key once at a time, as whoever loads it once for all its callers does: of two questions of one node for one
+    /// key, the later one counts, and both may be granted the lease.
+    ///
+    /// A lease is advice: nothing that is written needs one, and where there is none the caller loads all the same.
+    ///
+    /// # Errors
+    /// See [`LeaseError`]: each says to load without a lease.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the wait; a lease that was granted meanwhile goes to the next one.
+    pub async fn lease(
+        &self,
+        key: Bytes,
+        hold: Duration,
+        seen: Option<Token>,
+        timeout: Duration,
+    ) -> Result<Leased, LeaseError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = Instant::now();
+        let deadline = after(asked, timeout);
+        let request = Request::Lease { key, hold, seen, asked, deadline, reply };
+        match self.ask(request, answer, deadline).await {
+            Ok(answer) => answer,
+            Err(Unanswered::Late) => Err(LeaseError::Late { waited: timeout }),
+            Err(Unanswered::Ended) => Err(LeaseError::Ended),
         }
     }
 

@@ -116,6 +116,32 @@ pub enum FetchError {
     Ended,
 }
 
+/// Why a caller who wants to load has no lease, and is to load without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    /// No node that grants leases can be asked, or none answered.
+    #[error("no node grants the lease")]
+    NoGrantor,
+    /// The node that grants it holds as many leases as it may ([`ReplicaConfig::leases_max`]).
+    ///
+    /// [`ReplicaConfig::leases_max`]: crate::replica::ReplicaConfig::leases_max
+    #[error("too many leases are granted at once")]
+    Refused,
+    /// Others held the lease for all of the time, and no value came.
+    #[error("others held the lease for {waited:?}, and no value came")]
+    Late {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Too much is being waited for already.
+    #[error("too many reads, receipts and leases are waited for at once")]
+    Busy,
+    /// This node's replication has ended.
+    #[error("the node replicates no more")]
+    Ended,
+}
+
 fn behind(lag: Option<Duration>) -> String {
     lag.map_or_else(String::new, |lag| format!("; what is here is {lag:?} older"))
 }

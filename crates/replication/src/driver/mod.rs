@@ -7,7 +7,8 @@
 //!
 //! # Asking the node
 //! A [`Client`] asks the running node how far a write came ([`Client::receipt`]), whether the writes of a session are
-//! here ([`Client::at_least`]), and what the nearest region holds ([`Client::fetch`]). Those who wait stand in a bounded
+//! here ([`Client::at_least`]), what the nearest region holds ([`Client::fetch`]), and who loads a key for all
+//! ([`Client::lease`]). Those who wait stand in a bounded
 //! table and are looked at when something changed that can answer them: a heartbeat, records, a confirmed publish. No
 //! wait holds up the node, and one that ends early takes nothing back.
 //!
@@ -24,7 +25,7 @@
 //!
 //! # Bounds
 //! Frames that wait to be published again: the window. Waits: [`NodeConfig::waits_max`]; past it a question about a
-//! write is answered at once with what is true, a fetch is refused as busy, and both are counted
+//! write is answered at once with what is true, a fetch or a lease is refused as busy, and both are counted
 //! ([`Counters::waits_refused`]).
 //!
 //! [`Failure::Transport`]: crate::replica::Failure::Transport
@@ -34,6 +35,7 @@ mod client;
 mod concern;
 mod confirms;
 mod fetches;
+mod leases;
 mod task;
 mod waiters;
 mod waits;
@@ -54,10 +56,12 @@ use tokio::{
 
 pub use self::{
     client::Client,
-    concern::{FetchError, Receipt, SessionError, WriteConcern},
+    concern::{FetchError, LeaseError, Receipt, SessionError, WriteConcern},
+    leases::{Lease, Leased},
 };
 use self::{
-    client::REQUESTS_MAX, fetches::Fetches, task::Driver, waiters::Waiters, waits::Waits, window::Window,
+    client::REQUESTS_MAX, fetches::Fetches, leases::Leases, task::Driver, waiters::Waiters, waits::Waits,
+    window::Window,
 };
 use crate::{
     replica::{Now, Outbox, Replica, ReplicaConfig, Status, Store},
@@ -80,7 +84,8 @@ pub struct NodeConfig {
     /// The regions there are: what [`WriteConcern::All`] means, and which of them a receipt calls missing. Default none:
     /// those that were heard within [`ReplicaConfig::retire_ms`].
     pub regions: BTreeSet<RegionId>,
-    /// How many may wait at once for receipts, sessions and fetches; a fetch counts once a key. Default 4,096.
+    /// How many may wait at once for receipts, sessions, fetches and leases, those who hold one included; a fetch counts
+    /// once a key. Default 4,096.
     pub waits_max: usize,
 }
 
@@ -181,6 +186,7 @@ pub async fn start<S: Store>(
     let mut window = Window::new(Arc::clone(&transport), config.publish_wait);
     window.confirms.begin_life(Hlc(epoch));
     let (waiters, fetches) = (Waiters::new(), Fetches::default());
+    let (leases, releases) = Leases::new();
     let driver = Driver {
         claim: replica.claim(),
         replica,
@@ -188,11 +194,11 @@ pub async fn start<S: Store>(
         health: health.clone(),
         transport,
         window,
-        waits: Waits { max: config.waits_max, regions, waiters, fetches, abandoned, refused: 0 },
+        waits: Waits { max: config.waits_max, regions, waiters, fetches, leases, abandoned, refused: 0 },
         lives: vec![epoch],
         status: status_sender,
     };
-    let task = tokio::spawn(driver.run(subscription, commands_receiver, requests_receiver));
+    let task = tokio::spawn(driver.run(subscription, commands_receiver, requests_receiver, releases));
     Ok(Handle { status, health, commands, client, task })
 }
 

@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     Close, Closed, SUBSCRIBE_WAIT,
     client::Request,
+    leases::Release,
     now,
     waits::Waits,
     window::{Answered, Kind, Window},
@@ -73,6 +74,7 @@ enum Event {
     Opened(Result<Box<dyn Subscription>, TransportError>),
     Answered(Answered),
     Asked,
+    Released(Release),
     Written,
     HealthChanged,
     Ticked,
@@ -86,6 +88,7 @@ impl<S: Store> Driver<S> {
         subscription: Option<Box<dyn Subscription>>,
         mut commands: mpsc::Receiver<Close>,
         mut requests: mpsc::Receiver<Request>,
+        mut releases: mpsc::UnboundedReceiver<Release>,
     ) {
         let mut backoff = Backoff::new(REOPEN_WAIT, REOPEN_WAIT_MAX);
         let mut receiving = match subscription {
@@ -113,6 +116,7 @@ impl<S: Store> Driver<S> {
                 event = receiving.next() => event,
                 answered = self.window.next() => Event::Answered(answered),
                 1.. = requests.recv_many(&mut asked, REQUESTS_PER_TURN) => Event::Asked,
+                Some(release) = releases.recv() => Event::Released(release),
                 () = self.outbox.filled(), if has_room => Event::Written,
                 Ok(()) = self.health.changed() => Event::HealthChanged,
                 _ = ticks.tick() => Event::Ticked,
@@ -130,6 +134,7 @@ impl<S: Store> Driver<S> {
                     }
                     self.note_life();
                     self.note_fetched();
+                    self.note_leased();
                     self.answer_waiters();
                 }
                 Event::Delivered(None) => receiving = self.reopen(&mut backoff),
@@ -145,10 +150,12 @@ impl<S: Store> Driver<S> {
                     self.answer_waiters();
                 }
                 Event::Asked => asked.drain(..).for_each(|request| self.take_in(request)),
+                Event::Released(release) => self.note_release(release),
                 Event::Ticked => {
                     self.replica.tick(now());
                     self.note_life();
-                    self.waits.forget_abandoned();
+                    self.note_leased();
+                    self.forget_abandoned();
                     self.answer_waiters();
                     self.show_status();
                 }
@@ -256,6 +263,7 @@ impl<S: Store> Driver<S> {
             self.answer(token, question);
         }
         self.waits.fetches.end();
+        self.waits.leases.end();
         let unconfirmed_frames = self.window.unconfirmed();
         let unsent_records = self.outbox.stats().records;
         match tokio::time::timeout(CLOSE_WAIT, self.transport.close()).await {

@@ -2,6 +2,7 @@
 
 mod close;
 mod faults;
+mod leases;
 mod waits;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::{
     client::{Question, Request},
-    concern::{FetchError, Receipt, SessionError, WriteConcern},
+    concern::{FetchError, LeaseError, Receipt, SessionError, WriteConcern},
     fetches::Fetches,
+    leases::{Leases, Release},
     now,
     task::Driver,
     waiters::{Need, Waiters},
@@ -29,6 +30,7 @@ pub(super) struct Waits {
     pub(super) regions: Arc<BTreeSet<RegionId>>,
     pub(super) waiters: Waiters<Question>,
     pub(super) fetches: Fetches,
+    pub(super) leases: Leases,
     /// How many callers went away since that was looked at.
     pub(super) abandoned: Arc<AtomicUsize>,
     pub(super) refused: u64,
@@ -43,7 +45,7 @@ impl<S: Store> Driver<S> {
                 let waits = !question.is_abandoned()
                     && deadline > Instant::now()
                     && !self.is_decided(need, token)
-                    && self.waits.has_room_for(1);
+                    && self.has_room_for(1);
                 if waits {
                     self.waits.waiters.add(need, token, deadline, question);
                 } else {
@@ -53,10 +55,22 @@ impl<S: Store> Driver<S> {
             Request::Fetch { keys, at_least, asked, deadline, reply } => {
                 if reply.is_closed() {
                     // Nobody waits for it any more.
-                } else if self.waits.has_room_for(keys.len()) {
+                } else if self.has_room_for(keys.len()) {
                     self.waits.fetches.add(keys, at_least, (asked, deadline), reply);
                 } else {
                     let _ = reply.send(Err(FetchError::Busy));
+                }
+            }
+            Request::Lease { key, hold, seen, asked, deadline, reply } => {
+                if reply.is_closed() {
+                    // Nobody waits for it any more.
+                } else if self.has_room_for(1) {
+                    let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+                    let id = self.replica.lease(now(), &key, hold_ms, seen);
+                    self.waits.leases.add(id, (asked, deadline), reply);
+                    self.note_leased();
+                } else {
+                    let _ = reply.send(Err(LeaseError::Busy));
                 }
             }
         }
@@ -79,6 +93,36 @@ impl<S: Store> Driver<S> {
         }
     }
 
+    pub(super) fn note_leased(&mut self) {
+        for told in self.replica.take_leased() {
+            self.waits.leases.tell(told);
+        }
+    }
+
+    /// A holder's last word.
+    pub(super) fn note_release(&mut self, Release { id, loaded }: Release) {
+        self.waits.leases.note_release();
+        self.replica.release(now(), id, loaded);
+        self.note_leased();
+    }
+
+    /// Whether so many more may wait; counted where not.
+    fn has_room_for(&mut self, more: usize) -> bool {
+        if !self.waits.has_place_for(more) {
+            self.forget_abandoned();
+        }
+        let has_room = self.waits.has_place_for(more);
+        self.waits.refused += u64::from(!has_room);
+        has_room
+    }
+
+    /// Lets go of whoever waits no longer.
+    pub(super) fn forget_abandoned(&mut self) {
+        for id in self.waits.forget_abandoned() {
+            self.replica.release(now(), id, None);
+        }
+    }
+
     pub(super) fn answer_waiters(&mut self) {
         if self.waits.waiters.len() == 0 {
             return;
@@ -97,6 +141,9 @@ impl<S: Store> Driver<S> {
             self.answer(token, question);
         }
         self.waits.fetches.expire(now);
+        for id in self.waits.leases.expire(now) {
+            self.replica.release(super::now(), id, None);
+        }
     }
 
     /// Whether waiting longer would change nothing.
@@ -159,25 +206,23 @@ impl Question {
 }
 
 impl Waits {
-    /// Whether so many more may wait; counted where not.
-    fn has_room_for(&mut self, more: usize) -> bool {
-        let has_room = |waits: &Self| waits.waiters.len() + waits.fetches.len() + more <= waits.max;
-        if !has_room(self) {
-            self.forget_abandoned();
-        }
-        let has_room = has_room(self);
-        self.refused += u64::from(!has_room);
-        has_room
+    /// Whether there are places for so many more.
+    fn has_place_for(&self, more: usize) -> bool {
+        self.waiters.len() + self.fetches.len() + self.leases.len() + more <= self.max
     }
 
-    pub(super) fn forget_abandoned(&mut self) {
-        if self.abandoned.swap(0, Ordering::Acquire) > 0 {
-            self.waiters.retain(|question| !question.is_abandoned());
-            self.fetches.forget_abandoned();
+    /// Lets go of callers who went away; returns the questions for leases that nobody waits for.
+    fn forget_abandoned(&mut self) -> Vec<u64> {
+        if self.abandoned.swap(0, Ordering::Acquire) == 0 {
+            return Vec::new();
         }
+        self.waiters.retain(|question| !question.is_abandoned());
+        self.fetches.forget_abandoned();
+        self.leases.take_abandoned()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.waiters.deadline(), self.fetches.deadline()].into_iter().flatten().min()
+        let deadlines = [self.waiters.deadline(), self.fetches.deadline(), self.leases.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 }

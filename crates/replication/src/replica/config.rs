@@ -50,6 +50,9 @@ pub struct ReplicaConfig {
     pub control_max: usize,
     /// The same in bytes; one alone may be larger. Default 16 MiB.
     pub control_bytes_max: usize,
+    /// Leases granted to loaders at a time, and loads remembered; past it a lease is refused, so that its asker loads
+    /// without one, and the oldest load is forgotten. Default 4,096.
+    pub leases_max: usize,
     /// Other nodes known at a time; further ones are ignored. Default 256; more than 1,022
     /// count as that, since what is reported of them has to fit a beat.
     pub peers_max: usize,
@@ -94,6 +97,7 @@ impl ReplicaConfig {
             pull_frames_max: 8,
             control_max: 128,
             control_bytes_max: 16 << 20,
+            leases_max: 4_096,
             peers_max: 256,
             scrub_wait_ms: 250,
             scrub_samples: 512,

@@ -29,7 +29,7 @@
 //! take their stamps from the shared [`Outbox`]. Streams, peers, sync and timers are in [`Replica`], owned by one task:
 //! what arrives (`receive.rs`), gaps (`repair.rs`), state transfer (`sync.rs`), the comparison in the background
 //! (`scrub.rs`), the lives of this node (`epoch.rs`), who has a write (`session.rs`), reads of the nearest region
-//! (`fetch.rs`).
+//! (`fetch.rs`), who loads a key for all (`lease/`).
 
 mod answer;
 mod barrier;
@@ -38,6 +38,7 @@ mod config;
 mod epoch;
 mod fetch;
 mod grave;
+mod lease;
 #[cfg(test)]
 mod one;
 mod outbox;
@@ -72,6 +73,7 @@ pub use self::{
     config::ReplicaConfig,
     fetch::Fetched,
     grave::Guard,
+    lease::{HOLD_MS_MAX, LeaseNews, Leased, TRIES_MAX},
     outbox::{OUTBOX_BYTES_MAX, Outbox, OutboxStats, ReceiptsWanted},
     receive::FrameFault,
     session::{Progress, Token, TokenError},
@@ -79,7 +81,8 @@ pub use self::{
     store::{Known, Merged, Samples, Store, StorePage, judge},
 };
 use self::{
-    epoch::Reissue, peer::Peer, ring::Ring, scrub::Scrub, stream::StreamState, sync::Job, waiting::Waiting,
+    epoch::Reissue, lease::Leases, peer::Peer, ring::Ring, scrub::Scrub, stream::StreamState, sync::Job,
+    waiting::Waiting,
 };
 use crate::{
     message::{Beat, Echo, Frame, Message, StreamReport},
@@ -131,16 +134,18 @@ impl Outgoing {
 enum Turn {
     Beat,
     Control,
+    Lease,
     Records,
 }
 
 impl Turn {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
 
     fn next(self) -> Self {
         match self {
             Self::Beat => Self::Control,
-            Self::Control => Self::Records,
+            Self::Control => Self::Lease,
+            Self::Lease => Self::Records,
             Self::Records => Self::Beat,
         }
     }
@@ -192,6 +197,7 @@ pub struct Replica<S> {
     lives: Vec<u64>,
     fetches: u64,
     fetched: Waiting<Fetched>,
+    leases: Leases,
     /// When the log last told of frames that were none, and how many came since.
     fault_told_ms: u64,
     faults_untold: u64,
@@ -238,6 +244,7 @@ impl<S: Store> Replica<S> {
             lives: Vec::new(),
             fetches: 0,
             fetched: Waiting::new(),
+            leases: Leases::default(),
             fault_told_ms: 0,
             faults_untold: 0,
             counters: Counters::default(),
@@ -275,6 +282,7 @@ impl<S: Store> Replica<S> {
         self.retire_peers(now);
         self.drive_sync(now);
         self.drive_reissue(now);
+        self.drive_leases(now);
         if self.ready {
             self.repair_gaps(now);
             self.scrub(now);
@@ -299,6 +307,7 @@ impl<S: Store> Replica<S> {
             let frame = match turn {
                 Turn::Beat => self.next_beat(now),
                 Turn::Control => self.next_control(),
+                Turn::Lease => self.next_lease(),
                 Turn::Records => self.next_records().map(|frame| (Destination::Everyone, frame)),
             };
             if frame.is_some() {
@@ -331,7 +340,10 @@ impl<S: Store> Replica<S> {
 
     /// Whether [`Self::poll`] would return a frame of records or a message, beats aside.
     pub fn has_unsent(&self) -> bool {
-        !self.control.is_empty() || !self.outbox.is_empty() || self.reissue.is_some()
+        !self.control.is_empty()
+            || !self.leases.are_sent()
+            || !self.outbox.is_empty()
+            || self.reissue.is_some()
     }
 
     /// What is known at this moment.
@@ -398,7 +410,7 @@ impl<S: Store> Replica<S> {
         });
         Beat {
             ready: self.ready,
-            capabilities: wire::READS_COMPRESSED,
+            capabilities: wire::READS_COMPRESSED | wire::GRANTS_LEASES,
             minor_min: wire::MINOR,
             minor_max: wire::MINOR,
             hlc: self.outbox.clock().last(),

@@ -139,10 +139,22 @@ impl One {
 
     /// The peer beats: it is ready, its clock is this node's, and the way there and back took `rtt_ms`.
     pub(super) fn hear_beat(&mut self, from: &NodeId, rtt_ms: u64, streams: Vec<StreamReport>) {
+        self.hear_able_beat(from, rtt_ms, streams, 0);
+    }
+
+    /// The same of a peer with abilities.
+    pub(super) fn hear_able_beat(
+        &mut self,
+        from: &NodeId,
+        rtt_ms: u64,
+        streams: Vec<StreamReport>,
+        capabilities: u32,
+    ) {
         let me = self.replica.stream();
         let mono_ms = self.now.mono_ms - rtt_ms;
         let beat = Beat {
             ready: true,
+            capabilities,
             hlc: Hlc::from_ms(self.now.wall_ms),
             wall_ms: self.now.wall_ms - rtt_ms / 2,
             mono_ms: self.now.mono_ms,

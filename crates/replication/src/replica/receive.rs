@@ -123,6 +123,8 @@ impl<S: Store> Replica<S> {
             Message::State { .. } => self.counters.frames_zombie += 1,
             Message::Fetch { id, keys, at_least } => self.on_fetch(now, origin, id, &keys, at_least),
             Message::Fetched { id, ready, records } => self.on_fetched(now, origin, id, ready, records),
+            Message::Lease { calls } => self.on_lease(now, origin, &calls),
+            Message::Granted { answers } => self.on_granted(now, origin, &answers),
         }
     }
 
@@ -270,7 +272,12 @@ impl<S: Store> Replica<S> {
             }
         };
         match merged {
-            Merged::Applied => self.counters.records_applied += 1,
+            Merged::Applied => {
+                self.counters.records_applied += 1;
+                if matches!(record.op, Op::Put(_)) {
+                    self.notice_arrival(&record.key);
+                }
+            }
             Merged::Older => self.counters.records_older += 1,
         }
         merged
@@ -456,5 +463,7 @@ fn is_plausible(frame: &Frame) -> bool {
         Message::SyncPage(page) => page.records.iter().all(lives) && reports(&page.streams),
         Message::State { records, .. } | Message::Fetched { records, .. } => records.iter().all(lives),
         Message::SyncReq(_) | Message::Probe { .. } | Message::Fetch { .. } => true,
+        // Their times are cut to a bound where they are used.
+        Message::Lease { .. } | Message::Granted { .. } => true,
     }
 }

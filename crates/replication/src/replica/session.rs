@@ -133,7 +133,7 @@ impl<S: Store> Replica<S> {
         Progress::Behind { lag_ms: here.map(|hlc| token.hlc.ms().saturating_sub(hlc.ms())) }
     }
 
-    fn has(&self, token: Token) -> bool {
+    pub(super) fn has(&self, token: Token) -> bool {
         // A node sees its own writes at once; and no write of a life lies at its beginning.
         let is_own = token.stream == self.stream();
         if is_own || token.hlc.0 <= token.stream.epoch {

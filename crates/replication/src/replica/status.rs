@@ -160,6 +160,12 @@ pub struct Counters {
     pub fetches_sent: u64,
     /// Reads of others answered.
     pub fetches_served: u64,
+    /// Leases that this node granted to loaders, its own included.
+    pub leases_granted: u64,
+    /// Of those, the ones granted since the holder before failed, died or took too long.
+    pub leases_passed_on: u64,
+    /// Leases that this node refused at the bound, so that their askers loaded without one.
+    pub leases_refused: u64,
     /// Messages to single nodes dropped at the bound.
     pub control_dropped: u64,
     /// Publishes that the transport refused, or that nobody was there to take.

@@ -7,6 +7,7 @@ use super::{
     compress::expand,
     error::DecodeError,
     header::{self, Open},
+    lease,
     reader::Reader,
     record::{self, RecordsEncoder, Source, record_bytes_max},
     writer,
@@ -28,6 +29,8 @@ const KIND_PROBE: u8 = 7;
 const KIND_STATE: u8 = 8;
 const KIND_FETCH: u8 = 9;
 const KIND_FETCHED: u8 = 10;
+const KIND_LEASE: u8 = 11;
+const KIND_GRANTED: u8 = 12;
 
 const READY: u8 = 0x01;
 const FULL: u8 = 0x01;
@@ -154,6 +157,14 @@ pub(super) fn encode(frame: &Frame) -> Bytes {
             buf.put_u8(if *ready { READY } else { 0 });
             record::write_all(buf, records, &origins);
         }),
+        Message::Lease { calls } => {
+            let room = lease::CALL_BYTES_MAX * calls.len() + 10;
+            with(KIND_LEASE, room, &|buf| lease::write_calls(buf, calls))
+        }
+        Message::Granted { answers } => {
+            let room = lease::ANSWER_BYTES_MAX * answers.len() + 10;
+            with(KIND_GRANTED, room, &|buf| lease::write_answers(buf, answers))
+        }
     }
 }
 
@@ -205,6 +216,8 @@ pub(super) fn decode(frame: &Bytes, bytes_max: usize) -> Result<Frame, DecodeErr
             let ready = r.u8("the answer's flags")? & READY != 0;
             Message::Fetched { id, ready, records: record::read_all(r, Source::Table(&origins))? }
         }
+        KIND_LEASE => Message::Lease { calls: lease::read_calls(r)? },
+        KIND_GRANTED => Message::Granted { answers: lease::read_answers(r)? },
         kind => return Err(DecodeError::UnknownKind { kind }),
     };
     let header::Header { from, epoch, cache, wants_receipt, .. } = header;
@@ -228,12 +241,12 @@ fn read_origins(r: &mut Reader<'_>) -> Result<Vec<Origin>, DecodeError> {
     r.list_in_frame::<_, 8>("the table of origins", |r| r.u64("an origin").map(Origin))
 }
 
-fn write_stream(buf: &mut BytesMut, stream: &Stream) {
+pub(super) fn write_stream(buf: &mut BytesMut, stream: &Stream) {
     buf.put_u64_le(stream.origin.0);
     buf.put_u64_le(stream.epoch);
 }
 
-fn read_stream(r: &mut Reader<'_>) -> Result<Stream, DecodeError> {
+pub(super) fn read_stream(r: &mut Reader<'_>) -> Result<Stream, DecodeError> {
     Ok(Stream { origin: Origin(r.u64("a stream's origin")?), epoch: r.u64("a stream's epoch")? })
 }
 

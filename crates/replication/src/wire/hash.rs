@@ -4,10 +4,26 @@ use std::hash::{BuildHasher, Hasher};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::node::Origin;
+
 /// A cache's number in frame headers: the low half of the xxh3-64 of its name.
 pub fn cache_id(cache: &str) -> u32 {
     // The low half is what is wanted.
     xxh3_64(cache.as_bytes()) as u32
+}
+
+/// How much a node weighs for the lease of the key at a position: of the nodes that can grant it, the one that weighs most
+/// does. So every node that sees the same nodes asks the same one, keys spread over all, and where one goes only its
+/// keys move.
+///
+/// ```
+/// use replication::{Origin, wire::lease_weight};
+/// let nodes = [Origin(1), Origin(2), Origin(3)];
+/// let grantor = |position| nodes.into_iter().max_by_key(|node| lease_weight(position, *node));
+/// assert_ne!(grantor(1), grantor(3));
+/// ```
+pub fn lease_weight(position: u64, node: Origin) -> u64 {
+    xxh3_64_with_seed(&node.0.to_le_bytes(), position)
 }
 
 /// Hashes keys to their positions: the xxh3-64 of the key's bytes, seeded with the cache's id.

@@ -38,6 +38,10 @@
 //! 8 State    = the receiver's epoch that it answers u64 | origins | count u32 | record… | list of (position u64 | bar)
 //! 9 Fetch    = id u64 | at least: hlc u64 | list of key string
 //! 10 Fetched = origins | id u64 | u8 (1 ready) | count u32 | record…
+//! 11 Lease   = list of (id u64 | position u64 | u8 (0 ask, 1 loaded, 2 failed) | [ask: hold ms varint | seen: hlc u64]
+//!              | [loaded: stream | hlc u64])
+//! 12 Granted = list of (id u64 | position u64 | u8 (0 granted, 1 held, 2 loaded, 3 refused)
+//!              | [granted, held: ms varint] | [loaded: stream | hlc u64])
 //!
 //! origins    = list of origin u64; the stamps behind it name them by index
 //! stream     = origin u64 | epoch u64
@@ -58,6 +62,8 @@
 //! origin     = xxh3-64 of "region/node name"
 //! cache id   = the low half of the xxh3-64 of the cache's name
 //! position   = xxh3-64 of the key, seeded with the cache id
+//! grantor    = of the nodes that can grant a key's lease, the one of the highest xxh3-64 of its origin, seeded with the
+//!              position
 //! mono ms    = the sender's monotonic clock, from a moment of its own on; an echo returns the peer's
 //! born ms    = what the sender's monotonic clock showed when `left ms` were left
 //! ```
@@ -74,7 +80,8 @@
 //!
 //! # Growth
 //! New fields go at the end of the header, of a body, or into a record's extension; older readers skip them. A kind
-//! that is not known is [`DecodeError::UnknownKind`]: the caller skips the frame. What an older reader would misread
+//! that is not known is [`DecodeError::UnknownKind`]: the caller skips the frame. Leases came so: a node from before them
+//! skips what is said of them, and is not asked, since its beats do not have [`GRANTS_LEASES`]. What an older reader would misread
 //! takes a new major version, which it refuses as [`DecodeError::Version`]. The golden files beside this module pin
 //! the bytes of every kind; after a wanted change, `GOLDEN=write cargo test -p replication golden` writes them anew.
 //!
@@ -108,6 +115,7 @@ mod compress;
 mod error;
 mod hash;
 mod header;
+mod lease;
 mod reader;
 mod record;
 mod writer;
@@ -118,12 +126,13 @@ pub(crate) use self::record::lay;
 pub use self::{
     compress::{READS_COMPRESSED, compress, decompress},
     error::DecodeError,
-    hash::{KeyHasher, KeyHasherState, cache_id},
+    hash::{KeyHasher, KeyHasherState, cache_id, lease_weight},
     header::{HEADER_BYTES_MAX, SenderMark},
+    lease::GRANTS_LEASES,
     record::{RecordsEncoder, record_bytes_max},
 };
 use crate::{
-    message::{Echo, Frame, StreamReport},
+    message::{Echo, Frame, LeaseAnswer, LeaseCall, StreamReport},
     node::Stream,
     record::Record,
     stamp::{Hlc, Stamp},
@@ -150,7 +159,7 @@ pub const VALUE_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
 /// The most records that one frame may hold. More than [`FRAME_RECORDS`], to leave senders room.
 pub const RECORDS_MAX: usize = 4_096;
 
-/// The most keys of a fetch, and the most namespaces with a clear barrier, that one frame may hold.
+/// The most keys of a fetch, the most namespaces with a clear barrier, and the most leases, that one frame may hold.
 pub const KEYS_MAX: usize = 1_024;
 
 /// The most items of each list that has one for every stream or peer: reports, echoes, the streams that a sync needs,
@@ -166,6 +175,7 @@ const _: () = assert!(
         + KEYS_MAX * size_of::<(Bytes, Stamp)>()
         + STREAMS_MAX * (size_of::<StreamReport>() + size_of::<Echo>())
         + STREAMS_MAX * (size_of::<Stream>() + size_of::<(Stream, Hlc)>())
+        + KEYS_MAX * (size_of::<LeaseCall>() + size_of::<LeaseAnswer>())
         + 4 * HEADER_BYTES_MAX
         <= DECODE_BYTES_CONSTANT
 );

@@ -15,9 +15,13 @@ use super::{
     *,
 };
 use crate::{
-    message::{Bar, Beat, Echo, Grave, Message, StreamReport, SyncPage, SyncReq},
+    message::{
+        Bar, Beat, Echo, Grave, LeaseAnswer, LeaseCall, LeaseSay, Message, StreamReport, SyncPage, SyncReq,
+        Verdict,
+    },
     node::{NodeId, Origin, Stream},
     record::{Op, Ttl, Value},
+    replica::Token,
     stamp::{Hlc, Stamp},
 };
 
@@ -126,6 +130,18 @@ fn samples() -> Vec<(&'static str, Frame)> {
         pages: 8,
     };
     let keys = vec![Bytes::from_static(b"greeting"), Bytes::from_static(b"gone")];
+    let token = Token { stream, hlc: Hlc::from_ms(MS + 1) };
+    let says =
+        [LeaseSay::Ask { hold_ms: 5_000, seen: Hlc::from_ms(MS) }, LeaseSay::Loaded(token), LeaseSay::Failed];
+    let calls = (21_u64..).zip(says).map(|(id, say)| LeaseCall { id, position: (1 << 60) + id, say });
+    let verdicts = [
+        Verdict::Granted { hold_ms: 5_000 },
+        Verdict::Held { left_ms: 4_321 },
+        Verdict::Loaded(token),
+        Verdict::Refused,
+    ];
+    let answers =
+        (31_u64..).zip(verdicts).map(|(id, verdict)| LeaseAnswer { id, position: (1 << 60) + id, verdict });
     [
         ("records", Message::Records { first: 41, records: own_records, held_back: None, answers: None }),
         ("beat", Message::Beat(beat)),
@@ -143,6 +159,8 @@ fn samples() -> Vec<(&'static str, Frame)> {
         ("state", Message::State { answers: 77, records: several.clone(), graves }),
         ("fetch", Message::Fetch { id: 3, keys, at_least: Hlc::from_ms(MS) }),
         ("fetched", Message::Fetched { id: 3, ready: true, records: several }),
+        ("lease", Message::Lease { calls: calls.collect() }),
+        ("granted", Message::Granted { answers: answers.collect() }),
     ]
     .map(|(name, message)| (name, frame(message)))
     .into()
@@ -186,6 +204,8 @@ fn held_bytes(frame: &Frame) -> usize {
         Message::Probe { samples, cleared } => list(samples) + list(cleared),
         Message::State { records, graves, .. } => list(records) + list(graves),
         Message::Fetch { keys, .. } => list(keys),
+        Message::Lease { calls } => list(calls),
+        Message::Granted { answers } => list(answers),
     }
 }
 

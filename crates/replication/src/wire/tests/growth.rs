@@ -64,10 +64,32 @@ fn an_unknown_kind_says_so_and_an_unknown_hint_is_ignored() {
     let sample = samples().remove(0).1;
     let bytes = encode(&sample);
     let kind = |kind: u8| changed(&bytes, |bytes| bytes[3] = kind);
-    for unknown in [0, 11, 255] {
+    for unknown in [0, 13, 255] {
         assert_eq!(decode(kind(unknown)), Err(DecodeError::UnknownKind { kind: unknown }));
     }
     assert_eq!(decode(changed(&bytes, |bytes| bytes[4] = 0x80)).unwrap(), sample);
+}
+
+/// As a node from before leases reads what is said of them.
+#[test]
+fn a_kind_of_a_later_version_is_told_from_bytes_that_are_none() {
+    for (name, sample) in samples().into_iter().filter(|(name, _)| matches!(*name, "lease" | "granted")) {
+        let later = changed(&encode(&sample), |bytes| bytes[3] += 2);
+        let kind = later[3];
+        assert_eq!(decode(later), Err(DecodeError::UnknownKind { kind }), "{name}");
+    }
+}
+
+#[test]
+fn what_is_said_of_a_lease_is_one_of_few_things() {
+    for (name, unknown) in [("lease", 3_u8), ("granted", 4)] {
+        let (_, sample) = samples().into_iter().find(|(sample, _)| *sample == name).unwrap();
+        let (bytes, said_at) = (encode(&sample), 1 + 8 + 8);
+        let mut body = body_of(&bytes).to_vec();
+        body[said_at] = unknown;
+        let error = decode(framed(bytes[3], &body)).unwrap_err();
+        assert!(matches!(error, DecodeError::Malformed { .. }), "{name}: {error}");
+    }
 }
 
 #[test]

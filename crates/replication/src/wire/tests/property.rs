@@ -120,6 +120,33 @@ fn sync_page() -> impl Strategy<Value = Message> {
     )
 }
 
+fn token() -> impl Strategy<Value = Token> {
+    (stream(), hlc()).prop_map(|(stream, hlc)| Token { stream, hlc })
+}
+
+fn lease() -> impl Strategy<Value = Message> {
+    let ask = (any::<u64>(), hlc()).prop_map(|(hold_ms, seen)| LeaseSay::Ask { hold_ms, seen });
+    let say = prop_oneof![ask, token().prop_map(LeaseSay::Loaded), Just(LeaseSay::Failed)];
+    let call =
+        (any::<u64>(), any::<u64>(), say).prop_map(|(id, position, say)| LeaseCall { id, position, say });
+    vec(call, 0..12).prop_map(|calls| Message::Lease { calls })
+}
+
+fn granted() -> impl Strategy<Value = Message> {
+    let verdict = prop_oneof![
+        any::<u64>().prop_map(|hold_ms| Verdict::Granted { hold_ms }),
+        any::<u64>().prop_map(|left_ms| Verdict::Held { left_ms }),
+        token().prop_map(Verdict::Loaded),
+        Just(Verdict::Refused),
+    ];
+    let answer = (any::<u64>(), any::<u64>(), verdict).prop_map(|(id, position, verdict)| LeaseAnswer {
+        id,
+        position,
+        verdict,
+    });
+    vec(answer, 0..12).prop_map(|answers| Message::Granted { answers })
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let fetched = (any::<u64>(), any::<bool>(), vec(record(), 0..12))
         .prop_map(|(id, ready, records)| Message::Fetched { id, ready, records });
@@ -144,6 +171,8 @@ fn message() -> impl Strategy<Value = Message> {
             at_least
         }),
         fetched,
+        lease(),
+        granted(),
     ]
 }
 
@@ -202,12 +231,12 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bodies_never_panic_and_stay_within_memory(kind in 0..12_u8, body in vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bodies_never_panic_and_stay_within_memory(kind in 0..14_u8, body in vec(any::<u8>(), 0..400)) {
         decode_in_bounds(framed(kind, &body))?;
     }
 
     #[test]
-    fn bodies_of_small_numbers_never_panic_and_stay_within_memory(kind in 0..12_u8, body in vec(0..6_u8, 0..2_000)) {
+    fn bodies_of_small_numbers_never_panic_and_stay_within_memory(kind in 0..14_u8, body in vec(0..6_u8, 0..2_000)) {
         // Small numbers make plausible counts and lengths, so these reach deeper.
         decode_in_bounds(framed(kind, &body))?;
     }
@@ -277,7 +306,7 @@ fn a_list_that_fills_the_longest_frame_stays_within_the_stated_memory() {
 
 #[test]
 fn a_list_at_its_bound_stays_within_the_stated_memory_and_one_over_it_is_refused() {
-    let lists: [(usize, Dense); 9] = [
+    let lists: [(usize, Dense); 11] = [
         (RECORDS_MAX, |count| Message::Records {
             first: 1,
             records: dense_records(count),
@@ -286,6 +315,12 @@ fn a_list_at_its_bound_stays_within_the_stated_memory_and_one_over_it_is_refused
         }),
         (RECORDS_MAX, |count| dense_page(|page| page.records = dense_records(count))),
         (KEYS_MAX, |count| Message::Fetch { id: 1, keys: vec![Bytes::new(); count], at_least: Hlc(0) }),
+        (KEYS_MAX, |count| Message::Lease {
+            calls: vec![LeaseCall { id: 1, position: 2, say: LeaseSay::Failed }; count],
+        }),
+        (KEYS_MAX, |count| Message::Granted {
+            answers: vec![LeaseAnswer { id: 1, position: 2, verdict: Verdict::Refused }; count],
+        }),
         (KEYS_MAX, |count| dense_page(|page| page.cleared = vec![(Bytes::new(), Stamp::ZERO); count])),
         (STREAMS_MAX, dense_reports),
         (STREAMS_MAX, |count| dense_page(|page| page.streams = vec![StreamReport::default(); count])),
