@@ -32,7 +32,7 @@
 //! ([`GeoCache::get_or_fetch`]).
 //!
 //! **Reading through.** A miss may run a loader, one for all who ask at once ([`GeoCache::get_or_load`]), with old values for when
-//! the origin is slow or gone ([`LoadOptions`]).
+//! the origin is slow or gone ([`LoadOptions`]); with a lease ([`LoadOptions::lease`]) one region loads for all.
 //!
 //! **What is not promised.** Two regions that write one key at once keep one of the two values everywhere, the one with
 //! the higher stamp. Conditional writes are atomic on their node only. A read elsewhere is as old as the lag.

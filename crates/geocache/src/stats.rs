@@ -95,6 +95,12 @@ load_stats! {
     unpublished,
     /// Reads refused at the bound of loads under way.
     refused,
+    /// Loaders that ran with a lease ([`LoadOptions::lease`](crate::LoadOptions::lease)), for which other regions wait.
+    leases_granted,
+    /// Values that came from another region's loader, for which this one waited.
+    leases_waited,
+    /// Loaders that ran without the lease that was asked for: nobody granted one, or others held it too long.
+    leases_given_up,
 }
 
 /// One count.

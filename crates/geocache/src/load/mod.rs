@@ -4,7 +4,8 @@
 //! whoever asks for the key meanwhile waits for that same landing. A caller that goes away harms nobody: the load goes on for the
 //! others. A loader that fails or panics ends its flight with an error for all who waited, and nothing is kept of it: were each of a
 //! thousand callers to try after another, an origin that is down would be asked a thousand times. One that hangs is dropped at its
-//! time limit. Several regions may load a key at once; each then writes, and the newest write wins everywhere.
+//! time limit. Several regions may load a key at once; each then writes, and the newest write wins everywhere. With
+//! [`LoadOptions::lease`] one region loads for all (`lease.rs`).
 //!
 //! **Nothing stale is published.** What was written, removed or cleared after a load began, here or in another region, wins over what the
 //! load brings: the cache stays as it is, and the callers get the value that was written, or, where there is none, what was loaded.
@@ -23,6 +24,7 @@
 
 mod error;
 mod flight;
+mod lease;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,7 @@ mod tests;
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use replication::Hlc;
+use replication::{Hlc, Stamp};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     runtime::Handle,
@@ -47,6 +49,7 @@ pub(crate) use flight::Flights;
 use self::{
     error::Failure,
     flight::{Boarding, Chain, Refused, Seat},
+    lease::Turn,
 };
 use crate::{
     error::Error,
@@ -85,6 +88,8 @@ pub enum Source {
     Region,
     /// A loader: this caller's, or one that ran already.
     Loader,
+    /// A loader of another region, for which this one waited ([`LoadOptions::lease`]).
+    Elsewhere,
 }
 
 /// What a flight ends with.
@@ -107,6 +112,7 @@ impl fmt::Debug for Landing {
 struct Found<T> {
     value: Arc<T>,
     left: Option<Duration>,
+    stamp: Stamp,
 }
 
 impl GeoCache {
@@ -190,16 +196,17 @@ impl GeoCache {
         let key = &*self.full(key.as_ref())?;
         let found = self.find::<T>(key)?;
         let stale = match found {
-            Some(Found { value, left }) if !options.is_stale(left) => {
+            Some(Found { value, left, stamp }) if !options.is_stale(left) => {
                 if options.is_due(left, self.fresh_for(&options)) {
-                    self.refresh(key, options, loader);
+                    self.refresh(key, options, stamp, loader);
                 }
                 return Ok(Loaded { value, source: Source::Cache });
             }
             stale => stale,
         };
         let began = Instant::now();
-        let landed = match self.board(key, options, loader) {
+        let old = stale.as_ref().map(|found| found.stamp);
+        let landed = match self.board(key, options, old, loader) {
             Ok(flight) => {
                 let limit = options.soft_limit.filter(|_| stale.is_some());
                 match limit {
@@ -234,9 +241,8 @@ impl GeoCache {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let Some((seen, left)) = self.store().read(key, |stored, left| (stored.seen::<T>(), left)) else {
-            return Ok(None);
-        };
+        let read = self.store().read(key, |stored, left| (stored.seen::<T>(), left, stored.stamp));
+        let Some((seen, left, stamp)) = read else { return Ok(None) };
         let value = match seen {
             Seen::Decoded(value) => value,
             Seen::Encoded(encoded) => {
@@ -245,7 +251,7 @@ impl GeoCache {
                 value
             }
         };
-        Ok(Some(Found { value, left }))
+        Ok(Some(Found { value, left, stamp }))
     }
 
     /// A landed value as the caller's type: where another type was loaded, what is stored is read.
@@ -266,8 +272,14 @@ impl GeoCache {
         }
     }
 
-    /// Joins the flight of a key, or begins one with this loader.
-    fn board<T, E, L, F>(&self, key: &[u8], options: LoadOptions, loader: L) -> Result<Flown, LoadError<E>>
+    /// Joins the flight of a key, or begins one with this loader; `old` is what was found of the key.
+    fn board<T, E, L, F>(
+        &self,
+        key: &[u8],
+        options: LoadOptions,
+        old: Option<Stamp>,
+        loader: L,
+    ) -> Result<Flown, LoadError<E>>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         E: fmt::Display + Send + Sync + 'static,
@@ -284,7 +296,7 @@ impl GeoCache {
             }
             Ok(Boarding::Lead(seat)) => {
                 let landing = seat.landing();
-                let flight = Flight { cache: self.downgrade(), key, chain, options };
+                let flight = Flight { cache: self.downgrade(), key, chain, options, old };
                 runtime.spawn(flight.fly(seat, self.alive(), loader));
                 Ok(Flown { landing, _waiting: None })
             }
@@ -297,7 +309,7 @@ impl GeoCache {
     }
 
     /// Loads a value anew that is about to be over; nobody waits for it.
-    fn refresh<T, E, L, F>(&self, key: &[u8], options: LoadOptions, loader: L)
+    fn refresh<T, E, L, F>(&self, key: &[u8], options: LoadOptions, old: Stamp, loader: L)
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         E: fmt::Display + Send + Sync + 'static,
@@ -306,7 +318,7 @@ impl GeoCache {
     {
         // A refresh asks the origin: another region's copy is as old as this one.
         let options = options.ask_region(AskRegion::Never);
-        if !self.flights().is_flying(key) && self.board(key, options, loader).is_ok() {
+        if !self.flights().is_flying(key) && self.board(key, options, Some(old), loader).is_ok() {
             self.load_counters().refreshes.add();
         }
     }
@@ -321,8 +333,9 @@ impl GeoCache {
         ttl.map(|ttl| ttl.min(LIFE_MAX))
     }
 
-    /// Stores what was loaded, unless something newer happened to the key since; gives what is true then.
-    fn publish<T>(&self, key: &[u8], options: &LoadOptions, value: T, since: Hlc) -> Arc<T>
+    /// Stores what was loaded, unless something newer happened to the key since; gives what is true then, and its stamp
+    /// where that is what the cache holds.
+    fn publish<T>(&self, key: &[u8], options: &LoadOptions, value: T, since: Hlc) -> (Arc<T>, Option<Stamp>)
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
@@ -332,16 +345,17 @@ impl GeoCache {
         match self.put_typed(key, &*value, life, Condition::Since(since)) {
             Ok((Outcome::Done { .. }, Some(stamp))) => {
                 self.store().keep_decoded(key, stamp, Arc::<T>::clone(&value));
-                value
+                (value, Some(stamp))
             }
             Ok(_) => {
                 self.load_counters().overtaken.add();
-                self.find::<T>(key).ok().flatten().map_or(value, |found| found.value)
+                let found = self.find::<T>(key).ok().flatten();
+                found.map_or((value, None), |found| (found.value, Some(found.stamp)))
             }
             Err(error) => {
                 self.load_counters().unpublished.add();
                 tracing::warn!(%error, "a loaded value was not stored");
-                value
+                (value, None)
             }
         }
     }
@@ -366,6 +380,8 @@ struct Flight {
     key: Bytes,
     chain: Chain,
     options: LoadOptions,
+    /// What was found of the key, which is not wanted.
+    old: Option<Stamp>,
 }
 
 impl Flight {
@@ -397,13 +413,21 @@ impl Flight {
         if let Some(landing) = self.ask_region::<T>().await {
             return Ok(landing);
         }
+        // Dropped on the way out of a load that failed, it lets the next one load.
+        let lease = match self.take_turn::<T>().await? {
+            Turn::Load(lease) => lease,
+            Turn::Land(landing) => return Ok(landing),
+        };
         let cache = self.cache.upgrade().ok_or(Failure::Ended)?;
         cache.load_counters().loads.add();
         let since = cache.store().tick();
         drop(cache);
         let value = self.run(loader).await?;
         let cache = self.cache.upgrade().ok_or(Failure::Ended)?;
-        let value = cache.publish(&self.key, &self.options, value, since);
+        let (value, stamp) = cache.publish(&self.key, &self.options, value, since);
+        if let (Some(lease), Some(stamp)) = (lease, stamp) {
+            lease.loaded(stamp);
+        }
         Ok(Landing { value, source: Source::Loader })
     }
 
@@ -463,7 +487,7 @@ impl<T> Drop for Aborting<T> {
 }
 
 impl GeoCache {
-    fn load_counters(&self) -> &LoadCounters {
+    pub(super) fn load_counters(&self) -> &LoadCounters {
         self.flights().counters()
     }
 }

@@ -48,6 +48,7 @@ pub struct LoadOptions {
     pub(super) refresh_ahead: f64,
     pub(super) ask: AskRegion,
     pub(super) region_limit: Duration,
+    pub(super) lease: Option<Duration>,
 }
 
 impl Default for LoadOptions {
@@ -68,6 +69,7 @@ impl LoadOptions {
             refresh_ahead: 0.0,
             ask: AskRegion::WhileWarming,
             region_limit: REGION_LIMIT_DEFAULT,
+            lease: None,
         }
     }
 
@@ -114,6 +116,44 @@ impl LoadOptions {
     /// How long that region may take to answer. Default 250 ms.
     pub fn region_limit(self, limit: Duration) -> Self {
         Self { region_limit: limit, ..self }
+    }
+
+    /// Has one region load for all: whoever misses the key asks for its *lease* first, and where another node has it, waits
+    /// for the value that comes from there. Of three regions with a hundred callers each on one key that has just ended, one
+    /// asks the origin. Refreshing ahead asks as well. Default none: each node loads what it misses.
+    ///
+    /// The lease is for this long: choose more than a load usually takes, and no more than callers may wait for the others
+    /// when the node that loads is lost; some seconds are right for most. At most ten minutes; a longer one is cut to that.
+    /// All reads of one key should give the same.
+    ///
+    /// **A lease is advice, not a lock.** It costs a round trip to the node that grants the key's leases, which may be any
+    /// region's, before the loader runs. Where that cannot be asked, as between the sides of a partition, gives no answer,
+    /// or the wait lasted twice this time, the loader runs without one ([`LoadStats::leases_given_up`]). A loader that takes
+    /// longer than the lease may run twice, and the newest value wins as ever. One that fails, panics or hangs past its
+    /// [`time_limit`](Self::time_limit) gives its lease to the next region. A node without a transport has nobody to ask.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use geocache::{GeoCluster, LoadOptions};
+    ///
+    /// let cluster = GeoCluster::new(["us-east", "eu-central"]).await?;
+    /// let options = LoadOptions::new().lease(Duration::from_secs(5));
+    /// let load = async |region| {
+    ///     let cache = cluster.region(region)?;
+    ///     let price = cache.get_or_load_with("price", options, || async { Ok::<_, std::io::Error>(42_u64) });
+    ///     Ok::<_, Box<dyn std::error::Error>>(*price.await?.value)
+    /// };
+    /// let (us, eu) = tokio::join!(load("us-east"), load("eu-central"));
+    /// assert_eq!((us?, eu?), (42, 42));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`LoadStats::leases_given_up`]: crate::LoadStats::leases_given_up
+    pub fn lease(self, hold: Duration) -> Self {
+        Self { lease: Some(hold), ..self }
     }
 
     /// How long a value loaded now lives, where its time to live is `ttl`; `chance` is a random number from 0 to 1.
