@@ -267,9 +267,17 @@ pub fn geocached() -> Result<PathBuf> {
         return Ok(path.into());
     }
     BUILT
-        .get_or_init(|| build("geocached").map_err(|error| format!("{error:#}")))
+        .get_or_init(|| build("geocached", &["--bin", "geocached"]).map_err(|error| format!("{error:#}")))
         .clone()
         .map_err(|error| anyhow!(error))
+}
+
+/// The path of an example, built by cargo with these features of its package.
+///
+/// # Errors
+/// When it does not build.
+pub fn example(package: &str, name: &str, features: &str) -> Result<PathBuf> {
+    build(package, &["--example", name, "--features", features])
 }
 
 /// As xtask sees it: there Cargo.lock may not change.
@@ -277,19 +285,12 @@ fn on_build_machine() -> bool {
     std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1")
 }
 
-/// Builds a package's binary of the same name and asks cargo where it put it.
-fn build(package: &str) -> Result<PathBuf> {
+/// Builds one target of a package, named by two arguments first, and asks cargo where it put it.
+fn build(package: &str, target: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
-            "--package",
-            package,
-            "--bin",
-            package,
-        ])
+        .args(["build", "--quiet", "--message-format=json-render-diagnostics", "--package", package])
+        .args(target)
         .args(on_build_machine().then_some("--locked"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())
@@ -304,9 +305,9 @@ fn build(package: &str) -> Result<PathBuf> {
         .find_map(|message| {
             let name = message.get("target")?.get("name")?.as_str()?;
             let executable = message.get("executable")?.as_str()?;
-            (name == package).then(|| executable.into())
+            target.contains(&name).then(|| executable.into())
         })
-        .with_context(|| format!("cargo named no executable of {package}"))
+        .with_context(|| format!("cargo named no executable of {package} for {}", target.join(" ")))
 }
 
 /// The first of `count` neighbouring loopback ports that are free now, outside the range that systems give to outgoing

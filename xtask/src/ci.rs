@@ -2,15 +2,12 @@
 //!
 //! What this machine lacks is told first, all at once, rather than by the step that misses it many minutes later.
 
-use std::time::Duration;
-
-use anyhow::{Result, bail};
-use cargo_metadata::TargetKind;
+use anyhow::Result;
 
 use crate::{
     bench,
-    child::{cargo, run as run_child, run_reading},
-    conformance,
+    child::{cargo, run as run_child},
+    conformance, examples,
     faults::{self, Faults},
     fixtures,
     fuzz::{self, Fuzz},
@@ -30,8 +27,6 @@ const SEEDS: u64 = 2_000;
 
 /// Seeds of the simulation in a night.
 const SEEDS_NIGHTLY: u64 = 20_000;
-
-const EXAMPLE_BOUND: Duration = Duration::from_secs(300);
 
 /// `cargo xtask ci`.
 ///
@@ -57,7 +52,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut docs = cargo(&format!("doc --workspace --no-deps --features {features}"));
     docs.env("RUSTDOCFLAGS", "-D warnings");
     steps.command("documentation", docs)?;
-    steps.step("examples", || examples(workspace))?;
+    steps.step_of("examples", "cargo xtask examples", || examples::run(workspace))?;
     steps.step_of("integration tests on RabbitMQ", "cargo xtask test-integration", || {
         integration::run(workspace, &Integration::default())
     })?;
@@ -152,27 +147,5 @@ fn each_crate_alone(workspace: &Workspace) -> Result<()> {
             if features.is_empty() { String::new() } else { format!("; {features}") }
         );
     }
-    Ok(())
-}
-
-/// Examples are run, not only built: one that ends with an error is a wrong example.
-fn examples(workspace: &Workspace) -> Result<()> {
-    let mut count = 0;
-    for package in workspace.crates() {
-        for example in workspace.targets(&package.name, &TargetKind::Example) {
-            let mut command =
-                cargo(&format!("run --quiet --package {} --example {}", package.name, example.name));
-            if !example.required_features.is_empty() {
-                command.args(["--features", &example.required_features.join(",")]);
-            }
-            println!("example {} of {}", example.name, package.name);
-            run_reading(&mut command, EXAMPLE_BOUND, |_| {})?;
-            count += 1;
-        }
-    }
-    if count == 0 {
-        bail!("no crate has an example, so nothing was run");
-    }
-    println!("{count} {} ran", if count == 1 { "example" } else { "examples" });
     Ok(())
 }

@@ -9,6 +9,7 @@ mod broker;
 mod child;
 mod ci;
 mod conformance;
+mod examples;
 mod faults;
 mod fixtures;
 mod fuzz;
@@ -54,6 +55,8 @@ enum Command {
     },
     /// A standalone geocached against memcached's own protocol suite
     Conformance,
+    /// The examples of all crates, each run to its end
+    Examples,
     /// Measurements, in release mode; without a name, all of them
     Bench {
         /// protocol, replication, …: a binary or bench target of the package benches
@@ -107,6 +110,7 @@ fn run(command: Command) -> Result<()> {
             .step("integration", || integration::run(&workspace, &integration)),
         Command::Broker { order } => broker::run(order),
         Command::Conformance => conformance::check(&workspace),
+        Command::Examples => examples::run(&workspace),
         Command::Bench { name, arguments } => bench::run(&workspace, name.as_deref(), &arguments),
         Command::Sim(sim) => sim::run(&sim),
         Command::Soak(soak) => soak::run(&soak),
