@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -138,33 +138,57 @@ async fn an_unreachable_broker_and_wrong_credentials_are_told_apart() {
     assert!(!format!("{error} {error:?}").contains("secret-word"), "no password is printed");
 }
 
-/// Writes `prefix-0`, `prefix-1`… every two milliseconds until told to stop, and reads each back at once on the same
-/// node; returns how many.
-async fn write_until(node: GeoCache, prefix: &'static str, stop: Arc<AtomicBool>) -> u32 {
-    let mut pace = tokio::time::interval(Duration::from_millis(2));
-    let mut written = 0;
-    while !stop.load(Ordering::Relaxed) {
-        pace.tick().await;
-        let key = format!("{prefix}-{written}");
-        node.put(&key, &written).unwrap();
-        assert_eq!(node.get::<u32>(&key).unwrap().as_deref(), Some(&written), "the local cache answers");
-        written += 1;
+/// Two writers, one on each node, and how far they are.
+struct Load {
+    stop: AtomicBool,
+    written: [AtomicU32; 2],
+}
+
+/// Of the two writers, what their keys begin with.
+const PREFIXES: [&str; 2] = ["here", "there"];
+
+impl Load {
+    /// Writes `prefix-0`, `prefix-1`… every two milliseconds until told to stop, and reads each back at once on the same node.
+    async fn write(self: Arc<Self>, node: GeoCache, writer: usize) {
+        let mut pace = tokio::time::interval(Duration::from_millis(2));
+        while !self.stop.load(Ordering::Relaxed) {
+            pace.tick().await;
+            let written = self.written[writer].load(Ordering::Relaxed);
+            let key = format!("{}-{written}", PREFIXES[writer]);
+            node.put(&key, &written).unwrap();
+            assert_eq!(node.get::<u32>(&key).unwrap().as_deref(), Some(&written), "the local cache answers");
+            self.written[writer].store(written + 1, Ordering::Relaxed);
+        }
     }
-    written
+
+    fn written(&self) -> [u32; 2] {
+        [0, 1].map(|writer: usize| self.written[writer].load(Ordering::Relaxed))
+    }
+
+    /// Waits until each writer wrote so many more.
+    async fn goes_on(&self, more: u32) {
+        let before = self.written();
+        wait_until(&format!("each writer wrote {more} more"), BOUND, async || {
+            self.written().iter().zip(before).all(|(now, before)| *now >= before + more)
+        })
+        .await;
+    }
 }
 
 /// Writes on both nodes while `fault` goes on; afterwards each node has every write of both.
-async fn loses_nothing(here: GeoCache, there: GeoCache, fault: impl AsyncFnOnce()) {
-    let stop = Arc::new(AtomicBool::new(false));
-    let writers = [(&here, "here"), (&there, "there")]
-        .map(|(node, prefix)| tokio::spawn(write_until(node.clone(), prefix, Arc::clone(&stop))));
-    fault().await;
-    stop.store(true, Ordering::Relaxed);
-    let [from_here, from_there] = writers;
-    let written = [("here", from_here.await.unwrap()), ("there", from_there.await.unwrap())];
+async fn loses_nothing(here: GeoCache, there: GeoCache, fault: impl AsyncFnOnce(&Load)) {
+    let load = Arc::new(Load { stop: AtomicBool::new(false), written: [0.into(), 0.into()] });
+    let writers = [(0, &here), (1, &there)]
+        .map(|(writer, node)| tokio::spawn(Arc::clone(&load).write(node.clone(), writer)));
+    load.goes_on(200).await;
+    fault(&load).await;
+    load.goes_on(200).await;
+    load.stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
     for node in [&here, &there] {
-        for (prefix, count) in written {
-            assert!(count > 100, "{count} writes are too few to have met the fault");
+        for (prefix, count) in PREFIXES.into_iter().zip(load.written()) {
             let what = format!("{} has the {count} writes of {prefix}", node.node());
             wait_until(&what, BOUND, async || {
                 (0..count).all(|n| node.contains(format!("{prefix}-{n}")).unwrap())
@@ -181,12 +205,11 @@ mod harms_the_broker {
     async fn survives_the_brokers_death(profile: Profile) {
         let broker = Broker::start(Options::default()).await.unwrap();
         let (here, there) = pair(broker.url(), profile).await;
-        loses_nothing(here, there, async || {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        loses_nothing(here, there, async |load| {
             broker.kill_9().await.unwrap();
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            // At least three seconds without a broker.
+            load.goes_on(1_500).await;
             broker.restart().await.unwrap();
-            tokio::time::sleep(Duration::from_secs(1)).await;
         })
         .await;
     }
@@ -232,12 +255,11 @@ async fn a_link_held_for_ten_seconds_and_healed_loses_no_write() {
     for node in [&here, &there] {
         tokio::time::timeout(BOUND, node.ready()).await.unwrap().unwrap();
     }
-    loses_nothing(here, there, async || {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    loses_nothing(here, there, async |_| {
         proxy.hold();
+        // Time is the input: so long nothing passes, and nothing says so.
         tokio::time::sleep(Duration::from_secs(10)).await;
         proxy.heal();
-        tokio::time::sleep(Duration::from_secs(1)).await;
     })
     .await;
 }
