@@ -40,6 +40,7 @@
 mod builder;
 mod bulk;
 mod cluster;
+pub mod docs;
 mod error;
 mod events;
 mod health;

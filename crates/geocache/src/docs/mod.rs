@@ -1,0 +1,8 @@
+//! Guides, a page each; their examples are compiled and run.
+//!
+//! | page | for whom |
+//! |---|---|
+//! | [`from_rabbitmq_system`] | who knows `GeoDistributedLRUCache`, the Python system over RabbitMQ: where each of its names is here |
+
+#[doc = include_str!("../../docs/from_rabbitmq_system.md")]
+pub mod from_rabbitmq_system {}
