@@ -6,8 +6,8 @@ use geo::check_name;
 use lapin::{tcp::OwnedTLSConfig, uri::AMQPUri};
 
 use super::{
-    credentials::Credentials, dead_letter::DeadLetters, endpoint::Endpoint, error::ConfigError, source::Pem,
-    tls::Tls,
+    breaker, credentials::Credentials, dead_letter::DeadLetters, endpoint::Endpoint, error::ConfigError,
+    source::Pem, tls::Tls,
 };
 use crate::{node::NodeId, wire::FRAME_BYTES};
 
@@ -57,6 +57,7 @@ pub struct Config {
     pub(super) close_timeout: Duration,
     pub(super) retry_base: Duration,
     pub(super) retry_max: Duration,
+    pub(super) breaker: breaker::Settings,
     credentials: Option<Credentials>,
     tls: Tls,
 }
@@ -92,6 +93,7 @@ impl Config {
             close_timeout: Duration::from_secs(5),
             retry_base: Duration::from_millis(100),
             retry_max: Duration::from_secs(5),
+            breaker: breaker::Settings::default(),
             credentials: None,
             tls: Tls::default(),
         }
@@ -256,6 +258,24 @@ impl Config {
         self
     }
 
+    /// How many attempts in a row at a broker fail before its circuit breaker opens: while another can be tried, it is passed
+    /// over then, so that a broker which swallows every attempt does not cost its whole
+    /// [`connect_timeout`](Self::connect_timeout) in each round. With every breaker open all are tried in turn. 1 to 100.
+    /// Default 2.
+    #[must_use]
+    pub fn breaker_failure_threshold(mut self, failures: u32) -> Self {
+        self.breaker.failure_threshold = failures;
+        self
+    }
+
+    /// How long a broker is passed over the first time that its breaker opens; each further time twice as long, up to ten times
+    /// this. Then it is tried again, and the breaker closes if that succeeds. 10 ms to 1 h. Default 10 s.
+    #[must_use]
+    pub fn breaker_recovery_wait(mut self, wait: Duration) -> Self {
+        self.breaker.recovery_wait = wait;
+        self
+    }
+
     /// User and password for all brokers, in place of the URIs' own: given, or read from a file or the environment at each
     /// attempt to connect. Default: those of each URI, else `guest` and `guest`.
     #[must_use]
@@ -331,7 +351,7 @@ impl Config {
         within("close_timeout", self.close_timeout, ms_100, minute)?;
         within("retry", self.retry_base, Duration::from_millis(10), minute)?;
         within("retry", self.retry_max, self.retry_base, minute)?;
-        Ok(())
+        self.breaker.check()
     }
 
     /// How many frames the broker may have delivered ahead.
@@ -402,6 +422,7 @@ impl fmt::Debug for Config {
             .field("confirm_timeout", &self.confirm_timeout)
             .field("close_timeout", &self.close_timeout)
             .field("retry", &(self.retry_base, self.retry_max))
+            .field("breaker", &self.breaker)
             .field("credentials", &self.credentials)
             .field("tls_ca", &self.tls.ca)
             .field("tls_identity", &self.tls.identity)
@@ -479,6 +500,9 @@ mod tests {
             ("close_timeout", config().close_timeout(Duration::MAX)),
             ("retry", config().retry(Duration::ZERO, ms(100))),
             ("retry", config().retry(ms(200), ms(100))),
+            ("breaker_failure_threshold", config().breaker_failure_threshold(0)),
+            ("breaker_failure_threshold", config().breaker_failure_threshold(101)),
+            ("breaker_recovery_wait", config().breaker_recovery_wait(ms(9))),
         ];
         for (field, config) in cases {
             let error = config.check().unwrap_err();

@@ -87,7 +87,7 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) fn new(shared: Arc<Shared>, role: Role) -> Self {
-        let rotation = Rotation::new(shared.endpoints.len(), shared.backoff());
+        let rotation = Rotation::new(shared.breakers.of(role.into()), shared.backoff());
         Self { shared, role, rotation }
     }
 

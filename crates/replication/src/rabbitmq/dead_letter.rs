@@ -57,6 +57,7 @@ use tracing::{debug, info, warn};
 use super::{
     Shared,
     acks::Receipt,
+    breaker::Purpose,
     closed,
     config::{problem, within},
     connection::{Blame, Line, limited, open_as, text},
@@ -300,7 +301,7 @@ impl Office {
         closing: watch::Receiver<bool>,
     ) -> Self {
         let name = short(&format!("geocache-dead.{}", shared.config.cache));
-        let rotation = Rotation::new(shared.endpoints.len(), shared.backoff());
+        let rotation = Rotation::new(shared.breakers.of(Purpose::DeadLetters), shared.backoff());
         Self { shared, letters, closing, name, rotation, line: None, retry: None, told: None }
     }
 

@@ -127,6 +127,7 @@
 
 mod acks;
 mod assertion;
+mod breaker;
 mod config;
 mod connection;
 mod consumer;
@@ -170,6 +171,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub use breaker::{BreakerState, BrokerBreaker, Purpose};
 pub use config::{Config, Profile};
 pub use credentials::Credentials;
 pub use dead_letter::DeadLetters;
@@ -179,6 +181,7 @@ pub use source::{FILE_BYTES_MAX, Pem};
 pub use stats::Stats;
 pub use tls::TlsProblem;
 
+use breaker::Breakers;
 use connection::{Dialer, Line};
 use consumer::{Consumer, Subscribe};
 use dead_letter::{Desk, Letter, Office};
@@ -208,6 +211,7 @@ struct Shared {
     /// The name of the node's queue.
     queue: Mutex<String>,
     status: Status,
+    breakers: Breakers,
     counters: Counters,
     greetings: Greetings,
     /// Where frames that cannot be read are handed in.
@@ -224,8 +228,10 @@ impl Shared {
         config.check()?;
         let topology = Topology::new(&config);
         let (desk, letters) = Desk::new(&config.dead_letters, config.frames_ahead());
+        let endpoints = config.endpoints()?;
         let shared = Self {
-            endpoints: config.endpoints()?,
+            breakers: Breakers::new(&config, endpoints.len()),
+            endpoints,
             queue: Mutex::new(topology.queue(fastrand::u64(..))),
             topology,
             status: Status::new(Instant::now().into_std()),
@@ -337,6 +343,12 @@ impl RabbitMq {
         self.shared.counters.snapshot()
     }
 
+    /// The breakers in front of the brokers ([`Config::breaker_failure_threshold`]): for each use of a connection, one for each
+    /// broker in the order of the URIs.
+    pub fn breakers(&self) -> Vec<BrokerBreaker> {
+        self.shared.breakers.snapshot(&self.shared.endpoints)
+    }
+
     /// The name of this node's queue at the broker. It changes when the queue became useless there and was replaced
     /// ([`Stats::queues_replaced`]).
     pub fn queue(&self) -> String {
@@ -439,6 +451,7 @@ impl fmt::Debug for RabbitMq {
             .field("node", &self.shared.config.node)
             .field("queue", &self.queue())
             .field("health", &*self.shared.status.health().borrow())
+            .field("breakers", &self.breakers())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }

@@ -5,7 +5,10 @@
 //! when every breaker is open the turn goes on as if there were none, since with nobody left to prefer there is no reason
 //! to wait longer than the backoff says.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use resilience::{Backoff, CircuitBreaker, Permit};
 
@@ -14,7 +17,7 @@ use resilience::{Backoff, CircuitBreaker, Permit};
 const STABLE: Duration = Duration::from_secs(1);
 
 pub(super) struct Rotation {
-    breakers: Vec<CircuitBreaker>,
+    breakers: Arc<[CircuitBreaker]>,
     next: usize,
     /// How many attempts were made since the last wait.
     tried: usize,
@@ -29,16 +32,8 @@ pub(super) struct Turn {
 }
 
 impl Rotation {
-    /// A rotation over `brokers` brokers (at least one).
-    pub(super) fn new(brokers: usize, backoff: Backoff) -> Self {
-        let breaker = || {
-            CircuitBreaker::builder()
-                .consecutive_failures(2)
-                .open_wait(Duration::from_secs(10))
-                .build()
-                .expect("two failures and ten seconds are in the breaker's ranges")
-        };
-        let breakers = (0..brokers.max(1)).map(|_| breaker()).collect();
+    /// A rotation over the brokers of these breakers (at least one).
+    pub(super) fn new(breakers: Arc<[CircuitBreaker]>, backoff: Backoff) -> Self {
         Self { breakers, next: 0, tried: 0, backoff, connected: None }
     }
 
@@ -66,8 +61,10 @@ impl Rotation {
     }
 
     pub(super) fn connected(&mut self, turn: Turn, now: Instant) {
-        if let Some(permit) = turn.permit {
-            permit.success_at(now);
+        match turn.permit {
+            Some(permit) => permit.success_at(now),
+            // Tried although its breaker was open, as all were: a connection is proof enough.
+            None => self.breakers[turn.index].reset(),
         }
         self.connected = Some(now);
     }
@@ -91,11 +88,14 @@ impl Rotation {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use resilience::State;
+
+    use super::{super::breaker::Settings, *};
 
     fn rotation(brokers: usize) -> Rotation {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5)).jitter(0.0);
-        Rotation::new(brokers, backoff)
+        let breakers = (0..brokers).map(|_| Settings::default().breaker()).collect();
+        Rotation::new(breakers, backoff)
     }
 
     fn fail(rotation: &mut Rotation, now: Instant) -> (usize, Duration) {
@@ -140,6 +140,17 @@ mod tests {
         let mut rotation = rotation(2);
         let seen: Vec<usize> = (0..8).map(|_| fail(&mut rotation, now).0).collect();
         assert_eq!(seen, [0, 1, 0, 1, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_breaker_closes_when_its_broker_connects_although_all_were_open() {
+        let now = Instant::now();
+        let mut rotation = rotation(1);
+        let _failed: Vec<_> = (0..3).map(|_| fail(&mut rotation, now)).collect();
+        assert_eq!(rotation.breakers[0].state(), State::Open);
+        let turn = rotation.turn(now);
+        rotation.connected(turn, now);
+        assert_eq!(rotation.breakers[0].state(), State::Closed);
     }
 
     #[test]

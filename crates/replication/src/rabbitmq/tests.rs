@@ -114,3 +114,24 @@ async fn what_cannot_be_read_is_refused_before_anything_is_dialled() {
     assert_eq!(error.field, "tls_ca");
     assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_breaker_of_a_broker_that_is_not_one_opens_and_is_told() {
+    let (port, _) = listener(hang_up);
+    let transport = RabbitMq::dial(config("amqp", port).breaker_failure_threshold(3)).unwrap();
+    let told = transport.breakers();
+    assert_eq!(told.len(), 3, "one for each use of a connection");
+    assert!(told.iter().all(|breaker| breaker.broker == format!("amqp://ann:***@127.0.0.1:{port}")));
+    let is = |purpose, state| move |told: &BrokerBreaker| told.purpose == purpose && told.state == state;
+    until("the breakers for frames opened", || {
+        let told = transport.breakers();
+        told.iter().any(is(Purpose::Publishing, BreakerState::Open))
+            && told.iter().any(is(Purpose::Consuming, BreakerState::Open))
+    })
+    .await;
+    let told = transport.breakers();
+    assert!(told.iter().any(is(Purpose::DeadLetters, BreakerState::Closed)), "nobody tried for them");
+    assert_eq!(told[0].opened, 1);
+    assert!(!format!("{transport:?}").contains("hunter2"));
+    timeout(BOUND, transport.close()).await.unwrap().unwrap();
+}

@@ -1,0 +1,191 @@
+//! The breakers in front of the brokers: their settings, and what they tell.
+//!
+//! Each use of a connection (publishing, consuming, dead letters) has a breaker for each broker, since a broker may take
+//! the one and refuse the other. They decide only whose turn it is (see [`rotation`](super::rotation)): publishing itself fails
+//! at once while there is no connection, whatever a breaker says.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use resilience::{CircuitBreaker, State};
+
+use super::{
+    config::{Config, within},
+    endpoint::Endpoint,
+    error::ConfigError,
+    status::Role,
+};
+
+/// As many failures in a row as the breaker's window holds: beyond, its rate of failures would open it sooner.
+const FAILURES_MAX: u32 = 100;
+
+/// When the breaker of a broker opens, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) failure_threshold: u32,
+    pub(super) recovery_wait: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { failure_threshold: 2, recovery_wait: Duration::from_secs(10) }
+    }
+}
+
+impl Settings {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        within("breaker_failure_threshold", self.failure_threshold, 1, FAILURES_MAX)?;
+        let (least, most) = (Duration::from_millis(10), Duration::from_secs(3_600));
+        within("breaker_recovery_wait", self.recovery_wait, least, most)
+    }
+
+    /// A breaker that only failures in a row open.
+    pub(super) fn breaker(&self) -> CircuitBreaker {
+        CircuitBreaker::builder()
+            .consecutive_failures(self.failure_threshold)
+            .window_calls(FAILURES_MAX)
+            .minimum_calls(FAILURES_MAX)
+            .failure_rate(1.0)
+            .open_wait(self.recovery_wait)
+            .build()
+            .expect("what was checked is in the breaker's ranges")
+    }
+}
+
+/// What a broker is connected to for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Purpose {
+    /// Frames that this node publishes.
+    Publishing,
+    /// Frames that it receives.
+    Consuming,
+    /// What it received and could not read.
+    DeadLetters,
+}
+
+impl Purpose {
+    const ALL: [Self; 3] = [Self::Publishing, Self::Consuming, Self::DeadLetters];
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Publishing => "publishing",
+            Self::Consuming => "consuming",
+            Self::DeadLetters => "dead letters",
+        })
+    }
+}
+
+impl From<Role> for Purpose {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Publishing => Self::Publishing,
+            Role::Consuming => Self::Consuming,
+        }
+    }
+}
+
+/// What a breaker does about its broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BreakerState {
+    /// The broker has its turn.
+    Closed,
+    /// It is passed over while another can be tried.
+    Open,
+    /// It is being tried again.
+    HalfOpen,
+}
+
+impl fmt::Display for BreakerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        })
+    }
+}
+
+/// The breaker of a broker, for one use of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerBreaker {
+    /// The broker, without its password.
+    pub broker: String,
+    /// What it is connected to for.
+    pub purpose: Purpose,
+    /// What the breaker does. It stays open after its wait, until the broker is tried again.
+    pub state: BreakerState,
+    /// How long until the broker is tried again although there are others; zero unless open.
+    pub retry_after: Duration,
+    /// Attempts in a row that failed while the breaker was closed.
+    pub consecutive_failures: u32,
+    /// How often it opened.
+    pub opened: u64,
+}
+
+/// All of a transport's.
+pub(super) struct Breakers {
+    uses: [Arc<[CircuitBreaker]>; Purpose::ALL.len()],
+}
+
+impl Breakers {
+    /// Those that the settings, which were checked, ask for.
+    pub(super) fn new(config: &Config, brokers: usize) -> Self {
+        let of_all = |_| (0..brokers).map(|_| config.breaker.breaker()).collect();
+        Self { uses: Purpose::ALL.map(of_all) }
+    }
+
+    /// The breakers for one use, in the order of the brokers.
+    pub(super) fn of(&self, purpose: Purpose) -> Arc<[CircuitBreaker]> {
+        Arc::clone(&self.uses[purpose as usize])
+    }
+
+    pub(super) fn snapshot(&self, brokers: &[Endpoint]) -> Vec<BrokerBreaker> {
+        let told = |purpose: Purpose| {
+            let breakers = self.uses[purpose as usize].iter();
+            brokers.iter().zip(breakers).map(move |(broker, breaker)| {
+                let seen = breaker.snapshot();
+                BrokerBreaker {
+                    broker: broker.to_string(),
+                    purpose,
+                    state: match seen.state {
+                        State::Open | State::ForcedOpen => BreakerState::Open,
+                        State::HalfOpen => BreakerState::HalfOpen,
+                        _ => BreakerState::Closed,
+                    },
+                    retry_after: seen.retry_after,
+                    consecutive_failures: seen.consecutive_failures,
+                    opened: seen.opened,
+                }
+            })
+        };
+        Purpose::ALL.into_iter().flat_map(told).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn only_as_many_failures_in_a_row_as_were_asked_for_open_a_breaker() {
+        for threshold in [1, 2, 30, FAILURES_MAX] {
+            let settings = Settings { failure_threshold: threshold, ..Settings::default() };
+            settings.check().unwrap();
+            let (breaker, now) = (settings.breaker(), Instant::now());
+            // Nearly all attempts fail, but never that many in a row.
+            for _ in 0..5 {
+                (1..threshold).for_each(|_| breaker.try_acquire_at(now).unwrap().failure_at(now));
+                breaker.try_acquire_at(now).unwrap().success_at(now);
+            }
+            assert_eq!(breaker.state(), State::Closed, "{threshold}");
+            (0..threshold).for_each(|_| breaker.try_acquire_at(now).unwrap().failure_at(now));
+            assert_eq!(breaker.state(), State::Open, "{threshold}");
+        }
+    }
+}
