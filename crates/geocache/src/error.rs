@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use geo::{NameError, RegionId};
-use replication::driver::StartError;
+use replication::{NodeId, driver::StartError};
 
 use crate::value::Codec;
 
@@ -92,6 +92,10 @@ pub enum Error {
         /// Why.
         source: Box<BuildError>,
     },
+    /// The regions are joined by transports of their own: make faults where those run, or build the cluster without
+    /// [`transport`](crate::ClusterBuilder::transport).
+    #[error("this cluster runs over transports of its own, whose faults are not the hub's to make")]
+    NoHub,
     /// Other writers changed the key before each of the tries: try again later.
     #[error("the key changed under each of {tries} tries to update it; try again")]
     Contended {
@@ -169,6 +173,22 @@ pub enum BuildError {
     /// A replicated cache needs a tokio runtime to run on.
     #[error("a cache with a transport must be built inside a tokio runtime")]
     NoRuntime,
+    /// A node of a cluster has no transport: see what the source says.
+    #[error("the transport of {node} could not be had")]
+    Transport {
+        /// The node.
+        node: NodeId,
+        /// What the transport's maker said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A node of a cluster had to stop before it was ready: mend the cause.
+    #[error("{node} had to stop before it was ready: {reason}")]
+    Stopped {
+        /// The node.
+        node: NodeId,
+        /// What happened and what to do.
+        reason: String,
+    },
     /// Replication could not start: see what the transport says.
     #[error("replication could not start")]
     Start(#[from] StartError),

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use geocache::{Error, Expect, GeoCache, GeoCluster, Item, Outcome, TimeToLive, Write};
+use geocache::{BuildError, Error, Expect, GeoCache, GeoCluster, Item, Outcome, TimeToLive, Write};
 use replication::{
     NodeId, Transport,
-    memory::{Faults, Hub},
+    memory::{Faults, Hub, HubTransport},
 };
 
 const REGIONS: [&str; 3] = ["us-east", "eu-central", "ap-south"];
@@ -364,4 +364,39 @@ async fn parted_regions_go_on_apart_and_meet_again() {
     cluster.heal();
     cluster.settled(LONG).await.unwrap();
     assert!(cluster.nodes().iter().all(|node| node.contains("k").unwrap() && node.contains("l").unwrap()));
+}
+
+#[tokio::test]
+async fn each_node_gets_the_transport_that_the_user_makes_for_it() {
+    let hub = Hub::new();
+    let joined = hub.clone();
+    let cluster = GeoCluster::builder()
+        .regions(REGIONS)
+        .configure(|node| node.bootstrap(true))
+        .transport(move |node| std::future::ready(Ok::<_, std::convert::Infallible>(joined.join(node))))
+        .build()
+        .await
+        .unwrap();
+    cluster.put("k", "v", "us-east").unwrap();
+    cluster.settled(LONG).await.unwrap();
+    assert!(cluster.nodes().iter().all(|node| node.contains("k").unwrap()));
+    assert!(matches!(cluster.partition("us-east", "ap-south"), Err(Error::NoHub)));
+    hub.cut_both(node("us-east", "node-1"), node("ap-south", "node-1"));
+    cluster.put("apart", "v", "us-east").unwrap();
+    until("eu-central has it", || cluster.region("eu-central").unwrap().contains("apart").unwrap()).await;
+    assert!(!cluster.region("ap-south").unwrap().contains("apart").unwrap(), "the user's hub has the faults");
+    hub.heal();
+    cluster.stop("us-east").await.unwrap();
+    cluster.start("us-east").await.unwrap();
+    tokio::time::timeout(LONG, cluster.region("us-east").unwrap().ready()).await.unwrap().unwrap();
+    assert!(cluster.region("us-east").unwrap().contains("apart").unwrap(), "it was joined again");
+}
+
+#[tokio::test]
+async fn a_node_without_a_transport_is_named_with_the_reason() {
+    let refused = |node: NodeId| std::future::ready(Err::<Arc<HubTransport>, _>(format!("no {node}")));
+    let building = GeoCluster::builder().regions(REGIONS).transport(refused).build().await;
+    let Err(error @ BuildError::Transport { .. }) = building else { panic!("{building:?}") };
+    assert_eq!(error.to_string(), "the transport of us-east/node-1 could not be had");
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no us-east/node-1");
 }

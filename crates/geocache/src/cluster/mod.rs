@@ -1,19 +1,22 @@
-//! Several regions in one process, joined by an in-memory hub: for tests, demos, and a first look.
+//! Several regions in one process, joined by an in-memory hub or by transports of the user's.
 //!
 //! Each region is a whole node with its own memory; what travels between them is encoded and decoded as over a broker.
 //! Regions can be stopped and started, and parted from each other ([`GeoCluster::stop`], [`GeoCluster::partition`]); the hub can also drop,
-//! delay and hold (see [`Hub`]). So an outage can be rehearsed in a unit test.
+//! delay and hold (see [`Hub`]). So an outage can be rehearsed in a unit test. With [`ClusterBuilder::transport`] the same regions run
+//! over a broker.
 
 mod outage;
 mod settle;
+mod transports;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use geo::RegionId;
 use parking_lot::RwLock;
-use replication::{NodeId, memory::Hub};
+use replication::{NodeId, Transport, memory::Hub};
 use serde::{Serialize, de::DeserializeOwned};
 
+use self::transports::Transports;
 use crate::{
     builder::Builder,
     error::{BuildError, Error},
@@ -43,7 +46,7 @@ pub struct GeoCluster {
 struct Inner {
     regions: Vec<Region>,
     node: Builder,
-    hub: Hub,
+    transports: Transports,
 }
 
 /// A region, and its node while it runs.
@@ -58,7 +61,7 @@ struct Region {
 pub struct ClusterBuilder {
     regions: Vec<String>,
     node: Builder,
-    hub: Option<Hub>,
+    transports: Transports,
 }
 
 impl ClusterBuilder {
@@ -70,7 +73,7 @@ impl ClusterBuilder {
 
     /// Sets up the nodes, all alike. Default: as [`GeoCache::builder`] does.
     ///
-    /// Region, regions, node, transport and bootstrap are the cluster's to set.
+    /// Region, regions, node and transport are the cluster's to set, and with a hub bootstrap.
     pub fn configure(mut self, configure: impl FnOnce(Builder) -> Builder) -> Self {
         self.node = configure(self.node);
         self
@@ -78,20 +81,52 @@ impl ClusterBuilder {
 
     /// The hub that joins the nodes. Default: a new one without faults.
     pub fn hub(mut self, hub: Hub) -> Self {
-        self.hub = Some(hub);
+        self.transports = Transports::of_hub(hub);
+        self
+    }
+
+    /// How each node gets a transport of its own, in place of the hub: when the cluster is built, and when
+    /// [`start`](GeoCluster::start) starts a region again.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "rabbitmq")]
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use geocache::{GeoCluster, rabbitmq::{Config, RabbitMq}};
+    ///
+    /// let broker = "amqp://user:password@localhost:5672";
+    /// let cache = GeoCluster::builder()
+    ///     .regions(["us-east", "eu-central"])
+    ///     .transport(move |node| RabbitMq::connect(Config::new(node, vec![broker.to_owned()])))
+    ///     .build()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The nodes begin as deployed ones do: they look for others of their cache, take their state, and are ready then. The hub's faults
+    /// ([`partition`](GeoCluster::partition)) are not there.
+    pub fn transport<F, R, T, E>(mut self, connect: F) -> Self
+    where
+        F: Fn(NodeId) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Arc<T>, E>> + Send + 'static,
+        T: Transport + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.transports = Transports::of(connect);
         self
     }
 
     /// Starts the nodes; all are ready when this returns.
     ///
     /// # Errors
-    /// A [`BuildError`] that names the setting.
+    /// A [`BuildError`] that names the setting, or the node whose transport could not be had. [`BuildError::Stopped`] where a node had
+    /// to stop before it was ready.
     pub async fn build(self) -> Result<GeoCluster, BuildError> {
         let invalid = |reason: String| BuildError::Setting { field: "regions", reason };
         if self.regions.is_empty() {
             return Err(invalid("there are none; name at least one".to_owned()));
         }
-        let (hub, node) = (self.hub.unwrap_or_default(), self.node.regions(&self.regions));
+        let (transports, node) = (self.transports, self.node.regions(&self.regions));
         let mut regions: Vec<Region> = Vec::with_capacity(self.regions.len());
         for name in &self.regions {
             let region =
@@ -101,10 +136,16 @@ impl ClusterBuilder {
             }
             let id =
                 NodeId::new(region, NODE).map_err(|source| BuildError::Name { field: "node", source })?;
-            let started = node.clone().transport(hub.join(id.clone())).bootstrap(true).build().await?;
+            let started = transports.begin(node.clone(), &id).await?.build().await?;
             regions.push(Region { id, node: RwLock::new(Some(started)) });
         }
-        let cluster = GeoCluster { inner: Arc::new(Inner { regions, node, hub }) };
+        let cluster = GeoCluster { inner: Arc::new(Inner { regions, node, transports }) };
+        for node in cluster.nodes() {
+            node.ready().await.map_err(|error| BuildError::Stopped {
+                node: node.node().clone(),
+                reason: error.to_string(),
+            })?;
+        }
         settle::acquaint(&cluster.nodes()).await;
         Ok(cluster)
     }
@@ -121,7 +162,7 @@ impl GeoCluster {
 
     /// Begins to configure a cluster.
     pub fn builder() -> ClusterBuilder {
-        ClusterBuilder { regions: Vec::new(), node: GeoCache::builder(), hub: None }
+        ClusterBuilder { regions: Vec::new(), node: GeoCache::builder(), transports: Transports::default() }
     }
 
     /// The node of a region.
@@ -147,9 +188,10 @@ impl GeoCluster {
         })
     }
 
-    /// The hub that joins them; its faults can be set at any time.
+    /// The hub that joins them; its faults can be set at any time. Nobody is joined by it where the nodes have
+    /// [transports of their own](ClusterBuilder::transport).
     pub fn hub(&self) -> &Hub {
-        &self.inner.hub
+        self.inner.transports.hub()
     }
 
     /// Stores a value in a region; it reaches the others after the lag. See [`GeoCache::put`].
@@ -241,7 +283,7 @@ impl GeoCluster {
         self.nodes().iter().map(|node| (node.region().clone(), node.stats())).collect()
     }
 
-    /// Ends every node, handing what waits to leave to the hub until the deadline.
+    /// Ends every node, handing what waits to leave to its transport until the deadline.
     pub async fn close(&self, deadline: Duration) {
         for node in self.nodes() {
             node.close(deadline).await;
@@ -251,6 +293,9 @@ impl GeoCluster {
 
 impl fmt::Debug for GeoCluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GeoCluster").field("regions", &self.inner.regions).field("hub", self.hub()).finish()
+        f.debug_struct("GeoCluster")
+            .field("regions", &self.inner.regions)
+            .field("transports", &self.inner.transports)
+            .finish()
     }
 }

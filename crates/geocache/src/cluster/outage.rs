@@ -58,9 +58,9 @@ impl GeoCluster {
         if region.node.read().is_some() {
             return Ok(());
         }
-        let transport = self.hub().join(region.id.clone());
-        let node = self.inner.node.clone().transport(transport).build().await;
-        let node = node.map_err(|source: BuildError| Error::Start { source: Box::new(source) })?;
+        let refused = |source: BuildError| Error::Start { source: Box::new(source) };
+        let builder = self.inner.transports.again(self.inner.node.clone(), &region.id).await;
+        let node = builder.map_err(refused)?.build().await.map_err(refused)?;
         // Of two who started it at once, the later one's node has the name at the hub.
         *region.node.write() = Some(node);
         Ok(())
@@ -86,14 +86,18 @@ impl GeoCluster {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownRegion`].
+    /// [`Error::UnknownRegion`]; [`Error::NoHub`] where the nodes have transports of their own.
     pub fn partition(&self, one: impl AsRef<str>, other: impl AsRef<str>) -> Result<(), Error> {
+        if !self.inner.transports.are_of_hub() {
+            return Err(Error::NoHub);
+        }
         let (one, other) = (self.known(one.as_ref())?, self.known(other.as_ref())?);
         self.hub().cut_both(one.id.region(), other.id.region());
         Ok(())
     }
 
-    /// Ends every fault between the regions, those set at the [`hub`](Self::hub) included. Stopped regions stay so.
+    /// Ends every fault between the regions, those set at the [`hub`](Self::hub) included. Stopped regions stay so, and faults beyond the
+    /// hub do.
     pub fn heal(&self) {
         self.hub().heal();
     }
