@@ -40,8 +40,8 @@ const SHARE_BYTES_USUAL: u64 = 4 << 20;
 const SHARDS_MAX: u64 = 64;
 
 /// The names of a node without a transport that was given none.
-const REGION_DEFAULT: &str = "local";
-const NODE_DEFAULT: &str = "node-1";
+pub(crate) const REGION_DEFAULT: &str = "local";
+pub(crate) const NODE_DEFAULT: &str = "node-1";
 
 /// Configures a [`GeoCache`].
 #[derive(Clone)]
@@ -220,16 +220,12 @@ impl Builder {
         let id = self.node_id()?;
         self.check()?;
         let regions = self.all_regions(id.region())?;
-        let value_bytes_max = self.value_bytes_limit()?;
-        let layout = self.layout(value_bytes_max);
+        let value_bytes_max = self.value_bytes_limit(self.transport.is_some())?;
         let outbox = Arc::new(match &self.transport {
             Some(_) => Outbox::new(id.origin(), self.outbox_bytes_max),
             None => Outbox::standalone(id.origin()),
         });
-        let store = NodeStore::new(&layout, Arc::clone(&outbox)).map_err(|error| BuildError::Setting {
-            field: setting(error.field),
-            reason: error.reason.to_string(),
-        })?;
+        let store = self.store(value_bytes_max, Arc::clone(&outbox))?;
         let wall_ms = Time::Process.wall_ms();
         let since = match &self.transport {
             Some(_) => outbox.clock().tick(wall_ms),
@@ -265,6 +261,25 @@ impl Builder {
             loads_max: self.loads_max,
             alive: watch::Sender::new(()),
         }))
+    }
+
+    /// All that `build` checks, as for a node that is to have a transport or not; nothing is kept.
+    #[cfg(feature = "config")]
+    pub(crate) fn verify(&self, is_replicated: bool) -> Result<(), BuildError> {
+        let id = self.node_id()?;
+        self.check()?;
+        self.all_regions(id.region())?;
+        let value_bytes_max = self.value_bytes_limit(is_replicated)?;
+        let outbox = Arc::new(Outbox::standalone(id.origin()));
+        self.store(value_bytes_max, outbox).map(drop)
+    }
+
+    fn store(&self, value_bytes_max: usize, outbox: Arc<Outbox>) -> Result<Arc<NodeStore>, BuildError> {
+        let store = NodeStore::new(&self.layout(value_bytes_max), outbox);
+        store.map_err(|error| BuildError::Setting {
+            field: setting(error.field),
+            reason: error.reason.to_string(),
+        })
     }
 
     fn node_id(&self) -> Result<NodeId, BuildError> {
@@ -322,8 +337,10 @@ impl Builder {
     }
 
     /// The longest value taken: one that `capacity_bytes` can hold, or it would be evicted as it is written.
-    fn value_bytes_limit(&self) -> Result<usize, BuildError> {
-        self.check_frame_limits()?;
+    fn value_bytes_limit(&self, is_replicated: bool) -> Result<usize, BuildError> {
+        if is_replicated {
+            self.check_frame_limits()?;
+        }
         let beside = self.key_bytes_max as u64 + ENTRY_OVERHEAD_BYTES;
         let room = self.capacity_bytes.map_or(u64::MAX, |bytes| bytes.saturating_sub(beside));
         match self.value_bytes_max {
@@ -347,7 +364,7 @@ impl Builder {
             ("value_bytes_max", self.value_bytes_max.unwrap_or(0), wire::VALUE_BYTES_MAX),
             ("key_bytes_max", self.key_bytes_max, KEY_BYTES_LIMIT),
         ];
-        let over = limits.into_iter().find(|(_, wanted, most)| self.transport.is_some() && wanted > most);
+        let over = limits.into_iter().find(|(_, wanted, most)| wanted > most);
         let Some((field, wanted, most)) = over else { return Ok(()) };
         let reason = format!("{wanted} is more than the {most} that one replicated frame carries; lower it");
         Err(BuildError::Setting { field, reason })

@@ -40,6 +40,8 @@
 mod builder;
 mod bulk;
 mod cluster;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod docs;
 mod error;
 mod events;

@@ -9,12 +9,10 @@ use clap::{
     Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, error::ErrorKind,
 };
 use geo::RegionId;
+use geocache::config::without_passwords;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{
-    config::{AmqpUri, ByteSize, ListenAddress, amqp_uris},
-    mask::without_passwords,
-};
+use crate::config::{AmqpUri, ByteSize, ListenAddress, amqp_uris};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,10 +1,9 @@
 //! Settings from the command line, the environment and a file, checked once.
 //!
 //! [`Config::resolve`] overlays them and refuses, naming the setting, what cannot work; a mistake in the file is named
-//! with its line. Passwords in broker URIs appear in no message: [`AmqpUri`] does not show what it holds, and the text
-//! of the file is never quoted.
+//! with its line, as [`geocache::config`] has it. Passwords in broker URIs appear in no message: [`AmqpUri`] does not show what it
+//! holds, and the text of the file is never quoted.
 
-mod file;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -16,8 +15,10 @@ use std::{
 };
 
 use geo::{NAME_BYTES_MAX, RegionId};
+pub use geocache::config::ByteSize;
+use geocache::config::Document;
 
-use self::{file::File, value::PORT};
+use self::value::PORT;
 use crate::{
     cli::{NodeOptions, Profile, Settings},
     log,
@@ -25,7 +26,7 @@ use crate::{
 };
 
 pub(crate) use self::value::amqp_uris;
-pub use self::value::{AmqpUri, ByteSize, ListenAddress};
+pub use self::value::{AmqpUri, ListenAddress};
 
 const MEMORY_DEFAULT: u64 = 256 << 20;
 const MEMORY_MIN: u64 = 1 << 20;
@@ -89,28 +90,9 @@ pub enum Bound {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration file {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file holds something that is not understood.
-    #[error("{}, line {line}, column {column}{}: {message}", path.display(), of(field))]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// The column, counted from 1.
-        column: usize,
-        /// The setting, if the line names one.
-        field: Option<String>,
-        /// What is wrong.
-        message: String,
-    },
+    /// The file cannot be read, or holds something that is not understood.
+    #[error(transparent)]
+    File(#[from] geocache::config::ConfigError),
     /// A setting does not go with itself or the others, wherever it was set.
     #[error("{setting}: {problem}")]
     Setting {
@@ -119,10 +101,6 @@ pub enum ConfigError {
         /// What is wrong and what to do.
         problem: String,
     },
-}
-
-fn of(field: &Option<String>) -> String {
-    field.as_ref().map(|field| format!(", setting {field:?}")).unwrap_or_default()
 }
 
 fn setting(setting: &'static str, problem: impl Into<String>) -> ConfigError {
@@ -137,11 +115,16 @@ impl Config {
     /// A [`ConfigError`] that names the setting, and the line if it is the file's.
     pub fn resolve(options: NodeOptions, host: Option<&str>) -> Result<Self, ConfigError> {
         let Some(path) = &options.config else { return Self::check(options.settings, host) };
-        let (file, settings) = File::read(path)?;
+        let document = Document::read(path)?;
+        let settings = document.parse()?;
         let nearer = options.settings.clone();
         Self::check(options.settings.over(settings), host).map_err(|error| match error {
             // What the file alone has set is mended there.
-            ConfigError::Setting { setting, problem } if !nearer.has(setting) => file.place(setting, problem),
+            ConfigError::Setting { setting, problem } if !nearer.has(setting) => {
+                let name = setting.trim_start_matches('-').replace('-', "_");
+                let placed = document.error_at(&name, problem.as_str());
+                placed.map_or(ConfigError::Setting { setting, problem }, ConfigError::File)
+            }
             error => error,
         })
     }

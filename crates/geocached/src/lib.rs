@@ -10,7 +10,6 @@ pub mod config;
 pub mod demo;
 pub mod descriptor;
 pub mod log;
-pub mod mask;
 pub mod memcached;
 pub mod node;
 pub mod shutdown;

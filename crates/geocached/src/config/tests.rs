@@ -1,6 +1,7 @@
 use std::io::Write as _;
 
 use clap::Parser as _;
+use geocache::config::ConfigError as FileError;
 
 use super::*;
 use crate::cli::Cli;
@@ -142,10 +143,10 @@ fn a_mistake_in_the_file_is_named_with_its_line() {
         ("profile = 'slow'\n", 1, Some("profile"), "slow"),
         ("capacity = 5\ncapacity = 6\n", 2, Some("capacity"), "duplicate"),
         ("capacity = 5\nthis is no setting\n", 2, None, ""),
-        ("[server]\nlisten = '1'\n", 1, None, "unknown field"),
+        ("[server]\nlisten = '1'\n", 1, Some("server"), "unknown field"),
     ] {
         match with_file(text, &[]).unwrap_err() {
-            ConfigError::Line { line: at, field: named, message, .. } => {
+            ConfigError::File(FileError::Line { line: at, setting: named, problem: message, .. }) => {
                 assert_eq!((at, named.as_deref()), (line, field), "{text:?}: {message}");
                 assert!(message.contains(part), "{text:?}: {message}");
             }
@@ -168,7 +169,7 @@ fn what_does_not_go_together_is_named_with_the_line_that_set_it() {
         ("profile = 'fast'\n", &[], 1, "profile", "without --region"),
     ] {
         match with_file(text, arguments).unwrap_err() {
-            ConfigError::Line { line: at, field: named, message, .. } => {
+            ConfigError::File(FileError::Line { line: at, setting: named, problem: message, .. }) => {
                 assert_eq!((at, named.as_deref()), (line, Some(field)), "{text:?}: {message}");
                 assert!(message.contains(part), "{text:?}: {message}");
             }
@@ -244,14 +245,4 @@ fn no_password_is_shown_whatever_is_wrong() {
     let config = with_file(&format!("region = 'a'\namqp = '{AMQP}'\n"), &[]).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
     assert_eq!(config.region.unwrap().amqp[0].expose(), AMQP);
-}
-
-#[test]
-fn bytes_may_be_written_with_a_letter() {
-    for (text, bytes) in [("0", 0), ("10", 10), ("2k", 2048), ("3M", 3 << 20), ("1g", 1 << 30)] {
-        assert_eq!(text.parse(), Ok(ByteSize(bytes)));
-    }
-    for text in ["", "m", "-1", "1.5m", "99999999999999g", "1mb", "é"] {
-        assert!(text.parse::<ByteSize>().is_err(), "{text}");
-    }
 }

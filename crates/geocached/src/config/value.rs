@@ -65,58 +65,6 @@ pub(crate) fn amqp_uris<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ve
     deserializer.deserialize_any(OneOrMany)
 }
 
-/// A number of bytes, written as such or with `k`, `m` or `g` for the powers of 1024.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ByteSize(pub u64);
-
-impl FromStr for ByteSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let problem =
-            || format!("{text:?} is no number of bytes; use digits, followed by k, m or g if you like");
-        let shift = match text.as_bytes().last() {
-            Some(b'k' | b'K') => 10,
-            Some(b'm' | b'M') => 20,
-            Some(b'g' | b'G') => 30,
-            _ => 0,
-        };
-        let digits = if shift == 0 { text } else { &text[..text.len() - 1] };
-        let number: u64 = digits.parse().map_err(|_| problem())?;
-        number.checked_mul(1 << shift).map(Self).ok_or_else(problem)
-    }
-}
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberOrText;
-
-        impl de::Visitor<'_> for NumberOrText {
-            type Value = ByteSize;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of bytes, or a text such as \"64m\"")
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<ByteSize, E> {
-                u64::try_from(number)
-                    .map(ByteSize)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ByteSize, E> {
-                Ok(ByteSize(number))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_any(NumberOrText)
-    }
-}
-
 /// Where to listen: an address with a port, or a port alone for loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenAddress(pub SocketAddr);

@@ -63,6 +63,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// What [`retry`](Self::retry) is by default.
+    pub const RETRY_DEFAULT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
     /// Settings for `node`, at the brokers of `uris`.
     ///
     /// A URI is `amqp://user:password@host:port/virtual-host`, or `amqps://…` for TLS; without a path the virtual
@@ -91,8 +94,8 @@ impl Config {
             operation_timeout: Duration::from_secs(5),
             confirm_timeout: Duration::from_secs(15),
             close_timeout: Duration::from_secs(5),
-            retry_base: Duration::from_millis(100),
-            retry_max: Duration::from_secs(5),
+            retry_base: Self::RETRY_DEFAULT.0,
+            retry_max: Self::RETRY_DEFAULT.1,
             breaker: breaker::Settings::default(),
             credentials: None,
             tls: Tls::default(),
@@ -492,7 +495,10 @@ mod tests {
             ("stream_age_max", config().stream_age_max(Duration::MAX)),
             ("frame_bytes_max", config().frame_bytes_max(1)),
             ("frame_bytes_max", config().queue_bytes_max(1 << 20).frame_bytes_max(2 << 20)),
-            ("dead_letters", config().dead_letters(DeadLetters::default().queue_frames_max(0))),
+            (
+                "dead_letters_queue_frames_max",
+                config().dead_letters(DeadLetters::default().queue_frames_max(0)),
+            ),
             ("connect_timeout", config().connect_timeout(Duration::ZERO)),
             ("connect_wait", config().connect_wait(Duration::MAX)),
             ("operation_timeout", config().operation_timeout(ms(1))),

@@ -156,14 +156,17 @@ impl DeadLetters {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let field = "dead_letters";
-        within(field, self.queue_frames_max, 1, 1_000_000)?;
-        within(field, self.queue_bytes_max, 64 << 10, 1 << 40)?;
-        within(field, self.keep, Duration::from_secs(1), Duration::from_secs(30 * 86_400))?;
-        within(field, self.body_bytes_max, 0, 1 << 20)?;
+        let month = Duration::from_secs(30 * 86_400);
+        within("dead_letters_queue_frames_max", self.queue_frames_max, 1, 1_000_000)?;
+        within("dead_letters_queue_bytes_max", self.queue_bytes_max, 64 << 10, 1 << 40)?;
+        within("dead_letters_keep", self.keep, Duration::from_secs(1), month)?;
+        within("dead_letters_body_bytes_max", self.body_bytes_max, 0, 1 << 20)?;
         if self.body_bytes_max as u64 > self.queue_bytes_max {
             let (body, queue) = (self.body_bytes_max, self.queue_bytes_max);
-            return Err(problem(field, format!("has bodies of {body} bytes and a queue of {queue}")));
+            return Err(problem(
+                "dead_letters_body_bytes_max",
+                format!("has bodies of {body} bytes and a queue of {queue}"),
+            ));
         }
         Ok(())
     }
@@ -481,14 +484,15 @@ mod tests {
     fn wrong_bounds_are_refused_by_name() {
         assert_eq!(DeadLetters::default().check(), Ok(()));
         assert_eq!(DeadLetters::off().check(), Ok(()));
-        for wrong in [
-            DeadLetters::default().queue_frames_max(0),
-            DeadLetters::default().queue_bytes_max(1),
-            DeadLetters::default().keep(Duration::ZERO),
-            DeadLetters::default().body_bytes_max(2 << 20),
-            DeadLetters::default().queue_bytes_max(64 << 10).body_bytes_max(65 << 10),
+        let letters = DeadLetters::default;
+        for (wrong, bound) in [
+            (letters().queue_frames_max(0), "queue_frames_max"),
+            (letters().queue_bytes_max(1), "queue_bytes_max"),
+            (letters().keep(Duration::ZERO), "keep"),
+            (letters().body_bytes_max(2 << 20), "body_bytes_max"),
+            (letters().queue_bytes_max(64 << 10).body_bytes_max(65 << 10), "body_bytes_max"),
         ] {
-            assert_eq!(wrong.check().unwrap_err().field, "dead_letters");
+            assert_eq!(wrong.check().unwrap_err().field, format!("dead_letters_{bound}"));
         }
     }
 

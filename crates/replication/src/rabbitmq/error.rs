@@ -12,7 +12,8 @@ use super::{
 #[error("rabbitmq setting `{field}` {problem}")]
 #[non_exhaustive]
 pub struct ConfigError {
-    /// The setting, by the name of the method of [`Config`](super::Config) that sets it.
+    /// The setting, by the name of the method of [`Config`](super::Config) that sets it; of
+    /// [`dead_letters`](super::Config::dead_letters) with the name of the bound, as `dead_letters_keep`.
     pub field: &'static str,
     /// What is wrong with the value, and which values are right. Never holds a password.
     pub problem: String,

@@ -7,7 +7,7 @@
 /// end.
 ///
 /// ```
-/// let shown = geocached::mask::without_passwords("no command 'amqp://ann:hunter2@broker'");
+/// let shown = geocache::config::without_passwords("no command 'amqp://ann:hunter2@broker'");
 /// assert_eq!(shown, "no command 'amqp://***@broker'");
 /// ```
 pub fn without_passwords(text: &str) -> String {
