@@ -241,8 +241,9 @@ impl Builder {
                 let (store, outbox) = (Arc::clone(&store), Arc::clone(&outbox));
                 let mut config = NodeConfig::new(config);
                 config.regions = regions;
+                let reporter = Arc::downgrade(&transport);
                 let handle = driver::start(config, store, outbox, transport).await?;
-                Some(Replication::new(handle))
+                Some(Replication::new(handle, reporter))
             }
             None => None,
         };

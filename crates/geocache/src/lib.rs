@@ -74,6 +74,7 @@ pub use replication::{
     driver::{Receipt, WriteConcern},
     memory,
     replica::{Token, TokenError},
+    report,
 };
 pub use session::PutOptions;
 pub use stats::{LoadStats, RegionStats, Stats};

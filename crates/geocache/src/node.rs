@@ -12,9 +12,10 @@ use std::{
 use geo::RegionId;
 use parking_lot::Mutex;
 use replication::{
-    Health, Hlc, NodeId,
+    Health, Hlc, NodeId, Transport,
     driver::{Client, Handle},
     replica::{Outbox, Status},
+    report::Report,
 };
 use tokio::sync::watch;
 
@@ -97,16 +98,19 @@ pub(crate) struct Replication {
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) health: watch::Receiver<Health>,
     pub(crate) client: Client,
+    /// Kept by the node's task.
+    transport: Weak<dyn Transport>,
     /// Taken by the close; dropped with the node, it ends the node's task.
     handle: Mutex<Option<Handle>>,
 }
 
 impl Replication {
-    pub(crate) fn new(handle: Handle) -> Self {
+    pub(crate) fn new(handle: Handle, transport: Weak<dyn Transport>) -> Self {
         Self {
             status: handle.status(),
             health: handle.health(),
             client: handle.client(),
+            transport,
             handle: Mutex::new(Some(handle)),
         }
     }
@@ -213,6 +217,12 @@ impl GeoCache {
             stats.transport = Some(replication.health.borrow().clone());
         }
         stats
+    }
+
+    /// What the node's transport tells of itself: its counts, and the breakers in front of its brokers. `None` without a
+    /// transport, and once the node is closed.
+    pub fn transport_report(&self) -> Option<Report> {
+        Some(self.node.replication.as_ref()?.transport.upgrade()?.report())
     }
 
     /// Ends the node: writes are refused from now on, and what waits to leave is handed to the transport, until the

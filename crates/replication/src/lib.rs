@@ -89,6 +89,7 @@ mod node;
 pub mod rabbitmq;
 mod record;
 pub mod replica;
+pub mod report;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod stamp;

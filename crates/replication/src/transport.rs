@@ -19,7 +19,7 @@ use bytes::Bytes;
 use geo::RegionId;
 use tokio::sync::watch;
 
-use crate::node::NodeId;
+use crate::{node::NodeId, report::Report};
 
 /// Whom a frame is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -165,6 +165,11 @@ pub trait Transport: Send + Sync + 'static {
     /// How many publishes the driver may keep unresolved.
     fn window(&self) -> usize {
         4
+    }
+
+    /// What it tells operators beside its health: counts and breakers. Default: nothing. Asked from any task, seldom.
+    fn report(&self) -> Report {
+        Report::default()
     }
 
     /// Ends the transport: later calls return [`TransportError::Closed`], the subscription ends. Idempotent. Waits, to

@@ -4,7 +4,7 @@
 //! the one and refuse the other. They decide only whose turn it is (see [`rotation`](super::rotation)): publishing itself fails
 //! at once while there is no connection, whatever a breaker says.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use resilience::{CircuitBreaker, State};
 
@@ -14,6 +14,7 @@ use super::{
     error::ConfigError,
     status::Role,
 };
+use crate::report::{Breaker, BreakerState};
 
 /// As many failures in a row as the breaker's window holds: beyond, its rate of failures would open it sooner.
 const FAILURES_MAX: u32 = 100;
@@ -52,9 +53,8 @@ impl Settings {
 }
 
 /// What a broker is connected to for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Purpose {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
     /// Frames that this node publishes.
     Publishing,
     /// Frames that it receives.
@@ -65,15 +65,13 @@ pub enum Purpose {
 
 impl Purpose {
     const ALL: [Self; 3] = [Self::Publishing, Self::Consuming, Self::DeadLetters];
-}
 
-impl fmt::Display for Purpose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Publishing => "publishing",
-            Self::Consuming => "consuming",
+    fn name(self) -> &'static str {
+        match self {
+            Self::Publishing => Role::Publishing.name(),
+            Self::Consuming => Role::Consuming.name(),
             Self::DeadLetters => "dead letters",
-        })
+        }
     }
 }
 
@@ -84,46 +82,6 @@ impl From<Role> for Purpose {
             Role::Consuming => Self::Consuming,
         }
     }
-}
-
-/// What a breaker does about its broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum BreakerState {
-    /// The broker has its turn.
-    Closed,
-    /// It is passed over while another can be tried.
-    Open,
-    /// It is being tried again.
-    HalfOpen,
-}
-
-impl fmt::Display for BreakerState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-        })
-    }
-}
-
-/// The breaker of a broker, for one use of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BrokerBreaker {
-    /// The broker, without its password.
-    pub broker: String,
-    /// What it is connected to for.
-    pub purpose: Purpose,
-    /// What the breaker does. It stays open after its wait, until the broker is tried again.
-    pub state: BreakerState,
-    /// How long until the broker is tried again although there are others; zero unless open.
-    pub retry_after: Duration,
-    /// Attempts in a row that failed while the breaker was closed.
-    pub consecutive_failures: u32,
-    /// How often it opened.
-    pub opened: u64,
 }
 
 /// All of a transport's.
@@ -143,14 +101,14 @@ impl Breakers {
         Arc::clone(&self.uses[purpose as usize])
     }
 
-    pub(super) fn snapshot(&self, brokers: &[Endpoint]) -> Vec<BrokerBreaker> {
+    pub(super) fn snapshot(&self, brokers: &[Endpoint]) -> Vec<Breaker> {
         let told = |purpose: Purpose| {
             let breakers = self.uses[purpose as usize].iter();
             brokers.iter().zip(breakers).map(move |(broker, breaker)| {
                 let seen = breaker.snapshot();
-                BrokerBreaker {
+                Breaker {
                     broker: broker.to_string(),
-                    purpose,
+                    purpose: purpose.name(),
                     state: match seen.state {
                         State::Open | State::ForcedOpen => BreakerState::Open,
                         State::HalfOpen => BreakerState::HalfOpen,

@@ -171,7 +171,6 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use breaker::{BreakerState, BrokerBreaker, Purpose};
 pub use config::{Config, Profile};
 pub use credentials::Credentials;
 pub use dead_letter::DeadLetters;
@@ -194,6 +193,7 @@ use topology::Topology;
 
 use crate::{
     node::NodeId,
+    report::{Breaker, Report},
     transport::{Destination, Health, Subscription, Transport, TransportError},
 };
 
@@ -345,7 +345,7 @@ impl RabbitMq {
 
     /// The breakers in front of the brokers ([`Config::breaker_failure_threshold`]): for each use of a connection, one for each
     /// broker in the order of the URIs.
-    pub fn breakers(&self) -> Vec<BrokerBreaker> {
+    pub fn breakers(&self) -> Vec<Breaker> {
         self.shared.breakers.snapshot(&self.shared.endpoints)
     }
 
@@ -405,6 +405,10 @@ impl Transport for RabbitMq {
 
     fn window(&self) -> usize {
         WINDOW
+    }
+
+    fn report(&self) -> Report {
+        Report::new("rabbitmq", self.stats().counts(), self.breakers())
     }
 
     async fn close(&self) -> Result<(), TransportError> {

@@ -2,13 +2,22 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::report::Count;
+
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// Counts since the transport was connected.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         #[non_exhaustive]
         pub struct Stats {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
+        }
+
+        impl Stats {
+            /// All of them, by name.
+            pub fn counts(&self) -> Vec<Count> {
+                vec![$(Count::new(stringify!($name), concat!($($doc),*).trim_ascii(), self.$name)),*]
+            }
         }
 
         #[derive(Debug, Default)]

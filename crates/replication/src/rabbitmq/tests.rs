@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::*;
+use crate::report::BreakerState;
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -122,16 +123,20 @@ async fn the_breaker_of_a_broker_that_is_not_one_opens_and_is_told() {
     let told = transport.breakers();
     assert_eq!(told.len(), 3, "one for each use of a connection");
     assert!(told.iter().all(|breaker| breaker.broker == format!("amqp://ann:***@127.0.0.1:{port}")));
-    let is = |purpose, state| move |told: &BrokerBreaker| told.purpose == purpose && told.state == state;
+    let is = |purpose, state| move |told: &Breaker| told.purpose == purpose && told.state == state;
     until("the breakers for frames opened", || {
         let told = transport.breakers();
-        told.iter().any(is(Purpose::Publishing, BreakerState::Open))
-            && told.iter().any(is(Purpose::Consuming, BreakerState::Open))
+        told.iter().any(is("publishing", BreakerState::Open))
+            && told.iter().any(is("consuming", BreakerState::Open))
     })
     .await;
     let told = transport.breakers();
-    assert!(told.iter().any(is(Purpose::DeadLetters, BreakerState::Closed)), "nobody tried for them");
+    assert!(told.iter().any(is("dead letters", BreakerState::Closed)), "nobody tried for them");
     assert_eq!(told[0].opened, 1);
+    let report = Transport::report(&*transport);
+    let failures = report.counts.iter().find(|count| count.name == "connect_failures").unwrap();
+    assert!(failures.value >= 6, "three attempts for each use");
+    assert_eq!((report.kind, report.breakers.len()), ("rabbitmq", 3));
     assert!(!format!("{transport:?}").contains("hunter2"));
     timeout(BOUND, transport.close()).await.unwrap().unwrap();
 }

@@ -5,6 +5,7 @@ use geo::RegionId;
 use crate::{
     message::StreamReport,
     node::{NodeId, Origin},
+    report::Count,
 };
 
 /// A replica's state at one moment.
@@ -84,10 +85,25 @@ impl PeerStatus {
     }
 }
 
-/// What happened so far, each a count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* pub $name:ident: u64,)*) => {
+        /// What happened so far, each a count.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[doc = $doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// All of them, by name.
+            pub fn counts(&self) -> Vec<Count> {
+                vec![$(Count::new(stringify!($name), concat!($($doc),*).trim_ascii(), self.$name)),*]
+            }
+        }
+    };
+}
+
+counters! {
     /// Remote records that became what the node holds.
     pub records_applied: u64,
     /// Remote records that were older than, or the same as, what was known.
