@@ -235,7 +235,7 @@ impl Builder {
             Some(transport) => {
                 tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
                 let mut config = ReplicaConfig::new(id.clone());
-                config.cache = self.cache;
+                config.cache = self.cache.clone();
                 config.bootstrap = self.bootstrap;
                 config.compress_above = self.compress_above;
                 let (store, outbox) = (Arc::clone(&store), Arc::clone(&outbox));
@@ -249,6 +249,7 @@ impl Builder {
         };
         Ok(GeoCache::of(Node {
             id,
+            cache: self.cache,
             store,
             outbox,
             codec: self.codec,

@@ -47,6 +47,8 @@ mod error;
 mod events;
 mod health;
 mod load;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod namespace;
 mod node;
 mod read;

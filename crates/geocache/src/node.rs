@@ -77,6 +77,7 @@ impl WeakGeoCache {
 /// What the handles share.
 pub(crate) struct Node {
     pub(crate) id: NodeId,
+    pub(crate) cache: String,
     pub(crate) store: Arc<NodeStore>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) codec: Codec,
@@ -149,6 +150,11 @@ impl GeoCache {
     /// The node: its region and its own name.
     pub fn node(&self) -> &NodeId {
         &self.node.id
+    }
+
+    /// The name of the cache that it is a node of ([`Builder::cache`]).
+    pub fn cache_name(&self) -> &str {
+        &self.node.cache
     }
 
     /// How this handle encodes the typed values that it writes. It reads every codec.
@@ -241,6 +247,11 @@ impl GeoCache {
 
     pub(crate) fn downgrade(&self) -> WeakGeoCache {
         WeakGeoCache { node: Arc::downgrade(&self.node), scope: self.scope.clone() }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_same_node(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.node, &other.node)
     }
 
     pub(crate) fn scope(&self) -> Option<&Scope> {

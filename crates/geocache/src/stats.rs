@@ -9,6 +9,7 @@ use geo::RegionId;
 use replication::{
     Health,
     replica::{Counters, OutboxStats, PeerStatus},
+    report::Count,
 };
 
 /// What a node holds, did, and knows of the other regions. Counts are since it was built.
@@ -52,7 +53,7 @@ pub struct Stats {
 }
 
 macro_rules! load_stats {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// What came of reads that may load ([`GeoCache::get_or_load`](crate::GeoCache::get_or_load)). Counts are since the node
         /// was built.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,7 +61,14 @@ macro_rules! load_stats {
         pub struct LoadStats {
             /// Loads under way.
             pub flying: usize,
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
+        }
+
+        impl LoadStats {
+            /// All counts, by name.
+            pub fn counts(&self) -> Vec<Count> {
+                vec![$(Count::new(stringify!($name), concat!($($doc),*).trim_ascii(), self.$name)),*]
+            }
         }
 
         #[derive(Debug, Default)]

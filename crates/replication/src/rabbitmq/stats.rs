@@ -36,7 +36,7 @@ macro_rules! counters {
 counters! {
     /// Frames given to the broker, with the profile `Stream` its hellos too.
     published,
-    /// Of those, the ones that the broker confirmed.
+    /// Published frames that the broker confirmed.
     confirmed,
     /// Frames that the broker refused (negatively acknowledged).
     nacked,
@@ -57,7 +57,7 @@ counters! {
     acknowledged,
     /// Received frames that were dropped unhandled and given back.
     requeued,
-    /// Received frames that could not be read; each is also one of the next three.
+    /// Received frames that could not be read; each is also dead-lettered, lost or skipped.
     rejected,
     /// Of the rejected ones, those that the broker keeps in the dead-letter queue.
     dead_lettered,
