@@ -14,12 +14,14 @@ use replication::{
     wire,
 };
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use crate::{
     error::BuildError,
     namespace::Namespaces,
     node::{GeoCache, Node, Replication},
     store::{ENTRY_OVERHEAD_BYTES, Layout, NodeStore, Time},
+    trace::TARGET,
     value::Codec,
 };
 
@@ -218,6 +220,22 @@ impl Builder {
     /// A [`BuildError`] that names the setting, or why the transport does not let the node receive.
     pub async fn build(self) -> Result<GeoCache, BuildError> {
         let id = self.node_id()?;
+        let span = tracing::debug_span!(
+            target: TARGET,
+            "build",
+            cache = self.cache,
+            region = %id.region(),
+            node = id.name()
+        );
+        let built = self.start(id).instrument(span.clone()).await;
+        match &built {
+            Ok(cache) => tracing::debug!(target: TARGET, parent: &span, ready = cache.is_ready(), "built"),
+            Err(error) => tracing::debug!(target: TARGET, parent: &span, %error, "not built"),
+        }
+        built
+    }
+
+    async fn start(self, id: NodeId) -> Result<GeoCache, BuildError> {
         self.check()?;
         let regions = self.all_regions(id.region())?;
         let value_bytes_max = self.value_bytes_limit(self.transport.is_some())?;

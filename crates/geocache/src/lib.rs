@@ -34,6 +34,9 @@
 //! **Reading through.** A miss may run a loader, one for all who ask at once ([`GeoCache::get_or_load`]), with old values for when
 //! the origin is slow or gone ([`LoadOptions`]); with a lease ([`LoadOptions::lease`]) one region loads for all.
 //!
+//! **Logs.** Calls that wait have a span of `tracing` (target `geocache::call`, level `DEBUG`) with the cache, the region and the node. No value
+//! is ever logged, and a key at the level `TRACE` alone.
+//!
 //! **What is not promised.** Two regions that write one key at once keep one of the two values everywhere, the one with
 //! the higher stamp. Conditional writes are atomic on their node only. A read elsewhere is as old as the lag.
 
@@ -57,6 +60,7 @@ mod session;
 pub mod sim;
 mod stats;
 mod store;
+mod trace;
 mod value;
 mod write;
 

@@ -18,6 +18,7 @@ use replication::{
     report::Report,
 };
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use crate::{
     builder::Builder,
@@ -26,6 +27,7 @@ use crate::{
     namespace::{FullKey, Namespaces, Scope},
     stats::{RegionStats, Stats},
     store::NodeStore,
+    trace::{self, TARGET},
     value::Codec,
 };
 
@@ -241,7 +243,10 @@ impl GeoCache {
         let Some(replication) = &self.node.replication else { return Closed::default() };
         let handle = replication.handle.lock().take();
         let Some(handle) = handle else { return Closed::default() };
-        let closed = handle.close(deadline).await;
+        let span = trace::call!(self, "close");
+        let closed = handle.close(deadline).instrument(span.clone()).await;
+        let (unsent, unconfirmed) = (closed.unsent_records, closed.unconfirmed_frames);
+        tracing::debug!(target: TARGET, parent: &span, unsent, unconfirmed, "closed");
         Closed { unsent_records: closed.unsent_records, unconfirmed_frames: closed.unconfirmed_frames }
     }
 

@@ -12,8 +12,15 @@ use replication::{
     replica::{ReceiptsWanted, Token},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tracing::Instrument as _;
 
-use crate::{error::Error, node::GeoCache, read::Item, write::TimeToLive};
+use crate::{
+    error::Error,
+    node::GeoCache,
+    read::Item,
+    trace::{self, TARGET},
+    write::TimeToLive,
+};
 
 /// How long a write waits for other regions where nothing else is said.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -102,7 +109,9 @@ impl GeoCache {
         let wanted = self.want_receipts(options.concern);
         let stamp = self.put_stamped(key.as_ref(), value, options.ttl)?;
         let token = self.outbox().token(stamp);
-        let receipt = self.receipt(&token, options.concern, options.timeout).await;
+        let span = trace::call!(self, "put_with", key.as_ref());
+        let receipt = self.receipt(&token, options.concern, options.timeout).instrument(span.clone()).await;
+        tracing::debug!(target: TARGET, parent: &span, reached = receipt.reached, "put, and waited for");
         drop(wanted);
         Ok(receipt)
     }
@@ -182,7 +191,13 @@ impl GeoCache {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        self.at_least(token, timeout).await?;
+        let span = trace::call!(self, "get_at_least", key.as_ref());
+        let reached = self.at_least(token, timeout).instrument(span.clone()).await;
+        match &reached {
+            Ok(()) => tracing::debug!(target: TARGET, parent: &span, "the write is here"),
+            Err(error) => tracing::debug!(target: TARGET, parent: &span, %error, "the write is not here"),
+        }
+        reached?;
         self.get(key)
     }
 
@@ -242,7 +257,15 @@ impl GeoCache {
         if let Some(value) = self.get(key)? {
             return Ok(Some(value));
         }
-        self.fetch([key], timeout).await?;
+        let span = trace::call!(self, "get_or_fetch", key);
+        let fetched = self.fetch([key], timeout).instrument(span.clone()).await;
+        match &fetched {
+            Ok(()) => tracing::debug!(target: TARGET, parent: &span, "asked the nearest region"),
+            Err(error) => {
+                tracing::debug!(target: TARGET, parent: &span, %error, "the nearest region was not heard");
+            }
+        }
+        fetched?;
         self.get(key)
     }
 

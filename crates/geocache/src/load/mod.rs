@@ -39,6 +39,7 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
 };
+use tracing::Instrument as _;
 
 pub use self::{
     error::LoadError,
@@ -56,6 +57,7 @@ use crate::{
     node::{GeoCache, WeakGeoCache},
     stats::LoadCounters,
     store::{Condition, LIFE_MAX, Life, Outcome},
+    trace::{self, TARGET},
     value::Seen,
     write::TimeToLive,
 };
@@ -206,16 +208,26 @@ impl GeoCache {
         };
         let began = Instant::now();
         let old = stale.as_ref().map(|found| found.stamp);
-        let landed = match self.board(key, options, old, loader) {
+        let span = trace::call!(self, "get_or_load", key);
+        let landed = match span.in_scope(|| self.board(key, options, old, loader)) {
             Ok(flight) => {
                 let limit = options.soft_limit.filter(|_| stale.is_some());
                 match limit {
-                    Some(limit) => timeout_at(began + limit, flight.landed()).await.ok(),
-                    None => Some(flight.landed().await),
+                    Some(limit) => {
+                        timeout_at(began + limit, flight.landed()).instrument(span.clone()).await.ok()
+                    }
+                    None => Some(flight.landed().instrument(span.clone()).await),
                 }
             }
             Err(error) => return self.in_need(stale, error),
         };
+        match &landed {
+            Some(Ok(landing)) => {
+                tracing::debug!(target: TARGET, parent: &span, source = ?landing.source, "loaded");
+            }
+            Some(Err(_)) => tracing::debug!(target: TARGET, parent: &span, "not loaded"),
+            None => tracing::debug!(target: TARGET, parent: &span, "the load is slow"),
+        }
         match landed {
             Some(Ok(landing)) => self.take(key, landing),
             Some(Err(failure)) => self.in_need(stale, failure.told()),
@@ -297,7 +309,7 @@ impl GeoCache {
             Ok(Boarding::Lead(seat)) => {
                 let landing = seat.landing();
                 let flight = Flight { cache: self.downgrade(), key, chain, options, old };
-                runtime.spawn(flight.fly(seat, self.alive(), loader));
+                runtime.spawn(flight.fly(seat, self.alive(), loader).in_current_span());
                 Ok(Flown { landing, _waiting: None })
             }
             Err(Refused::Circle) => Err(LoadError::Circle),
@@ -441,7 +453,8 @@ impl Flight {
     {
         let limit = self.options.time_limit;
         let loading = async move { loader().await };
-        let mut task = Aborting(tokio::spawn(flight::within(&self.chain, &self.key, loading)));
+        let loading = flight::within(&self.chain, &self.key, loading).in_current_span();
+        let mut task = Aborting(tokio::spawn(loading));
         match timeout(limit, &mut task.0).await {
             Ok(Ok(Ok(value))) => Ok(value),
             Ok(Ok(Err(error))) => Err(Failure::of(error)),
