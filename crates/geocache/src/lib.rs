@@ -34,6 +34,9 @@
 //! **Reading through.** A miss may run a loader, one for all who ask at once ([`GeoCache::get_or_load`]), with old values for when
 //! the origin is slow or gone ([`LoadOptions`]); with a lease ([`LoadOptions::lease`]) one region loads for all.
 //!
+//! **Running it.** Settings come from a file and the environment (module `config`), metrics go to Prometheus (module `metrics`), each behind a
+//! feature of its name. [`docs`] has guides.
+//!
 //! **Logs.** Calls that wait have a span of `tracing` (target `geocache::call`, level `DEBUG`) with the cache, the region and the node. No value
 //! is ever logged, and a key at the level `TRACE` alone.
 //!
