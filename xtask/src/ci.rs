@@ -111,7 +111,7 @@ pub(crate) fn test(filter: Option<&str>) -> Result<()> {
 }
 
 /// The features that bring public items with tests and doc tests of their own, in crates that others leave them out of.
-const TESTED: &str = "geo/prober,geocache/config,geocache/metrics,resilience/tower";
+const TESTED: &str = "geo/prober,geocache/config,geocache/metrics,geocache/sim,resilience/tower";
 
 fn unit_and_scenario_tests() -> std::process::Command {
     cargo(&format!("test --workspace --lib --bins --tests --features tests/sim,{TESTED}"))

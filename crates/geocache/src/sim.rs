@@ -35,9 +35,9 @@ const PAGE_BYTES: usize = 64 << 10;
 /// let cluster = geocache::GeoCluster::new(["us-east", "eu-central"]).await?;
 /// cluster.put("greeting", "hello", "us-east")?;
 /// cluster.settled(std::time::Duration::from_secs(5)).await?;
-/// let here = geocache::sim::records(cluster.region("us-east")?);
+/// let here = geocache::sim::records(&cluster.region("us-east")?);
 /// assert_eq!(here.len(), 1);
-/// assert_eq!(here[0].stamp, geocache::sim::records(cluster.region("eu-central")?)[0].stamp);
+/// assert_eq!(here[0].stamp, geocache::sim::records(&cluster.region("eu-central")?)[0].stamp);
 /// # Ok(())
 /// # }
 /// ```
