@@ -48,6 +48,16 @@ pub(crate) async fn two_nodes_that_hear_each_other_are_well(regions: Regions) {
     }
 }
 
+pub(crate) async fn a_node_names_its_cache_and_reports_its_transport(regions: Regions) {
+    let Regions { here, there, .. } = &regions;
+    assert!(here.cache_name().starts_with("matrix-"));
+    assert_eq!(here.cache_name(), there.cache_name());
+    assert!(here.transport_report().is_some());
+    here.close(BOUND).await;
+    wait_until("its transport is gone", BOUND, async || here.transport_report().is_none()).await;
+    assert!(there.transport_report().is_some(), "the other one's is its own");
+}
+
 pub(crate) async fn a_late_node_has_the_state_of_the_others_when_it_is_ready(regions: Regions) {
     let Regions { here, there, .. } = &regions;
     for n in 0..2_000_u32 {

@@ -49,6 +49,7 @@ macro_rules! matrix {
             life::two_nodes_that_hear_each_other_are_well [
                 builder, health, is_ready, failed, region, node, lag, divergence, stats
             ];
+            life::a_node_names_its_cache_and_reports_its_transport [cache_name, transport_report];
             life::a_late_node_has_the_state_of_the_others_when_it_is_ready [ready];
             life::a_close_hands_over_what_was_written_and_refuses_more [close];
         }
