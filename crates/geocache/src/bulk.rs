@@ -86,8 +86,12 @@ impl GeoCache {
     /// ```
     #[must_use]
     pub fn generate_key(&self) -> String {
-        uuid::Uuid::now_v7().to_string()
+        new_key()
     }
+}
+
+pub(crate) fn new_key() -> String {
+    uuid::Uuid::now_v7().to_string()
 }
 
 fn at(index: usize, source: Error) -> Error {

@@ -45,6 +45,7 @@
 
 mod builder;
 mod bulk;
+pub mod client;
 mod cluster;
 #[cfg(feature = "config")]
 pub mod config;

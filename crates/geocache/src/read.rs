@@ -28,6 +28,12 @@ pub struct Item {
 }
 
 impl Item {
+    /// A raw value that does not expire, with no flags and no number: what implementors of
+    /// [`Endpoint`](crate::client::Endpoint) begin with.
+    pub const fn new(bytes: Bytes) -> Self {
+        Self { bytes, flags: 0, codec: Codec::Raw, cas: 0, left: None }
+    }
+
     pub(crate) fn of(stored: &Stored, left: Option<Duration>) -> Self {
         Self { bytes: stored.bytes.clone(), flags: stored.flags, codec: stored.codec, cas: stored.cas, left }
     }

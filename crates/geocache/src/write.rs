@@ -38,8 +38,14 @@ impl From<Duration> for TimeToLive {
     }
 }
 
-/// A value to store as it is, for callers that speak bytes. It is stored as [`Codec::Raw`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A value to store as it is, for callers that speak bytes.
+///
+/// ```
+/// use geocache::{Codec, Write};
+/// let write = Write { bytes: "hello".into(), ..Write::default() };
+/// assert_eq!((write.flags, write.codec), (0, Codec::Raw));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// The value. It is kept as given, or copied over the value that it replaces where that has the same length: a slice
     /// of a larger buffer keeps the whole buffer in memory.
@@ -48,6 +54,15 @@ pub struct Write {
     pub flags: u32,
     /// How long it lives.
     pub ttl: TimeToLive,
+    /// How `bytes` are encoded, which typed reads go by.
+    pub codec: Codec,
+}
+
+impl Default for Write {
+    /// No bytes, no flags, the default life, raw.
+    fn default() -> Self {
+        Self { bytes: Bytes::new(), flags: 0, ttl: TimeToLive::Default, codec: Codec::Raw }
+    }
 }
 
 /// What must hold for a change to be made; judged and made in one step on this node.
@@ -167,7 +182,7 @@ impl GeoCache {
     /// [`Error::Key`], [`Error::ValueTooLarge`], [`Error::Closed`]; nothing is changed then.
     pub fn write(&self, key: &[u8], write: Write, expect: Expect) -> Result<Outcome, Error> {
         let key = self.writable(key)?;
-        let payload = Payload { bytes: write.bytes, flags: write.flags, codec: Codec::Raw };
+        let payload = Payload { bytes: write.bytes, flags: write.flags, codec: write.codec };
         Ok(self.put_payload(&key, payload, self.life(write.ttl), expect.into())?.0)
     }
 

@@ -57,7 +57,7 @@ async fn a_write_in_one_region_is_read_in_the_others() {
 #[tokio::test]
 async fn flags_numbers_and_lives_travel_with_the_value() {
     let cluster = cluster().await;
-    let write = Write { bytes: "v".into(), flags: 7, ttl: TimeToLive::For(LONG) };
+    let write = Write { bytes: "v".into(), flags: 7, ttl: TimeToLive::For(LONG), ..Write::default() };
     let here = cluster.region("us-east").unwrap();
     here.write(b"k", write, Expect::Absent).unwrap();
     cluster.settled(LONG).await.unwrap();

@@ -202,7 +202,12 @@ async fn expectations_are_judged_and_met_in_one_step() {
 #[tokio::test]
 async fn an_item_shows_bytes_flags_number_and_life() {
     let cache = cache().await;
-    let write = Write { bytes: "v".into(), flags: 0xdead_beef, ttl: TimeToLive::For(Duration::from_secs(5)) };
+    let write = Write {
+        bytes: "v".into(),
+        flags: 0xdead_beef,
+        ttl: TimeToLive::For(Duration::from_secs(5)),
+        ..Write::default()
+    };
     cache.write(b"k", write, Expect::Any).unwrap();
     let Item { bytes, flags, codec, left, .. } = cache.item(b"k").unwrap();
     assert_eq!((&bytes[..], flags, codec), (&b"v"[..], 0xdead_beef, Codec::Raw));

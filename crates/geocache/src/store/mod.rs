@@ -239,6 +239,19 @@ impl NodeStore {
         });
     }
 
+    /// How many values are held, with those whose memory is yet to be given back.
+    pub(crate) fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// The keys of live values from a position on, and where those after them begin; `None` where there are none.
+    pub(crate) fn keys_from(&self, position: u64) -> (Vec<Bytes>, Option<u64>) {
+        self.cache.scan(position, page::PAGE_ENTRIES, |page, _| {
+            let live = page.items.iter().filter(|item| self.is_visible(item.key, item.value));
+            (live.map(|item| Bytes::copy_from_slice(item.key)).collect(), page.next)
+        })
+    }
+
     pub(crate) fn bell(&self) -> &Arc<Bell> {
         &self.bell
     }

@@ -245,7 +245,12 @@ impl Session {
         };
         let done = match time_to_live(store.exptime) {
             Some(ttl) => {
-                let write = Write { bytes: Bytes::copy_from_slice(store.data), flags: store.flags, ttl };
+                let write = Write {
+                    bytes: Bytes::copy_from_slice(store.data),
+                    flags: store.flags,
+                    ttl,
+                    ..Write::default()
+                };
                 self.shared.cache.write(store.key, write, expect)
             }
             None => self.store_dead(store.key, expect),
@@ -308,7 +313,7 @@ impl Session {
                 return Ok(TOO_LARGE);
             }
             let bytes = Bytes::from([first, second].concat());
-            let write = Write { bytes, flags: item.flags, ttl: TimeToLive::Keep };
+            let write = Write { bytes, flags: item.flags, ttl: TimeToLive::Keep, ..Write::default() };
             match self.shared.cache.write(store.key, write, Expect::Cas(item.cas)) {
                 Ok(Outcome::Done { .. }) => {
                     self.tally.count(Counter::TotalItems);
@@ -343,7 +348,8 @@ impl Session {
             let mut bytes = out[start..].to_vec();
             // memcached counts in place: a shorter number is followed by spaces.
             bytes.resize(bytes.len().max(item.bytes.len()), b' ');
-            let write = Write { bytes: bytes.into(), flags: item.flags, ttl: TimeToLive::Keep };
+            let write =
+                Write { bytes: bytes.into(), flags: item.flags, ttl: TimeToLive::Keep, ..Write::default() };
             match self.shared.cache.write(key, write, Expect::Cas(item.cas)) {
                 Ok(Outcome::Done { .. }) => {
                     self.tally.count(hits);
