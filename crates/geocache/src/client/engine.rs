@@ -25,9 +25,24 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync + 'static {
     /// In the order of the keys.
     async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Served<Option<Item>>>, ClientError>;
 
-    async fn write(&self, key: &[u8], write: Write, expect: Expect) -> Result<Served<Outcome>, ClientError>;
+    /// With a region it is made there or not at all: what is expected was seen there, and may mean something else elsewhere, as a
+    /// compare-and-set number does. Where that region does not take changes now, the outcome is [`Outcome::Exists`], as if another
+    /// writer had been faster, or an error that says that nothing was done.
+    async fn write(
+        &self,
+        key: &[u8],
+        write: Write,
+        expect: Expect,
+        at: Option<&RegionId>,
+    ) -> Result<Served<Outcome>, ClientError>;
 
-    async fn remove(&self, key: &[u8], expect: Expect) -> Result<Served<Outcome>, ClientError>;
+    /// As [`write`](Self::write).
+    async fn remove(
+        &self,
+        key: &[u8],
+        expect: Expect,
+        at: Option<&RegionId>,
+    ) -> Result<Served<Outcome>, ClientError>;
 
     async fn touch(&self, key: &[u8], ttl: TimeToLive) -> Result<Served<bool>, ClientError>;
 
@@ -98,6 +113,10 @@ pub enum ClientError {
         /// How often the update was tried.
         tries: u32,
     },
+    /// A compare-and-set number counts in the region that gave it: say which, with [`write_at`](super::GeoClient::write_at) or
+    /// [`remove_at`](super::GeoClient::remove_at).
+    #[error("a compare-and-set number was given without the region that gave it; use write_at or remove_at")]
+    Unplaced,
     /// The client was closed: make another.
     #[error("the client is closed")]
     Closed,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use geo::RegionId;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{ClientError, GeoClient, Served};
@@ -15,6 +16,9 @@ use crate::{
 
 /// How often [`GeoClient::update`] tries before it gives up.
 const UPDATE_TRIES_MAX: u32 = 64;
+
+/// How many of those may end with a region that fails between the read and the change.
+const UPDATE_OUTAGES_MAX: u32 = 3;
 
 impl GeoClient {
     /// The value of a key; `None` where the region that answered holds none.
@@ -91,11 +95,13 @@ impl GeoClient {
 
     /// Changes a value by a function of what it is, and returns what it is then; `None` from `change` removes it.
     ///
-    /// Judged and made in one step at the region that leads; run again, at most 64 times, where another writer was faster. The value
-    /// keeps what is left of its life. Two clients that change one key through two regions at once keep one of the two outcomes.
+    /// Judged and made in one step at the region that gave the value; run again, at most 64 times, where another writer was faster, and
+    /// at another region where that one is gone meanwhile. The value keeps what is left of its life. Two clients that change one key
+    /// through two regions at once keep one of the two outcomes.
     ///
     /// # Errors
-    /// As [`put`](Self::put) and [`get`](Self::get); [`ClientError::Contended`].
+    /// As [`put`](Self::put) and [`get`](Self::get); [`ClientError::Contended`]. Where the change [may be
+    /// done](ClientError::Unavailable), it is not tried again.
     pub async fn update<T, F>(
         &self,
         key: impl AsRef<[u8]>,
@@ -106,6 +112,7 @@ impl GeoClient {
         F: FnMut(Option<T>) -> Option<T>,
     {
         let key = key.as_ref();
+        let mut outages = 0;
         for _ in 0..UPDATE_TRIES_MAX {
             let seen = self.item(key).await?;
             let expect = seen.value.as_ref().map_or(Expect::Absent, |item| Expect::Cas(item.cas));
@@ -116,13 +123,20 @@ impl GeoClient {
             let outcome = match &after {
                 Some(value) => {
                     let write = self.encoded(value, TimeToLive::Keep)?;
-                    self.write(key, write, expect).await?
+                    self.write_at(&region, key, write, expect).await
                 }
                 None if is_absent => return Ok(Served::new(None, region)),
-                None => self.remove_if(key, expect).await?,
+                None => self.remove_at(&region, key, expect).await,
             };
-            if matches!(outcome.value, Outcome::Done { .. }) {
-                return Ok(outcome.map(|_| after));
+            match outcome {
+                Ok(outcome) if matches!(outcome.value, Outcome::Done { .. }) => {
+                    return Ok(outcome.map(|_| after));
+                }
+                Ok(_) => {}
+                Err(ClientError::Unavailable { may_be_done: false, .. }) if outages < UPDATE_OUTAGES_MAX => {
+                    outages += 1;
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(ClientError::Contended { tries: UPDATE_TRIES_MAX })
@@ -168,27 +182,59 @@ impl GeoClient {
         self.engine().get(key).await
     }
 
-    /// Stores bytes as they are, if the expectation holds at the region that leads.
+    /// Stores bytes as they are, if the expectation holds at the region that takes the change.
     ///
     /// # Errors
-    /// As [`put`](Self::put).
+    /// As [`put`](Self::put); [`ClientError::Unplaced`] where a compare-and-set number is expected.
     pub async fn write(
         &self,
         key: &[u8],
         write: Write,
         expect: Expect,
     ) -> Result<Served<Outcome>, ClientError> {
+        placed(expect)?;
         self.check(key)?;
-        self.engine().write(key, write, expect).await
+        self.engine().write(key, write, expect, None).await
     }
 
-    /// Removes a key if the expectation holds at the region that leads.
+    /// As [`write`](Self::write), at the region that what is expected was seen at: no other is asked. It is [`Outcome::Exists`] too
+    /// where that region does not take changes any more.
     ///
     /// # Errors
     /// As [`put`](Self::put).
-    pub async fn remove_if(&self, key: &[u8], expect: Expect) -> Result<Served<Outcome>, ClientError> {
+    pub async fn write_at(
+        &self,
+        region: &RegionId,
+        key: &[u8],
+        write: Write,
+        expect: Expect,
+    ) -> Result<Served<Outcome>, ClientError> {
         self.check(key)?;
-        self.engine().remove(key, expect).await
+        self.engine().write(key, write, expect, Some(region)).await
+    }
+
+    /// Removes a key if the expectation holds at the region that takes the change.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn remove_if(&self, key: &[u8], expect: Expect) -> Result<Served<Outcome>, ClientError> {
+        placed(expect)?;
+        self.check(key)?;
+        self.engine().remove(key, expect, None).await
+    }
+
+    /// As [`remove_if`](Self::remove_if), at the region that what is expected was seen at; see [`write_at`](Self::write_at).
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn remove_at(
+        &self,
+        region: &RegionId,
+        key: &[u8],
+        expect: Expect,
+    ) -> Result<Served<Outcome>, ClientError> {
+        self.check(key)?;
+        self.engine().remove(key, expect, Some(region)).await
     }
 
     /// Ends the client: calls are refused from now on, and what it owes other regions is brought there, until the deadline.
@@ -206,6 +252,11 @@ impl GeoClient {
         let (bytes, max) = (key.len(), self.key_bytes_max());
         if bytes == 0 || bytes > max { Err(Error::Key { bytes, max }.into()) } else { Ok(()) }
     }
+}
+
+/// A number that another region gave may be that of another value here.
+fn placed(expect: Expect) -> Result<(), ClientError> {
+    if matches!(expect, Expect::Cas(_)) { Err(ClientError::Unplaced) } else { Ok(()) }
 }
 
 fn decoded<T: DeserializeOwned>(served: Served<Option<Item>>) -> Result<Served<Option<T>>, ClientError> {
