@@ -170,8 +170,10 @@ pub enum BuildError {
         /// What is wrong, and what is allowed.
         reason: String,
     },
-    /// A replicated cache needs a tokio runtime to run on.
-    #[error("a cache with a transport must be built inside a tokio runtime")]
+    /// A replicated cache, and a client of several regions, need a tokio runtime to run on.
+    #[error(
+        "a cache with a transport, and a client of several regions, must be built inside a tokio runtime"
+    )]
     NoRuntime,
     /// A node of a cluster has no transport: see what the source says.
     #[error("the transport of {node} could not be had")]

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use geo::RegionId;
 
-use super::{Doubt, EndpointError};
+use super::{Doubt, EndpointError, Routes};
 use crate::{
     error::Error,
     read::Item,
@@ -47,6 +47,11 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync + 'static {
     async fn touch(&self, key: &[u8], ttl: TimeToLive) -> Result<Served<bool>, ClientError>;
 
     async fn clear(&self) -> Result<Served<()>, ClientError>;
+
+    /// How the regions stand, of an engine that sends calls to the closest one.
+    fn routes(&self) -> Option<&Routes> {
+        None
+    }
 
     /// Ends the engine's tasks; what it owes other regions is brought there, until the deadline.
     async fn close(&self, deadline: Duration);

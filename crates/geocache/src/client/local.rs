@@ -1,12 +1,16 @@
-//! A node of this process as an endpoint.
+//! A node of this process as an endpoint, and a region of a cluster in it.
+
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use geo::RegionId;
 use resilience::Life;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{Doubt, Endpoint, EndpointError, KEYS_WAITING_MAX, Keys, Pulse};
 use crate::{
+    cluster::GeoCluster,
     error::Error,
     node::GeoCache,
     read::Item,
@@ -69,6 +73,89 @@ impl Endpoint for GeoCache {
             }
         });
         Ok(keys)
+    }
+}
+
+/// A region of a cluster in this process, whichever node it has.
+struct ClusterRegion {
+    cluster: GeoCluster,
+    region: RegionId,
+}
+
+impl ClusterRegion {
+    /// The node that the region has now; a region that is stopped cannot be reached.
+    fn node(&self) -> Result<GeoCache, EndpointError> {
+        self.cluster.region(&self.region).map_err(|error| EndpointError::Unreachable {
+            address: self.address(),
+            reason: error.to_string(),
+            may_be_done: false,
+        })
+    }
+}
+
+#[async_trait]
+impl Endpoint for ClusterRegion {
+    fn address(&self) -> String {
+        format!("{} in this process", self.region)
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Item>, EndpointError> {
+        Endpoint::get(&self.node()?, key).await
+    }
+
+    async fn write(&self, key: &[u8], write: Write, expect: Expect) -> Result<Outcome, EndpointError> {
+        Endpoint::write(&self.node()?, key, write, expect).await
+    }
+
+    async fn remove(&self, key: &[u8], expect: Expect) -> Result<Outcome, EndpointError> {
+        Endpoint::remove(&self.node()?, key, expect).await
+    }
+
+    async fn touch(&self, key: &[u8], ttl: TimeToLive) -> Result<bool, EndpointError> {
+        Endpoint::touch(&self.node()?, key, ttl).await
+    }
+
+    async fn clear(&self) -> Result<(), EndpointError> {
+        Endpoint::clear(&self.node()?).await
+    }
+
+    async fn probe(&self) -> Result<Pulse, EndpointError> {
+        self.node()?.probe().await
+    }
+
+    async fn keys(&self) -> Result<Keys, EndpointError> {
+        self.node()?.keys().await
+    }
+}
+
+impl fmt::Debug for ClusterRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterRegion").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+impl GeoCluster {
+    /// A region of this cluster as a client reaches it: by the node that it has when it is asked, so that a region that was stopped
+    /// and started again is reached again. While it is stopped, it cannot be reached.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRegion`].
+    pub fn endpoint(&self, region: impl AsRef<str>) -> Result<Arc<dyn Endpoint>, Error> {
+        let name = region.as_ref();
+        let found = self.endpoints().find(|(region, _)| region.as_str() == name);
+        let unknown = || Error::UnknownRegion {
+            region: name.to_owned(),
+            known: self.endpoints().map(|(region, _)| region).collect(),
+        };
+        found.map(|(_, endpoint)| endpoint).ok_or_else(unknown)
+    }
+
+    /// Every region, in the order in which they were named.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = (RegionId, Arc<dyn Endpoint>)> {
+        self.names().map(|region| {
+            let endpoint = ClusterRegion { cluster: self.clone(), region: region.clone() };
+            (region.clone(), Arc::new(endpoint) as Arc<dyn Endpoint>)
+        })
     }
 }
 

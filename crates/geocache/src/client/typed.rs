@@ -170,7 +170,8 @@ impl GeoClient {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn clear(&self) -> Result<(), ClientError> {
-        Ok(self.engine().clear().await?.value)
+        self.engine().clear().await?;
+        Ok(())
     }
 
     /// The value of a key as it is stored.

@@ -180,6 +180,11 @@ impl GeoCluster {
         self.inner.regions.iter().filter_map(|region| region.node.read().clone()).collect()
     }
 
+    /// The regions, in the order in which they were named.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &RegionId> {
+        self.inner.regions.iter().map(|region| region.id.region())
+    }
+
     fn known(&self, name: &str) -> Result<&Region, Error> {
         let found = self.inner.regions.iter().find(|region| region.id.region().as_str() == name);
         found.ok_or_else(|| Error::UnknownRegion {
