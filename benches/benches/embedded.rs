@@ -1,6 +1,6 @@
 //! `GeoCache` in the caller's process: what a read and a write cost the caller, and what they allocate.
 //!
-//! Standalone, and as the writing node of three that an in-memory hub joins, whose tasks run beside the caller. There the
+//! Standalone, through a client that routes, and as the writing node of three that an in-memory hub joins, whose tasks run beside the caller. There the
 //! keys come in turn from a set that the outbox holds at once, so the caller never waits for the others and the outbox
 //! coalesces what they are too slow for. Figures go to `target/bench/embedded.json`; that a read of a hot key allocates
 //! nothing is checked, and that it takes less than a microsecond is told.
@@ -15,13 +15,15 @@ use benches::{
 };
 use bytes::Bytes;
 use criterion::{BenchmarkGroup, measurement::WallTime};
-use geocache::{Expect, GeoCache, GeoCluster, Write};
+use futures_util::FutureExt;
+use geocache::{Expect, GeoCache, GeoCluster, Write, client::GeoClient};
 use serde::{Deserialize, Serialize};
 
 const GROUP: &str = "embedded";
 const NAMES: &[&str] = &[
     "get_hot",
     "item_hot",
+    "item_routed",
     "get_miss",
     "put",
     "write_112_bytes",
@@ -53,9 +55,12 @@ fn main() -> Result<()> {
     let alone = runtime.block_on(GeoCache::builder().build())?;
     let cluster = runtime.block_on(GeoCluster::new(["us-east", "eu-central", "ap-south"]))?;
     let replicated = cluster.region("us-east")?;
+    let client = GeoClient::builder().node(alone.clone()).endpoint("us-east", cluster.endpoint("us-east")?);
+    let client = client.build()?;
     let allocated = allocations(&alone)?;
     let mut figures = micro::run(GROUP, NAMES, |group| {
         reads(group, &alone);
+        routed(group, &client);
         writes(group, &alone, "");
         group.bench_function("update", |bencher| {
             bencher.iter(|| {
@@ -79,6 +84,14 @@ fn reads(group: &mut BenchmarkGroup<'_, WallTime>, cache: &GeoCache) {
     group.bench_function("item_hot", |bencher| bencher.iter(|| cache.item(black_box(b"session:hot"))));
     group.bench_function("get_miss", |bencher| {
         bencher.iter(|| cache.get::<Session>(black_box("session:none")));
+    });
+}
+
+/// The same read through a client that routes it: the plan, the breaker, the place in flight and the clock come on top.
+fn routed(group: &mut BenchmarkGroup<'_, WallTime>, client: &GeoClient) {
+    group.bench_function("item_routed", |bencher| {
+        // A node of this process answers at once, so the future is done when it was polled once.
+        bencher.iter(|| client.item(black_box(b"session:hot")).now_or_never());
     });
 }
 
