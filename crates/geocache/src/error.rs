@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use geo::{NameError, RegionId};
-use replication::{NodeId, driver::StartError};
+use replication::{
+    NodeId,
+    driver::{Behind, StartError},
+};
 
 use crate::value::Codec;
 
@@ -117,6 +120,17 @@ pub enum Error {
         waited: Duration,
         /// How much newer the write is than the newest that is here of the node that took it; `None` where nothing is.
         lag: Option<Duration>,
+    },
+    /// This node could not be shown to be as fresh as was asked: wait longer, allow more, read what is here
+    /// ([`GeoCache::get`](crate::GeoCache::get)), or read in another region.
+    #[error("not shown to have all that was written {max_lag:?} ago, after a wait of {waited:?}: {behind}")]
+    NotFresh {
+        /// How far behind the answer was allowed to be.
+        max_lag: Duration,
+        /// How long was waited.
+        waited: Duration,
+        /// Which region or node it is about, and how old what is here of it may be.
+        behind: Behind,
     },
     /// What the session has written will not come: begin the session anew.
     #[error("the session's write is lost: its node ended before any live node got it")]

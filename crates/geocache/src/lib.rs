@@ -31,6 +31,9 @@
 //! region see it ([`GeoCache::get_at_least`]); a node that is still warming reads through to a ready one
 //! ([`GeoCache::get_or_fetch`]).
 //!
+//! **Freshness.** A read may demand that no write made anywhere longer ago than some time is missing from it, and is answered
+//! so or told which region is how far behind ([`GeoCache::get_fresh`]).
+//!
 //! **Reading through.** A miss may run a loader, one for all who ask at once ([`GeoCache::get_or_load`]), with old values for when
 //! the origin is slow or gone ([`LoadOptions`]); with a lease ([`LoadOptions::lease`]) one region loads for all.
 //!
@@ -52,6 +55,7 @@ pub mod config;
 pub mod docs;
 mod error;
 mod events;
+mod fresh;
 mod health;
 mod load;
 #[cfg(feature = "metrics")]
@@ -72,6 +76,7 @@ pub use builder::Builder;
 pub use cluster::{ClusterBuilder, GeoCluster};
 pub use error::{BuildError, CodecError, Error};
 pub use events::{Event, Events, Missed};
+pub use fresh::FreshOptions;
 pub use geo::RegionId;
 pub use health::{Health, RegionHealth, RegionState};
 pub use load::{AskRegion, LoadError, LoadOptions, Loaded, Source};
@@ -81,7 +86,7 @@ pub use read::Item;
 pub use replication::rabbitmq;
 pub use replication::{
     Health as TransportHealth, NodeId, Transport,
-    driver::{Receipt, WriteConcern},
+    driver::{Behind, FreshTo, Receipt, WriteConcern},
     memory,
     replica::{Token, TokenError},
     report,

@@ -122,6 +122,17 @@ pub enum Message {
 }
 
 impl Message {
+    /// The records that it carries.
+    pub(crate) fn records(&self) -> &[Record] {
+        match self {
+            Self::Records { records, .. } | Self::State { records, .. } | Self::Fetched { records, .. } => {
+                records
+            }
+            Self::SyncPage(page) => &page.records,
+            _ => &[],
+        }
+    }
+
     /// About how many bytes it takes in memory until it has left: its lists, and the keys and values that it keeps alive.
     pub(crate) fn bytes(&self) -> usize {
         let lists = match self {
@@ -145,6 +156,9 @@ impl Message {
 pub struct Beat {
     /// Whether the sender is ready, that is, not warming.
     pub ready: bool,
+    /// Whether every change that the sender had made of its own by then has a number: whoever has its stream up to the
+    /// reported watermark has all of them. A sender of before this flag does not say so.
+    pub all_numbered: bool,
     /// Optional abilities, one bit each; unknown bits are ignored.
     pub capabilities: u32,
     /// The lowest wire minor version that the sender reads.

@@ -54,6 +54,8 @@ pub(super) enum Request {
         deadline: Instant,
         reply: leases::Reply,
     },
+    /// Every node is asked for a beat.
+    Beats,
 }
 
 /// What is asked about a write, and where the answer goes.
@@ -245,6 +247,6 @@ impl Drop for Waiting<'_> {
 /// Waits longer than this are cut to it: beyond it an instant might not exist.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-fn after(now: Instant, timeout: Duration) -> Instant {
+pub(super) fn after(now: Instant, timeout: Duration) -> Instant {
     now + timeout.min(TIMEOUT_MAX)
 }

@@ -7,8 +7,8 @@
 //!
 //! # Asking the node
 //! A [`Client`] asks the running node how far a write came ([`Client::receipt`]), whether the writes of a session are
-//! here ([`Client::at_least`]), what the nearest region holds ([`Client::fetch`]), and who loads a key for all
-//! ([`Client::lease`]). Those who wait stand in a bounded
+//! here ([`Client::at_least`]), how fresh it is ([`Client::fresh`]), what the nearest region holds ([`Client::fetch`]),
+//! and who loads a key for all ([`Client::lease`]). Those who wait stand in a bounded
 //! table and are looked at when something changed that can answer them: a heartbeat, records, a confirmed publish. No
 //! wait holds up the node, and one that ends early takes nothing back.
 //!
@@ -35,6 +35,7 @@ mod client;
 mod concern;
 mod confirms;
 mod fetches;
+mod fresh;
 mod leases;
 mod task;
 mod waiters;
@@ -57,6 +58,7 @@ use tokio::{
 pub use self::{
     client::Client,
     concern::{FetchError, LeaseError, Receipt, SessionError, WriteConcern},
+    fresh::{Behind, FreshError, FreshTo},
     leases::{Lease, Leased},
 };
 use self::{

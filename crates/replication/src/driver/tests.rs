@@ -2,6 +2,7 @@
 
 mod close;
 mod faults;
+mod fresh;
 mod leases;
 mod waits;
 

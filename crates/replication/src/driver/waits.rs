@@ -52,6 +52,7 @@ impl<S: Store> Driver<S> {
                     self.answer(token, question);
                 }
             }
+            Request::Beats => self.replica.ask_beats(now()),
             Request::Fetch { keys, at_least, asked, deadline, reply } => {
                 if reply.is_closed() {
                     // Nobody waits for it any more.

@@ -28,8 +28,8 @@
 //! The per-key merge happens in the [`Store`], inside the lock of the key's shard, in parallel with local writes, which
 //! take their stamps from the shared [`Outbox`]. Streams, peers, sync and timers are in [`Replica`], owned by one task:
 //! what arrives (`receive.rs`), gaps (`repair.rs`), state transfer (`sync.rs`), the comparison in the background
-//! (`scrub.rs`), the lives of this node (`epoch.rs`), who has a write (`session.rs`), reads of the nearest region
-//! (`fetch.rs`), who loads a key for all (`lease/`).
+//! (`scrub.rs`), the lives of this node (`epoch.rs`), who has a write (`session.rs`), how fresh this node is shown to be
+//! (`fresh.rs`), reads of the nearest region (`fetch.rs`), who loads a key for all (`lease/`).
 
 mod answer;
 mod barrier;
@@ -37,6 +37,7 @@ mod compress;
 mod config;
 mod epoch;
 mod fetch;
+mod fresh;
 mod grave;
 mod lease;
 #[cfg(test)]
@@ -182,6 +183,10 @@ pub struct Replica<S> {
     /// Where the numbers of this process's questions begin, so that no answer to another life passes for one to this.
     ids: u64,
     beat_due_ms: u64,
+    /// When the last beat was made.
+    beaten_ms: u64,
+    /// Whether the next beat asks the others for theirs.
+    asks_beats: bool,
     control: Waiting<(Destination, Outgoing)>,
     turn: Turn,
     /// The last beat heard from another process of this node's name, and how many in a row moved on.
@@ -233,6 +238,8 @@ impl<S: Store> Replica<S> {
             jobs: 0,
             ids: 0,
             beat_due_ms: now.mono_ms,
+            beaten_ms: 0,
+            asks_beats: false,
             control: Waiting::new(),
             turn: Turn::Beat,
             twin: None,
@@ -290,6 +297,7 @@ impl<S: Store> Replica<S> {
             self.warm(now);
         }
         self.note_drift();
+        self.note_fresh();
     }
 
     /// The next frame to send, if there is one: a beat that is due, a message to a single node, or records. Where
@@ -322,8 +330,10 @@ impl<S: Store> Replica<S> {
             return None;
         }
         self.beat_due_ms = now.mono_ms + self.config.beat_ms;
+        self.beaten_ms = now.mono_ms;
+        let asks = std::mem::take(&mut self.asks_beats);
         let beat = Message::Beat(self.beat(now));
-        Some((Destination::Everyone, self.encode(beat)))
+        Some((Destination::Everyone, self.encode_asking(beat, asks)))
     }
 
     fn next_control(&mut self) -> Option<(Destination, Bytes)> {
@@ -365,9 +375,11 @@ impl<S: Store> Replica<S> {
                 lag_mean_ms: lag.map(|lag| lag.mean_ms),
                 lag_max_ms: lag.map(|lag| lag.max_ms),
                 behind_records: behind,
+                fresh_ago_ms: peer.fresh.ago_ms(now),
             }
         });
         Status {
+            mono_ms: now.mono_ms,
             ready: self.ready,
             failure: self.failure.clone(),
             peers: peers.collect(),
@@ -410,6 +422,7 @@ impl<S: Store> Replica<S> {
         });
         Beat {
             ready: self.ready,
+            all_numbered: self.outbox.is_empty(),
             capabilities: wire::READS_COMPRESSED | wire::GRANTS_LEASES,
             minor_min: wire::MINOR,
             minor_max: wire::MINOR,
@@ -449,9 +462,13 @@ impl<S: Store> Replica<S> {
     }
 
     fn encode(&self, message: Message) -> Bytes {
+        self.encode_asking(message, false)
+    }
+
+    /// With the question for the next beat of whoever hears it, or without.
+    fn encode_asking(&self, message: Message, wants_receipt: bool) -> Bytes {
         let from = self.config.node.clone();
-        let frame = Frame { from, epoch: self.epoch, cache: self.cache, wants_receipt: false, message };
-        wire::encode(&frame)
+        wire::encode(&Frame { from, epoch: self.epoch, cache: self.cache, wants_receipt, message })
     }
 
     fn send(&mut self, to: Origin, outgoing: Outgoing) {

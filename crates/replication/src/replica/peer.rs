@@ -9,7 +9,7 @@ use crate::{
     stamp::Hlc,
 };
 
-use super::Now;
+use super::{Now, fresh::Fresh};
 
 /// How far two monotonic clocks run apart at most, as a part of the time that passes: operating systems discipline
 /// theirs by up to 500 parts in a million, each way.
@@ -33,6 +33,7 @@ pub(crate) struct Peer {
     pub(crate) clock: Option<ClockSample>,
     pub(crate) reports: HashMap<Stream, StreamReport>,
     pub(crate) lag: Lag,
+    pub(crate) fresh: Fresh,
     /// Its clock was further ahead than allowed when last heard.
     pub(crate) drifts: bool,
     /// Its clock was far enough ahead for a warning.
@@ -89,6 +90,7 @@ impl Peer {
             clock: None,
             reports: HashMap::new(),
             lag: Lag::default(),
+            fresh: Fresh::default(),
             drifts: false,
             warned: false,
         }

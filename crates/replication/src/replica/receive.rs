@@ -97,6 +97,7 @@ impl<S: Store> Replica<S> {
         }
         if self.is_drifting(now, &frame) {
             self.counters.frames_drifting += 1;
+            frame.message.records().iter().for_each(|record| self.store.refused(record));
             self.flag_drift(now, &frame);
             return;
         }
@@ -341,6 +342,9 @@ impl<S: Store> Replica<S> {
             if report.stream == own && state.watermark == report.watermark {
                 state.hlc = state.hlc.max(report.watermark_hlc);
             }
+        }
+        if let Some(echo) = echo.filter(|_| is_news) {
+            self.note_moment(now, origin, beat, echo);
         }
     }
 

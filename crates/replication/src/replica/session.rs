@@ -161,7 +161,7 @@ impl<S: Store> Replica<S> {
     }
 
     /// Whether a stream is, or could be, among those remembered of its node.
-    fn is_admissible(&self, stream: Stream) -> bool {
+    pub(super) fn is_admissible(&self, stream: Stream) -> bool {
         let later = Stream { epoch: stream.epoch.saturating_add(1), ..stream };
         let later = self.streams.range(later..=Stream { epoch: u64::MAX, ..stream });
         self.streams.contains_key(&stream) || later.count() < EPOCHS_MAX

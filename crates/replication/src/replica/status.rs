@@ -12,6 +12,8 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
+    /// When this was so, by the node's monotonic clock ([`Now::mono_ms`](super::Now::mono_ms)).
+    pub mono_ms: u64,
     /// Whether the node is ready; otherwise it is warming: it waits for, or receives, the state of a ready peer.
     pub ready: bool,
     /// Why the node had to stop, where it had to.
@@ -76,6 +78,10 @@ pub struct PeerStatus {
     pub lag_max_ms: Option<u64>,
     /// How many of its records are known to exist and are not applied here yet.
     pub behind_records: u64,
+    /// All that the node had written, or had of others, so many milliseconds ago is known to be here; `None` while that
+    /// is known of no moment. By this node's clock alone, and never too low: it is behind the truth by the way here and
+    /// by the time since the node's last beat.
+    pub fresh_ago_ms: Option<u64>,
 }
 
 impl PeerStatus {

@@ -29,6 +29,10 @@ pub trait Store: Send + Sync + 'static {
     /// mostly waiting for memory can look all of their keys up here, at once.
     fn look_ahead(&self, _records: &[Record]) {}
 
+    /// Hears of a record that is refused, since it or its sender's clock is further ahead than is allowed. Nothing has to
+    /// be done.
+    fn refused(&self, _record: &Record) {}
+
     /// Raises a clear barrier. What is behind it is invisible at once and reclaimed lazily.
     fn clear(&self, namespace: &[u8], stamp: Stamp) -> Merged;
 

@@ -33,6 +33,7 @@ const KIND_LEASE: u8 = 11;
 const KIND_GRANTED: u8 = 12;
 
 const READY: u8 = 0x01;
+const ALL_NUMBERED: u8 = 0x02;
 const FULL: u8 = 0x01;
 const HI: u8 = 0x02;
 const MORE: u8 = 0x04;
@@ -319,7 +320,8 @@ fn beat_bytes(beat: &Beat) -> usize {
 }
 
 fn write_beat(buf: &mut BytesMut, beat: &Beat) {
-    buf.put_u8(if beat.ready { READY } else { 0 });
+    let all_numbered = if beat.all_numbered { ALL_NUMBERED } else { 0 };
+    buf.put_u8(if beat.ready { READY } else { 0 } | all_numbered);
     buf.put_u32_le(beat.capabilities);
     buf.put_slice(&[beat.minor_min, beat.minor_max]);
     buf.put_u64_le(beat.hlc.0);
@@ -335,8 +337,10 @@ fn write_beat(buf: &mut BytesMut, beat: &Beat) {
 }
 
 fn read_beat(r: &mut Reader<'_>) -> Result<Beat, DecodeError> {
+    let flags = r.u8("the beat's flags")?;
     Ok(Beat {
-        ready: r.u8("the beat's flags")? & READY != 0,
+        ready: flags & READY != 0,
+        all_numbered: flags & ALL_NUMBERED != 0,
         capabilities: r.u32("the capabilities")?,
         minor_min: r.u8("the lowest minor version")?,
         minor_max: r.u8("the highest minor version")?,

@@ -25,7 +25,7 @@
 //!
 //! 1 Records  = first u64 | count u32 | record… | [0x20: held back: hlc u64] | [0x40: pulled from u64]
 //!              each record's origin is the sender
-//! 2 Beat     = u8 (1 ready) | capabilities u32 | minor min u8 | minor max u8 | hlc u64 | wall ms u64 | mono ms u64
+//! 2 Beat     = u8 (1 ready, 2 all numbered) | capabilities u32 | minor min u8 | minor max u8 | hlc u64 | wall ms u64 | mono ms u64
 //!              | list of report | list of (origin u64 | epoch u64 | mono ms varint | held ms varint)
 //! 3 Pull     = stream | from varint | to varint
 //! 4 Gone     = stream | oldest varint

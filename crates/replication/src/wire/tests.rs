@@ -98,6 +98,7 @@ fn samples() -> Vec<(&'static str, Frame)> {
     ];
     let beat = Beat {
         ready: true,
+        all_numbered: true,
         capabilities: 0b101,
         minor_min: 0,
         minor_max: 3,

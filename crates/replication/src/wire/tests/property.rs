@@ -83,10 +83,16 @@ fn own_records() -> impl Strategy<Value = Message> {
 
 fn beat() -> impl Strategy<Value = Message> {
     let numbers = (any::<u32>(), any::<u8>(), any::<u8>(), hlc(), any::<u64>(), any::<u64>());
-    (any::<bool>(), numbers, vec(report(), 0..6), vec(echo(), 0..6)).prop_map(
-        |(ready, (capabilities, minor_min, minor_max, hlc, wall_ms, mono_ms), streams, echoes)| {
+    (any::<(bool, bool)>(), numbers, vec(report(), 0..6), vec(echo(), 0..6)).prop_map(
+        |(
+            (ready, all_numbered),
+            (capabilities, minor_min, minor_max, hlc, wall_ms, mono_ms),
+            streams,
+            echoes,
+        )| {
             Message::Beat(Beat {
                 ready,
+                all_numbered,
                 capabilities,
                 minor_min,
                 minor_max,
