@@ -124,7 +124,8 @@ impl Builder {
         self
     }
 
-    /// The most bytes held: keys, encoded values, and 256 bytes an entry for the tables and handles. Decoded forms
+    /// The most bytes held: keys, encoded values (or [what they are said to weigh](crate::PutOptions::weight)), and 256 bytes an
+    /// entry for the tables and handles. Decoded forms
     /// kept by typed reads, and the graves (see [`graves_max`](Self::graves_max)), come on top. Default unbounded.
     pub fn capacity_bytes(mut self, bytes: u64) -> Self {
         self.capacity_bytes = Some(bytes);

@@ -5,12 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{
-    error::Error,
-    node::GeoCache,
-    store::{Condition, Payload},
-    write::TimeToLive,
-};
+use crate::{error::Error, node::GeoCache, store::Condition, write::TimeToLive};
 
 impl GeoCache {
     /// The values of many keys, in the order of the keys, as [`get`](Self::get) gives each.
@@ -53,11 +48,9 @@ impl GeoCache {
         T: Serialize + ?Sized + 'a,
     {
         self.open()?;
-        let codec = self.codec();
         let encode = |(index, (key, value)): (usize, (K, &T))| {
             let encoded = self.full(key.as_ref()).and_then(|full| {
-                let bytes = Bytes::from(codec.encode(value)?.into_boxed_slice());
-                let payload = Payload { bytes, flags: 0, codec };
+                let payload = self.encoded(value)?;
                 self.fits(&payload)?;
                 Ok((Bytes::copy_from_slice(&full), payload))
             });

@@ -33,6 +33,16 @@ pub enum Error {
         /// The most that the cache was built to take.
         max: usize,
     },
+    /// The value was given a weight that no part of the cache holds: give less, or raise `capacity_bytes`.
+    #[error(
+        "a value was given a weight of {weight} bytes, and at most {max} fit one part of the cache; nothing was changed"
+    )]
+    TooHeavy {
+        /// The weight given.
+        weight: u64,
+        /// The most that a value under this key may weigh.
+        max: u64,
+    },
     /// The value could not be encoded: change its type, or the codec.
     #[error("a value of type {type_name} cannot be encoded as {codec}; nothing was changed")]
     Encode {

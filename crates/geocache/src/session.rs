@@ -44,6 +44,9 @@ pub struct PutOptions {
     pub concern: WriteConcern,
     /// How long to wait for that. Default 5 s.
     pub timeout: Duration,
+    /// How many bytes the value counts against [`capacity_bytes`](crate::Builder::capacity_bytes) on this node. Default:
+    /// the length of its encoded form.
+    pub weight: Option<u64>,
 }
 
 impl Default for PutOptions {
@@ -55,7 +58,12 @@ impl Default for PutOptions {
 impl PutOptions {
     /// The defaults.
     pub const fn new() -> Self {
-        Self { ttl: TimeToLive::Default, concern: WriteConcern::Local, timeout: TIMEOUT_DEFAULT }
+        Self {
+            ttl: TimeToLive::Default,
+            concern: WriteConcern::Local,
+            timeout: TIMEOUT_DEFAULT,
+            weight: None,
+        }
     }
 
     /// How long the value lives.
@@ -71,6 +79,29 @@ impl PutOptions {
     /// How long to wait for that.
     pub const fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// How many bytes the value counts against [`capacity_bytes`](crate::Builder::capacity_bytes), in the place of its encoded
+    /// length; its key and 256 bytes come on top, as with every value.
+    ///
+    /// For values whose decoded form, which typed reads keep beside the encoded one, is much larger than that; or, with
+    /// more than is true, for those that should give way to many smaller ones. It is said on this node and holds on
+    /// this node, until the key is written again, here or elsewhere; a touch here keeps it. The other nodes count the
+    /// encoded length. Where only entries are bounded it changes nothing but [`Stats::bytes`](crate::Stats::bytes).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use geocache::{GeoCache, PutOptions};
+    ///
+    /// let cache = GeoCache::builder().capacity_bytes(10 << 20).build().await?;
+    /// cache.put_with("sparse", &vec![0_u64; 1_000], PutOptions::new().weight(8_000)).await?;
+    /// assert_eq!(cache.stats().bytes, 8_000 + 6 + 256);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn weight(self, bytes: u64) -> Self {
+        Self { weight: Some(bytes), ..self }
     }
 }
 
@@ -96,7 +127,7 @@ impl GeoCache {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Self::put); nothing is changed then.
+    /// As [`put`](Self::put), and [`Error::TooHeavy`]; nothing is changed then.
     ///
     /// # Cancel safety
     /// Once polled, the value is stored. Dropping the future ends the wait and nothing else.
@@ -107,7 +138,7 @@ impl GeoCache {
         options: PutOptions,
     ) -> Result<Receipt, Error> {
         let wanted = self.want_receipts(options.concern);
-        let stamp = self.put_stamped(key.as_ref(), value, options.ttl)?;
+        let stamp = self.put_weighted(key.as_ref(), value, options.ttl, options.weight)?;
         let token = self.outbox().token(stamp);
         let span = trace::call!(self, "put_with", key.as_ref());
         let receipt = self.receipt(&token, options.concern, options.timeout).instrument(span.clone()).await;

@@ -30,7 +30,7 @@ pub struct Stats {
     pub expirations: u64,
     /// Values held, with those whose memory is yet to be given back: expired, or behind a clear.
     pub entries: usize,
-    /// What they weigh: keys, encoded values, and 256 bytes each. Decoded forms are not counted.
+    /// What they weigh: keys, encoded values or what those were said to weigh, and 256 bytes each. Decoded forms are not counted.
     pub bytes: u64,
     /// Reading through.
     pub loads: LoadStats,

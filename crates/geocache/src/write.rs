@@ -182,7 +182,8 @@ impl GeoCache {
     /// [`Error::Key`], [`Error::ValueTooLarge`], [`Error::Closed`]; nothing is changed then.
     pub fn write(&self, key: &[u8], write: Write, expect: Expect) -> Result<Outcome, Error> {
         let key = self.writable(key)?;
-        let payload = Payload { bytes: write.bytes, flags: write.flags, codec: write.codec };
+        let payload =
+            Payload { bytes: write.bytes, flags: write.flags, codec: write.codec, weight: None };
         Ok(self.put_payload(&key, payload, self.life(write.ttl), expect.into())?.0)
     }
 
@@ -217,6 +218,24 @@ impl GeoCache {
         Ok(stamp.expect("nothing refuses a change without a condition"))
     }
 
+    /// As [`put_stamped`](Self::put_stamped), of a value that weighs so much, where something is said.
+    pub(crate) fn put_weighted<T: Serialize + ?Sized>(
+        &self,
+        key: &[u8],
+        value: &T,
+        ttl: TimeToLive,
+        weight: Option<u64>,
+    ) -> Result<Stamp, Error> {
+        let key = self.writable(key)?;
+        let max = self.store().weight_max(key.len());
+        if let Some(weight) = weight.filter(|weight| *weight > max) {
+            return Err(Error::TooHeavy { weight, max });
+        }
+        let payload = Payload { weight, ..self.encoded(value)? };
+        let (_, stamp) = self.put_payload(&key, payload, self.life(ttl), Condition::Any)?;
+        Ok(stamp.expect("nothing refuses a change without a condition"))
+    }
+
     /// As the other writes, of a key as the store has it.
     pub(crate) fn put_typed<T: Serialize + ?Sized>(
         &self,
@@ -226,10 +245,15 @@ impl GeoCache {
         condition: Condition,
     ) -> Result<(Outcome, Option<Stamp>), Error> {
         self.open()?;
+        self.put_payload(key, self.encoded(value)?, life, condition)
+    }
+
+    /// A value as it is stored by this handle.
+    pub(crate) fn encoded<T: Serialize + ?Sized>(&self, value: &T) -> Result<Payload, Error> {
         let codec = self.codec();
         // A boxed slice holds no spare capacity, which would stay in memory as long as the value.
         let bytes = Bytes::from(codec.encode(value)?.into_boxed_slice());
-        self.put_payload(key, Payload { bytes, flags: 0, codec }, life, condition)
+        Ok(Payload { bytes, flags: 0, codec, weight: None })
     }
 
     fn put_payload(

@@ -1,3 +1,5 @@
+mod weight;
+
 use std::{thread, time::Duration};
 
 use cache_core::ManualClock;

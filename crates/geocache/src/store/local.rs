@@ -44,6 +44,8 @@ pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
     pub(crate) flags: u32,
     pub(crate) codec: Codec,
+    /// What it counts against a capacity in bytes on this node; its length where nothing is said.
+    pub(crate) weight: Option<u64>,
 }
 
 /// A change that was made.
@@ -57,7 +59,8 @@ pub(super) struct Made {
 impl Payload {
     /// A value that is stored already.
     fn of(stored: &Stored) -> Self {
-        Self { bytes: stored.bytes.clone(), flags: stored.flags, codec: stored.codec }
+        let &Stored { ref bytes, flags, codec, weight, .. } = stored;
+        Self { bytes: bytes.clone(), flags, codec, weight: Some(weight) }
     }
 }
 
@@ -258,9 +261,13 @@ impl NodeStore {
         let stamp = self.outbox.issue(wall_ms, key, Change::Put(&value), previous);
         debug_assert!(bar.admits(stamp), "a bar that the clock was not shown: {bar:?} refuses {stamp}");
         if let Some(cas) = shard.renew(slot, &value, stamp) {
+            if let (Some(weight), Some(live)) = (payload.weight, &mut slot.value) {
+                live.weight = weight;
+            }
             return (Verdict::Update(expiry), Made { stamp, cas });
         }
-        let stored = Stored::new(value, stamp, slot.value.as_deref());
+        let mut stored = Stored::new(value, stamp, slot.value.as_deref());
+        stored.weight = payload.weight.unwrap_or(stored.weight);
         let cas = stored.cas;
         (Verdict::Replace(stored, expiry), Made { stamp, cas })
     }

@@ -51,8 +51,12 @@ use crate::{
 
 /// What an entry takes in memory beside its key and value: stamp and handles, look-up and recency tables. Measured as the
 /// bytes requested from the allocator: 134 at 100,000 entries with keys of 16 bytes where their number is bounded, and 150
-/// with keys of 40; where only bytes are bounded 169 to 250, the most where the slabs have just doubled; rounded up.
+/// with keys of 40; where only bytes are bounded 169 to 250, the most where the slabs have just doubled. Each takes 8 more since it has a weight
+/// of its own. Rounded up.
 pub(crate) const ENTRY_OVERHEAD_BYTES: u64 = 256;
+
+/// The most that one entry of the map weighs, whatever is bounded.
+const ENTRY_WEIGHT_MAX: u64 = u32::MAX as u64;
 
 /// Lives are cut to this: far beyond any cache, far below where a clock overflows.
 pub(crate) const LIFE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -79,6 +83,8 @@ pub struct NodeStore {
     barriers: Arc<Barriers>,
     outbox: Arc<Outbox>,
     default_ttl: Option<Duration>,
+    /// What one shard holds at most, where bytes are bounded.
+    share_bytes: Option<u64>,
     time: Time,
     /// Reads that found an entry behind a barrier: the map counted them as hits, and they are misses.
     hidden_reads: AtomicU64,
@@ -164,9 +170,7 @@ impl Layout {
     ) -> Result<Cache<Key, Stored, KeyHasher, Shard>, cache_core::ConfigError> {
         let (shared, told) = (Arc::clone(barriers), Arc::clone(bell));
         let mut builder = Cache::builder()
-            .weigher(|key: &Key, stored: &Stored| {
-                (key.len() + stored.bytes.len()) as u64 + ENTRY_OVERHEAD_BYTES
-            })
+            .weigher(|key: &Key, stored: &Stored| key.len() as u64 + stored.weight + ENTRY_OVERHEAD_BYTES)
             .hasher(KeyHasher::new(&self.cache))
             .remote_depth(self.remote_depth)
             .sidecar(move || Shard::new(Arc::clone(&shared), Arc::clone(&told)));
@@ -196,6 +200,7 @@ impl NodeStore {
         let (barriers, bell) = (Arc::new(Barriers::new()), Arc::new(Bell::default()));
         let cache = layout.build(&barriers, &bell)?;
         Ok(Arc::new_cyclic(|me| Self {
+            share_bytes: layout.capacity_bytes.map(|bytes| bytes / cache.shards() as u64),
             cache,
             barriers,
             outbox,
@@ -259,6 +264,13 @@ impl NodeStore {
     /// How long a value lives that is written without a time of its own.
     pub(crate) fn default_ttl(&self) -> Option<Duration> {
         self.default_ttl
+    }
+
+    /// The most that a value under a key of this length may weigh; one that weighs more would be evicted as it is written.
+    pub(crate) fn weight_max(&self, key_bytes: usize) -> u64 {
+        let beside = key_bytes as u64 + ENTRY_OVERHEAD_BYTES;
+        let share = self.share_bytes.unwrap_or(u64::MAX).min(ENTRY_WEIGHT_MAX);
+        share.saturating_sub(beside)
     }
 
     /// A clock reading above that of all that was written or heard of here.

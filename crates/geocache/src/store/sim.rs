@@ -70,7 +70,7 @@ impl SimStore for NodeStore {
                 let life = value.ttl.map_or(Life::Never, |ttl| Life::For(Duration::from_millis(ttl.left_ms)));
                 let life = store.resolve(life, None, false);
                 let codec = Codec::from_number(value.codec);
-                let payload = Payload { bytes: value.bytes, flags: value.flags, codec };
+                let payload = Payload { bytes: value.bytes, flags: value.flags, codec, weight: None };
                 let (verdict, made) = store.store(key, &mut slot, shard, payload, life, None, wall_ms);
                 (verdict, made.stamp)
             }

@@ -61,7 +61,7 @@ fn text(store: &NodeStore, key: &str) -> Option<String> {
 }
 
 fn payload(value: &str) -> Payload {
-    Payload { bytes: Bytes::copy_from_slice(value.as_bytes()), flags: 0, codec: Codec::Raw }
+    Payload { bytes: Bytes::copy_from_slice(value.as_bytes()), flags: 0, codec: Codec::Raw, weight: None }
 }
 
 fn position(store: &NodeStore, key: &str) -> u64 {

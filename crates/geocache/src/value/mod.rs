@@ -31,15 +31,18 @@ pub(crate) struct Stored {
     /// The compare-and-set number on this node.
     pub(crate) cas: u64,
     pub(crate) stamp: Stamp,
+    /// What it counts against a capacity in bytes, key and tables aside.
+    pub(crate) weight: u64,
     /// The value in the type that it was first read as. It is a caller's, so it is never dropped under a lock.
     decoded: Option<Decoded>,
 }
 
 impl Stored {
-    /// A value as it was stamped; `replaced` is the one in whose place it comes.
+    /// A value as it was stamped, which weighs what it is long; `replaced` is the one in whose place it comes.
     pub(crate) fn new(value: Value, stamp: Stamp, replaced: Option<&Stored>) -> Self {
         Self {
             cas: number(&value, stamp, replaced),
+            weight: value.bytes.len() as u64,
             bytes: value.bytes,
             flags: value.flags,
             codec: Codec::from_number(value.codec),
@@ -49,7 +52,8 @@ impl Stored {
     }
 
     /// Becomes another value in place, where that spares an allocation: the value that was touched, which keeps what was
-    /// decoded, and one of the same length as this, whose buffer nobody else holds. Returns whether it did.
+    /// decoded, and one of the same length as this, whose buffer nobody else holds. It weighs what it is long then. Returns
+    /// whether it did.
     pub(crate) fn renew(&mut self, value: &Value, stamp: Stamp) -> bool {
         if !self.shares_bytes(value) && !self.take_over(&value.bytes) {
             return false;
@@ -58,6 +62,7 @@ impl Stored {
         self.flags = value.flags;
         self.codec = Codec::from_number(value.codec);
         self.stamp = stamp;
+        self.weight = value.bytes.len() as u64;
         true
     }
 
