@@ -61,6 +61,7 @@ pub struct Builder {
     key_bytes_max: usize,
     outbox_bytes_max: usize,
     graves_max: Option<usize>,
+    explain_history: usize,
     codec: Codec,
     bootstrap: bool,
     compress_above: Option<usize>,
@@ -84,6 +85,7 @@ impl Builder {
             key_bytes_max: 250,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
             graves_max: None,
+            explain_history: 0,
             codec: Codec::MessagePack,
             bootstrap: false,
             compress_above: None,
@@ -170,6 +172,14 @@ impl Builder {
     /// `capacity_bytes` is set, one for each KiB of it, at least 1,024 and at most 4 million.
     pub fn graves_max(mut self, graves: usize) -> Self {
         self.graves_max = Some(graves);
+        self
+    }
+
+    /// How many outcomes (a write applied, refused, evicted…) the node remembers of all keys together, for
+    /// [`GeoCache::explain`]: 40 bytes each, split over the shards (at most 64) with at least one each, the oldest of a shard
+    /// going first. Default 0: none.
+    pub fn explain_history(mut self, outcomes: usize) -> Self {
+        self.explain_history = outcomes;
         self
     }
 
@@ -403,6 +413,7 @@ impl Builder {
             default_ttl: self.default_ttl,
             remote_depth: self.remote_depth,
             graves_max: self.graves_max.or(capacity).unwrap_or_else(by_bytes),
+            history: self.explain_history,
             clock: self.clock.clone(),
             time: Time::Process,
         }

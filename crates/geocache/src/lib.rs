@@ -55,6 +55,7 @@ pub mod config;
 pub mod docs;
 mod error;
 mod events;
+mod explain;
 mod fresh;
 mod health;
 mod load;
@@ -76,6 +77,7 @@ pub use builder::Builder;
 pub use cluster::{ClusterBuilder, GeoCluster};
 pub use error::{BuildError, CodecError, Error};
 pub use events::{Event, Events, Missed};
+pub use explain::{Explanation, Past, Present, What};
 pub use fresh::FreshOptions;
 pub use geo::RegionId;
 pub use health::{Health, RegionHealth, RegionState};
@@ -85,7 +87,7 @@ pub use read::Item;
 #[cfg(feature = "rabbitmq")]
 pub use replication::rabbitmq;
 pub use replication::{
-    Health as TransportHealth, NodeId, Transport,
+    Health as TransportHealth, NodeId, Stamp, Transport,
     driver::{Behind, FreshTo, Receipt, WriteConcern},
     memory,
     replica::{Token, TokenError},

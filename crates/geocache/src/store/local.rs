@@ -9,6 +9,7 @@ use replication::{Change, Hlc, Stamp, Ttl, Value, message::Bar};
 use super::{Key, NodeStore, Outcome, Shard, expiry, whole_ms};
 use crate::{
     events::Event,
+    explain::What,
     value::{Codec, Stored},
 };
 
@@ -102,6 +103,8 @@ impl NodeStore {
             let live = slot.value.as_deref().filter(|live| store.is_visible(key, live));
             let bar = || shard.bar(slot.position, key, slot.value.as_deref());
             if let Some(refusal) = condition.refuses(live, bar) {
+                let held = live.map_or(Stamp::ZERO, |live| live.stamp);
+                shard.note(slot.position, What::Refused(refusal), held);
                 return (Verdict::Keep, Err(refusal));
             }
             let is_live = live.is_some();
@@ -112,6 +115,7 @@ impl NodeStore {
             if is_live || !matches!(verdict, Verdict::Remove) {
                 store.tell_change(key, &verdict, false);
             }
+            shard.note_local(slot.position, condition, &verdict, made.stamp);
             shard.writes += 1;
             (verdict, Ok(made))
         });
@@ -135,8 +139,10 @@ impl NodeStore {
             };
             let payload = Payload::of(live);
             let life = store.resolve(life, slot.left, true);
-            let (verdict, _) = store.store(key, &mut slot, shard, payload, life, None, wall_ms);
+            let (verdict, made) = store.store(key, &mut slot, shard, payload, life, None, wall_ms);
             store.tell_change(key, &verdict, false);
+            let what = if matches!(verdict, Verdict::Remove) { What::Removed } else { What::Touched };
+            shard.note(slot.position, what, made.stamp);
             let left = if matches!(verdict, Verdict::Remove) { Some(Duration::ZERO) } else { life.0 };
             shard.writes += 1;
             (verdict, slot.value.map(|live| show(live, left)))
@@ -151,10 +157,13 @@ impl NodeStore {
             let live = slot.value.as_deref().filter(|live| store.is_visible(key, live));
             let bar = || shard.bar(slot.position, key, slot.value.as_deref());
             if let Some(refusal) = condition.refuses(live, bar) {
+                let held = live.map_or(Stamp::ZERO, |live| live.stamp);
+                shard.note(slot.position, What::Refused(refusal), held);
                 return (Verdict::Keep, refusal);
             }
             let previous = condition.previous(live);
-            store.remove_stamped(key, &slot, shard, previous, wall_ms);
+            let stamp = store.remove_stamped(key, &slot, shard, previous, wall_ms);
+            shard.note(slot.position, What::Removed, stamp);
             if live.is_some() {
                 store.tell_change(key, &Verdict::Remove, false);
             }
@@ -186,7 +195,9 @@ impl NodeStore {
             let live = live.filter(|live| live.stamp == stamp && store.is_visible(key, live));
             let Some(payload) = live.map(Payload::of) else { return (Verdict::Keep, false) };
             let life = store.resolve(Life::Keep, slot.left, true);
-            (store.store(key, &mut slot, shard, payload, life, None, wall_ms).0, true)
+            let (verdict, made) = store.store(key, &mut slot, shard, payload, life, None, wall_ms);
+            shard.note(slot.position, What::Reissued, made.stamp);
+            (verdict, true)
         })
     }
 

@@ -9,6 +9,7 @@
 //! Invariants: a key's bar never goes down; every bar is shown to the clock before it can be met, so a local write is
 //! always above it. What is behind a clear barrier is invisible at once and reclaimed a page at a time (`reclaim.rs`).
 
+mod history;
 mod key;
 mod local;
 mod page;
@@ -37,6 +38,8 @@ use replication::{
     wire::KeyHasher,
 };
 
+use history::History;
+pub(crate) use history::Trace;
 use key::Key;
 pub(crate) use local::{Condition, Life, Payload};
 use page::RecordSize;
@@ -45,6 +48,7 @@ pub(crate) use time::Time;
 
 use crate::{
     events::{Bell, Event},
+    explain::What,
     stats::Stats,
     value::{Decoded, Stored},
 };
@@ -71,6 +75,8 @@ pub(crate) struct Layout {
     pub(crate) shards: Option<usize>,
     pub(crate) remote_depth: f64,
     pub(crate) graves_max: usize,
+    /// Outcomes that are remembered.
+    pub(crate) history: usize,
     /// By what values expire, and by what writes are stamped.
     pub(crate) clock: Option<cache_core::Clock>,
     pub(crate) time: Time,
@@ -83,6 +89,7 @@ pub struct NodeStore {
     barriers: Arc<Barriers>,
     outbox: Arc<Outbox>,
     default_ttl: Option<Duration>,
+    keeps_history: bool,
     /// What one shard holds at most, where bytes are bounded.
     share_bytes: Option<u64>,
     time: Time,
@@ -103,6 +110,7 @@ struct Shard {
     /// Local changes, counted here since the lock is held anyway.
     writes: u64,
     removes: u64,
+    history: Option<Box<History>>,
 }
 
 impl Sidecar<Key, Stored> for Shard {
@@ -111,6 +119,7 @@ impl Sidecar<Key, Stored> for Shard {
             return; // The barrier says it already, for ever, and without taking a grave's place.
         }
         let key = || Bytes::copy_from_slice(key);
+        self.note(position, if cause == Cause::Expired { What::Expired } else { What::Evicted }, value.stamp);
         if cause == Cause::Expired {
             self.guard.expired(position, value.stamp);
             self.bell.tell(|| Event::Expired { key: key() });
@@ -123,7 +132,7 @@ impl Sidecar<Key, Stored> for Shard {
 
 impl Shard {
     fn new(barriers: Arc<Barriers>, bell: Arc<Bell>) -> Self {
-        Self { guard: Guard::new(0), barriers, bell, writes: 0, removes: 0 }
+        Self { guard: Guard::new(0), barriers, bell, writes: 0, removes: 0, history: None }
     }
 
     /// The smallest acceptable stamp of a key, clear barriers included.
@@ -188,9 +197,14 @@ impl Layout {
         }
         let cache = builder.build()?;
         // How many shards there are is known only now; nothing was buried yet. Shares add up to the bound.
-        let (even, rest) = (self.graves_max / cache.shards(), self.graves_max % cache.shards());
-        let mut shares = (0..).map(|index| even + usize::from(index < rest));
-        cache.with_sidecars(|shard| shard.guard = Guard::new(shares.next().unwrap_or(even)));
+        let mut graves = shares(self.graves_max, cache.shards());
+        // One each at least: a shard without would say that no history is kept.
+        let history = if self.history == 0 { 0 } else { self.history.max(cache.shards()) };
+        let mut outcomes = shares(history, cache.shards());
+        cache.with_sidecars(|shard| {
+            shard.guard = Guard::new(graves.next().unwrap_or(0));
+            shard.history = History::new(outcomes.next().unwrap_or(0), &self.time);
+        });
         Ok(cache)
     }
 }
@@ -205,6 +219,7 @@ impl NodeStore {
             barriers,
             outbox,
             default_ttl: layout.default_ttl,
+            keeps_history: layout.history > 0,
             time: layout.time.clone(),
             hidden_reads: AtomicU64::new(0),
             reclaim: Reclaim::new(),
@@ -303,6 +318,11 @@ impl NodeStore {
     fn is_visible(&self, key: &[u8], stored: &Stored) -> bool {
         !self.barriers.hides(key, stored.stamp)
     }
+}
+
+/// What each of so many shards gets of a bound: shares that add up to it.
+fn shares(bound: usize, shards: usize) -> impl Iterator<Item = usize> {
+    (0..shards).map(move |index| bound / shards + usize::from(index < bound % shards))
 }
 
 /// The expiry of an entry with this much life left.

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     events::Event,
+    explain::What,
     value::{RENEWED_BYTES_MAX, Stored},
 };
 
@@ -35,8 +36,12 @@ impl Store for NodeStore {
             let live = slot.value.as_deref();
             let bar = shard.bar(slot.position, &record.key, live);
             if !judge(record, live.map(|live| (live.stamp, &live.bytes)), bar) {
+                let live = live.map(|live| live.stamp);
+                shard.note_ignored(slot.position, &record.key, live, record.stamp);
                 return (Verdict::Keep, Merged::Older);
             }
+            let what = if value.is_some() { What::Applied } else { What::RemovedElsewhere };
+            shard.note(slot.position, what, record.stamp);
             let Some(value) = value else {
                 if live.is_some_and(|live| self.is_visible(&record.key, live)) {
                     self.tell_change(&record.key, &Verdict::Remove, true);
@@ -68,6 +73,15 @@ impl Store for NodeStore {
         black_box(met);
     }
 
+    fn refused(&self, record: &Record) {
+        if self.keeps_history && !matches!(record.op, Op::Clear) {
+            self.cache.upsert(&record.key[..], Key::new, |slot, shard| {
+                shard.note(slot.position, What::Drift, record.stamp);
+                (Verdict::Keep, ())
+            });
+        }
+    }
+
     fn clear(&self, namespace: &[u8], stamp: Stamp) -> Merged {
         self.outbox.clock().observe(stamp.hlc);
         if !self.barriers.raise(namespace, stamp) {
@@ -93,6 +107,7 @@ impl Store for NodeStore {
                         self.tell_change(item.key, &Verdict::Remove, true);
                     }
                     shard.guard.bury(grave.position, grave.bar);
+                    shard.note(grave.position, What::RemovedElsewhere, grave.bar.stamp);
                     merged = Merged::Applied;
                 }
                 stays
@@ -122,6 +137,7 @@ impl Store for NodeStore {
                 let stays = !within(item.position) || below.admits(stamp) || keep(item.position);
                 if !stays {
                     shard.guard.evicted(item.position, stamp);
+                    shard.note(item.position, What::Swept, stamp);
                     if self.is_visible(item.key, item.value) {
                         self.bell().tell(|| Event::Evicted { key: Bytes::copy_from_slice(item.key) });
                     }

@@ -43,6 +43,7 @@ impl SimStore for NodeStore {
             remote_depth: 0.0,
             shards: None,
             graves_max: settings.graves_max,
+            history: 0,
             clock: Some(map.clone().into()),
             time: Time::Set(Arc::new(SetTime { wall_ms, began_ms, map, ticks: AtomicU64::new(0) })),
         };

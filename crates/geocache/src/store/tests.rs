@@ -25,6 +25,7 @@ fn layout(capacity: usize, graves_max: usize) -> Layout {
         default_ttl: None,
         remote_depth: 0.0,
         graves_max,
+        history: 0,
         clock: Some(ManualClock::new().into()),
         time: Time::Process,
     }

@@ -103,6 +103,11 @@ impl Stored {
         }
     }
 
+    /// Whether a decoded form is kept.
+    pub(crate) fn is_decoded(&self) -> bool {
+        self.decoded.is_some()
+    }
+
     /// Keeps the value as it was decoded, if it is still the one stamped `stamp` and was not decoded as anything yet;
     /// gives it back where it is not.
     pub(crate) fn keep_decoded(&mut self, stamp: Stamp, decoded: Decoded) -> Option<Decoded> {
