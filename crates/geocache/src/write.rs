@@ -118,7 +118,8 @@ impl GeoCache {
     /// `change` sees `None` where the key holds nothing, and leaves the key empty by returning `None`. It runs outside
     /// every lock, and again where another writer on this node was faster, at most 256 times. The value keeps what is
     /// left of its life. **On this node** no change in between is overwritten; two regions that update one key at once
-    /// keep one of the two outcomes, so exact counters across regions are not offered.
+    /// keep one of the two outcomes, so exact counters across regions are not offered. Fields of the stored value that `T` does not
+    /// know are lost (see [`Codec`]).
     ///
     /// # Errors
     /// As [`put`](Self::put); [`Error::Decode`] where the stored value is not a `T`; [`Error::Contended`] where other

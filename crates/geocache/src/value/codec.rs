@@ -13,6 +13,24 @@ use super::raw;
 use crate::error::{CodecError, Error};
 
 /// How a value is encoded.
+///
+/// # Programs of two versions
+/// [`MessagePack`](Self::MessagePack) and [`Json`](Self::Json) name fields and variants, so regions whose programs are of
+/// different versions read each other's values:
+///
+/// | the newer type | reads what the older wrote | is read by the older |
+/// |---|---|---|
+/// | has one field more | with `#[serde(default)]`, or as an `Option` with it | the field is passed over |
+/// | has one field less | the field is passed over | an error, unless it has a default there |
+/// | has its fields in another order, or a wider number | yes | yes, while the number fits |
+/// | names a field otherwise | with `#[serde(alias = "…")]` | an error |
+/// | has one variant more | yes | an error for that variant alone |
+///
+/// An error is an [`Error::Decode`] that names type, codec and reason, and leaves the stored value as it is, here and elsewhere.
+/// **What a program does not know it cannot keep**: where the older one writes a value that it has read (an
+/// [`update`](crate::GeoCache::update) for example), the fields that it passed over are gone, everywhere. So let all
+/// regions read a new field before one relies on it. A [`touch`](crate::GeoCache::touch) keeps the bytes as they are.
+/// [`Raw`](Self::Raw) has no schema: bytes and text are what they are, and any other type is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Codec {
