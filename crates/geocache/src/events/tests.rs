@@ -143,3 +143,80 @@ fn what_changed_of_a_peer_is_told_once() {
     assert_eq!(after.news_since(&before), expected);
     assert_eq!(after.news_since(&after), []);
 }
+
+#[tokio::test]
+async fn a_region_that_warms_is_told_and_so_is_this_nodes_own_readiness() {
+    let cluster = GeoCluster::new(["us-east", "eu-central"]).await.unwrap();
+    let mut events = cluster.region("us-east").unwrap().watch().unwrap();
+    cluster.stop("eu-central").await.unwrap();
+    cluster.start("eu-central").await.unwrap();
+    let there = cluster.region("eu-central").unwrap();
+    let mut own = there.watch().unwrap();
+    let node = there.node().clone();
+    let told = |event| match event {
+        Event::PeerWarming { node } => Some(("warming", node)),
+        Event::PeerReady { node } => Some(("ready", node)),
+        _ => None,
+    };
+    let mut states = Vec::new();
+    while states.last() != Some(&("ready", node.clone())) {
+        states.extend(told(next(&mut events).await));
+    }
+    // Whether it was missed meanwhile is a matter of time.
+    states.retain(|(_, of)| *of == node);
+    assert_eq!(states, [("warming", node.clone()), ("ready", node)]);
+    while next(&mut own).await != Event::Ready {}
+}
+
+/// A node played by the test: what it says is a heartbeat with its clock so far ahead.
+async fn beat(transport: &crate::memory::HubTransport, ahead_ms: u64, mono_ms: u64) {
+    use replication::{
+        Destination, Hlc, Transport, WallClock,
+        message::{Beat, Frame, Message},
+        wire,
+    };
+    let wall_ms = WallClock::shared().now_ms() + ahead_ms;
+    let beat = Beat { ready: true, hlc: Hlc::from_ms(wall_ms), wall_ms, mono_ms, ..Beat::default() };
+    let frame = Frame {
+        from: transport.node().clone(),
+        epoch: 1,
+        cache: wire::cache_id("geocache"),
+        wants_receipt: false,
+        message: Message::Beat(beat),
+    };
+    transport.publish(Destination::Everyone, wire::encode(&frame)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_is_too_far_ahead_is_told_and_so_is_its_mending() {
+    let cluster = GeoCluster::new(["us-east"]).await.unwrap();
+    let mut events = cluster.region("us-east").unwrap().watch().unwrap();
+    let node = NodeId::new("mars".parse().unwrap(), "node-1").unwrap();
+    let played = cluster.hub().join(node.clone());
+    beat(&played, 600_000, 1).await;
+    let drift = |drifts| Event::PeerDrift { node: node.clone(), drifts };
+    while next(&mut events).await != drift(true) {}
+    beat(&played, 0, 2).await;
+    while next(&mut events).await != drift(false) {}
+}
+
+#[tokio::test]
+async fn what_another_region_lets_expire_or_evicts_is_told_where_it_happens() {
+    let cluster = GeoCluster::builder()
+        .regions(["us-east", "eu-central"])
+        .configure(|node| node.capacity(1))
+        .build()
+        .await
+        .unwrap();
+    let mut events = cluster.region("eu-central").unwrap().watch().unwrap();
+    cluster.put("a", "v", "us-east").unwrap();
+    cluster.settled(LONG).await.unwrap();
+    cluster.put_with_ttl("b", "v", Duration::from_millis(300), "us-east").unwrap();
+    let mut told = Vec::new();
+    while !told.contains(&Event::Expired { key: key("b") }) {
+        told.push(next_of_keys(&mut events).await);
+    }
+    let put = |text| Event::Put { key: key(text), remote: true };
+    assert!(told.contains(&put("a")) && told.contains(&put("b")), "{told:?}");
+    assert!(told.contains(&Event::Evicted { key: key("a") }), "{told:?}");
+}
