@@ -1,3 +1,4 @@
+mod end;
 mod weight;
 
 use std::{thread, time::Duration};
