@@ -7,6 +7,7 @@
 //! | `protocol` | from a write to its frame, from a frame to the store, a full sync: without a broker |
 //! | `replication` | three nodes over RabbitMQ beside the bare client library and Redis: records a second, processor time, lag; and as nodes and entries grow |
 //! | `embedded` | `GeoCache` in the caller's process: reads and writes, and what they allocate |
+//! | `facade` | `GeoCache` beside the bare map beneath it: typed and raw reads and writes |
 //! | `core` | `cache-core` alone, and beside other caches: speed, latency, hit ratio, memory |
 //! | `resilience` | a call that meets no trouble: a closed circuit, beside other crates'; and `geo`'s plan over 3, 13 and 100 regions |
 //!
@@ -20,4 +21,5 @@ pub mod micro;
 pub mod offer;
 pub mod record;
 pub mod report;
+pub mod rounds;
 pub mod table;

@@ -52,6 +52,7 @@ where
     /// assert_eq!(cache.read("k", |v, left| (v.len(), left)), Some((3, None)));
     /// # Ok::<(), cache_core::ConfigError>(())
     /// ```
+    #[inline]
     pub fn read<Q, R>(&self, key: &Q, f: impl FnOnce(&V, Option<Duration>) -> R) -> Option<R>
     where
         K: Borrow<Q>,

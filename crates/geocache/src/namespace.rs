@@ -17,6 +17,9 @@ use smallvec::SmallVec;
 
 use crate::{error::Error, node::GeoCache, store::Life, value::Codec, write::TimeToLive};
 
+/// Up to this length a key and what is before it are put together on the stack.
+const SHORT_BYTES: usize = 64;
+
 /// What a handle adds to each key and takes for a default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Scope {
@@ -32,7 +35,17 @@ pub(crate) type Namespaces = Mutex<BTreeSet<Box<[u8]>>>;
 /// A key as the store has it.
 pub(crate) enum FullKey<'a> {
     Given(&'a [u8]),
-    Prefixed(SmallVec<[u8; 64]>),
+    Prefixed(Joined),
+}
+
+/// A prefix and a key.
+type Joined = SmallVec<[u8; SHORT_BYTES]>;
+
+fn joined(prefix: &[u8], key: &[u8]) -> Joined {
+    let mut full = Joined::with_capacity(prefix.len() + key.len());
+    full.extend_from_slice(prefix);
+    full.extend_from_slice(key);
+    full
 }
 
 impl Deref for FullKey<'_> {
@@ -138,19 +151,45 @@ impl GeoCache {
     }
 
     /// The key as the store has it, if it is within the limits.
+    #[inline]
     pub(crate) fn full<'a>(&self, key: &'a [u8]) -> Result<FullKey<'a>, Error> {
+        let prefix = self.within_limits(key)?;
+        if prefix.is_empty() {
+            return Ok(FullKey::Given(key));
+        }
+        Ok(FullKey::Prefixed(joined(prefix, key)))
+    }
+
+    /// As [`full`](Self::full), for reads: where nothing is put before the key, nothing is made or moved, and a short key is
+    /// put together on the stack by two copies.
+    #[inline]
+    pub(crate) fn with_full<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let prefix = self.within_limits(key)?;
+        let (at, bytes) = (prefix.len(), prefix.len() + key.len());
+        let mut short = [0; SHORT_BYTES];
+        let long;
+        let full = if prefix.is_empty() {
+            key
+        } else if bytes <= SHORT_BYTES {
+            short[..at].copy_from_slice(prefix);
+            short[at..bytes].copy_from_slice(key);
+            &short[..bytes]
+        } else {
+            long = joined(prefix, key);
+            &*long
+        };
+        Ok(read(full))
+    }
+
+    /// What comes before a key, if it is within the limits with that.
+    #[inline]
+    fn within_limits(&self, key: &[u8]) -> Result<&[u8], Error> {
         let prefix = self.prefix();
         let (bytes, max) = (prefix.len() + key.len(), self.key_bytes_max());
         if key.is_empty() || bytes > max {
             return Err(Error::Key { bytes: if key.is_empty() { 0 } else { bytes }, max });
         }
-        if prefix.is_empty() {
-            return Ok(FullKey::Given(key));
-        }
-        let mut full = SmallVec::with_capacity(bytes);
-        full.extend_from_slice(prefix);
-        full.extend_from_slice(key);
-        Ok(FullKey::Prefixed(full))
+        Ok(prefix)
     }
 }
 

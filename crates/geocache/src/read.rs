@@ -51,8 +51,23 @@ impl GeoCache {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        let key = &*self.full(key.as_ref())?;
-        match self.store().read(key, |stored, _| stored.seen::<T>()) {
+        self.with_full(key.as_ref(), |key| {
+            // What is returned under the lock is a pointer: a value that is yet to be decoded is looked up once more.
+            match self.store().read(key, |stored, _| stored.decoded::<T>()) {
+                None => Ok(None),
+                Some(Some(value)) => Ok(Some(value)),
+                Some(None) => self.decode_held(key),
+            }
+        })?
+    }
+
+    /// The value of a key that was held undecoded a moment ago; keeps it as it is decoded.
+    #[cold]
+    fn decode_held<T>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        match self.store().peek(key, |stored, _| stored.seen::<T>()) {
             None => Ok(None),
             Some(Seen::Decoded(value)) => Ok(Some(value)),
             Some(Seen::Encoded(encoded)) => {
@@ -73,7 +88,7 @@ impl GeoCache {
 
     /// The value of a key as it is stored. A key that breaks the limits is held by no node, hence a miss.
     pub fn item(&self, key: &[u8]) -> Option<Item> {
-        self.store().read(&self.full(key).ok()?, Item::of)
+        self.with_full(key, |key| self.store().read(key, Item::of)).ok()?
     }
 
     /// As [`item`](Self::item), but counts neither as a hit, nor as a miss, nor as a use.

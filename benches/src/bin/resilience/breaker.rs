@@ -6,10 +6,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use benches::report::{Figure, median};
+use benches::{
+    report::{Figure, median},
+    rounds::{Cost, Subject, measure},
+};
 use resilience::{CircuitBreaker, State};
-
-use crate::rounds::{Cost, Subject, measure};
 
 /// For a call that is told the time, on two threads.
 const NS_MAX: f64 = 100.0;

@@ -6,7 +6,6 @@
 mod breaker;
 #[cfg(feature = "peers")]
 mod peers;
-mod rounds;
 
 use anyhow::Result;
 use benches::report;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use failsafe::CircuitBreaker as _;
 
-use crate::rounds::Subject;
+use benches::rounds::Subject;
 
 /// `recloser`: a ring of bits, without a lock and, while closed, without a clock.
 pub(crate) fn recloser(fails: fn(u64) -> bool) -> Subject<'static> {

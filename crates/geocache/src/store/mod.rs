@@ -230,6 +230,7 @@ impl NodeStore {
     }
 
     /// Reads a live value under its shard's lock; `read` must be short.
+    #[inline]
     pub(crate) fn read<R>(&self, key: &[u8], read: impl FnOnce(&Stored, Option<Duration>) -> R) -> Option<R> {
         let seen =
             self.cache.read(key, |stored, left| self.is_visible(key, stored).then(|| read(stored, left)))?;

@@ -22,19 +22,21 @@ pub(crate) const RENEWED_BYTES_MAX: usize = 4 << 10;
 /// A value in some type of a caller's.
 pub(crate) type Decoded = Arc<dyn Any + Send + Sync>;
 
-/// One key's value. It lies in the map's entry: one of its own would be one more wait for memory in each operation.
+/// One key's value. It lies in the map's entry: one of its own would be one more wait for memory in each operation. What a
+/// read of a decoded value looks at comes first, right behind the key.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Stored {
-    pub(crate) bytes: Bytes,
-    pub(crate) flags: u32,
-    pub(crate) codec: Codec,
-    /// The compare-and-set number on this node.
-    pub(crate) cas: u64,
     pub(crate) stamp: Stamp,
-    /// What it counts against a capacity in bytes, key and tables aside.
-    pub(crate) weight: u64,
     /// The value in the type that it was first read as. It is a caller's, so it is never dropped under a lock.
     decoded: Option<Decoded>,
+    pub(crate) bytes: Bytes,
+    /// The compare-and-set number on this node.
+    pub(crate) cas: u64,
+    /// What it counts against a capacity in bytes, key and tables aside.
+    pub(crate) weight: u64,
+    pub(crate) flags: u32,
+    pub(crate) codec: Codec,
 }
 
 impl Stored {
@@ -91,16 +93,21 @@ impl Stored {
         }
     }
 
+    /// The value decoded as a `T`, if it was.
+    #[inline]
+    pub(crate) fn decoded<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        // The type is compared once, by a call through the value's table: a hot read is that and one clone. Of another type
+        // the clone is for nothing, and never the last one, so nothing of a caller's is dropped here.
+        Arc::clone(self.decoded.as_ref()?).downcast::<T>().ok()
+    }
+
     /// The value as it is read as a `T`: decoded, or what it takes to decode it without the lock.
     pub(crate) fn seen<T: Send + Sync + 'static>(&self) -> Seen<T> {
-        // The type is compared before the count is touched: a hot read is one clone.
-        let decoded = self.decoded.as_ref().filter(|decoded| decoded.is::<T>());
-        match decoded.and_then(|decoded| Arc::clone(decoded).downcast::<T>().ok()) {
-            Some(value) => Seen::Decoded(value),
-            None => {
-                Seen::Encoded(Encoded { bytes: self.bytes.clone(), codec: self.codec, stamp: self.stamp })
-            }
-        }
+        self.decoded().map_or_else(|| Seen::Encoded(self.encoded()), Seen::Decoded)
+    }
+
+    fn encoded(&self) -> Encoded {
+        Encoded { bytes: self.bytes.clone(), codec: self.codec, stamp: self.stamp }
     }
 
     /// Whether a decoded form is kept.

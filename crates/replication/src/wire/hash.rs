@@ -58,6 +58,7 @@ impl KeyHasher {
 impl BuildHasher for KeyHasher {
     type Hasher = KeyHasherState;
 
+    #[inline]
     fn build_hasher(&self) -> KeyHasherState {
         KeyHasherState(self.seed)
     }
@@ -68,14 +69,17 @@ impl BuildHasher for KeyHasher {
 pub struct KeyHasherState(u64);
 
 impl Hasher for KeyHasherState {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         // A second write (no byte string makes one) is seeded with the first's outcome.
         self.0 = xxh3_64_with_seed(bytes, self.0);
     }
 
     /// Left out: it is the length that a slice puts ahead of its bytes.
+    #[inline]
     fn write_usize(&mut self, _: usize) {}
 
+    #[inline]
     fn finish(&self) -> u64 {
         self.0
     }

@@ -15,22 +15,27 @@ const ROUNDS: usize = 9;
 const CALLS: u64 = 200_000;
 
 /// What is measured: a name, and the making of so many calls.
-pub(crate) struct Subject<'a> {
-    pub(crate) name: &'static str,
-    pub(crate) calls: Box<dyn Fn(u64) + Sync + 'a>,
+pub struct Subject<'a> {
+    /// What it is called.
+    pub name: &'static str,
+    /// Makes so many calls.
+    pub calls: Box<dyn Fn(u64) + Sync + 'a>,
 }
 
 /// Nanoseconds a call of one thread, of each round.
 #[derive(Debug, Default)]
-pub(crate) struct Cost {
+pub struct Cost {
     /// Of the thread's processor time: what the call costs, whatever else the machine does.
-    pub(crate) processor_ns: Vec<f64>,
+    pub processor_ns: Vec<f64>,
     /// Of the time that passed, waiting for a lock and for a processor among it.
-    pub(crate) elapsed_ns: Vec<f64>,
+    pub elapsed_ns: Vec<f64>,
 }
 
 /// Runs the subjects in turn, on so many threads at once that share each.
-pub(crate) fn measure(threads: usize, subjects: &[Subject<'_>]) -> Vec<Cost> {
+///
+/// # Panics
+/// When a subject does.
+pub fn measure(threads: usize, subjects: &[Subject<'_>]) -> Vec<Cost> {
     let mut costs: Vec<Cost> = subjects.iter().map(|_| Cost::default()).collect();
     for round in 0..=ROUNDS {
         for (subject, cost) in subjects.iter().zip(&mut costs) {
