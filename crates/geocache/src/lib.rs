@@ -43,6 +43,9 @@
 //! **Logs.** Calls that wait have a span of `tracing` (target `geocache::call`, level `DEBUG`) with the cache, the region and the node. No value
 //! is ever logged, and a key at the level `TRACE` alone.
 //!
+//! **Looking in.** Why a key is as it is on a node, and with a history what happened to it lately, is told by
+//! [`GeoCache::explain`]; what happens, as it happens, by [`GeoCache::watch`]; how the node is, by [`GeoCache::health`].
+//!
 //! **What is not promised.** Two regions that write one key at once keep one of the two values everywhere, the one with
 //! the higher stamp. Conditional writes are atomic on their node only. A read elsewhere is as old as the lag.
 
