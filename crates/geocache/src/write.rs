@@ -183,8 +183,7 @@ impl GeoCache {
     /// [`Error::Key`], [`Error::ValueTooLarge`], [`Error::Closed`]; nothing is changed then.
     pub fn write(&self, key: &[u8], write: Write, expect: Expect) -> Result<Outcome, Error> {
         let key = self.writable(key)?;
-        let payload =
-            Payload { bytes: write.bytes, flags: write.flags, codec: write.codec, weight: None };
+        let payload = Payload { bytes: write.bytes, flags: write.flags, codec: write.codec, weight: None };
         Ok(self.put_payload(&key, payload, self.life(write.ttl), expect.into())?.0)
     }
 

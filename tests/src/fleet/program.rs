@@ -264,7 +264,7 @@ impl Node {
         let key = step.key.as_bytes();
         let put = |ttl| {
             let bytes = Bytes::from(value(&self.writer, step.counter));
-            self.cache.write(key, Write { bytes, flags: 0, ttl }, Expect::Any)
+            self.cache.write(key, Write { bytes, ttl, ..Write::default() }, Expect::Any)
         };
         let taken = match step.change {
             Change::Put => put(TimeToLive::Never),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use geocache::{Error, GeoCache, RegionState, TransportHealth};
+use geocache::{Error, GeoCache, Present, RegionState, TransportHealth};
 use tests::wait_until;
 
 use super::{BOUND, Regions, text};
@@ -56,6 +56,20 @@ pub(crate) async fn a_node_names_its_cache_and_reports_its_transport(regions: Re
     here.close(BOUND).await;
     wait_until("its transport is gone", BOUND, async || here.transport_report().is_none()).await;
     assert!(there.transport_report().is_some(), "the other one's is its own");
+}
+
+pub(crate) async fn a_node_explains_what_became_of_a_key(regions: Regions) {
+    let Regions { here, there, .. } = &regions;
+    here.put("k", "v").unwrap();
+    super::reads(there, "k", Some("v")).await;
+    let held = there.explain("k").unwrap();
+    let Present::Held { writer: Some(writer), .. } = &held.present else { panic!("{held:?}") };
+    assert_eq!(writer, here.node());
+    here.remove("k").unwrap();
+    super::reads(there, "k", None).await;
+    let gone = there.explain("k").unwrap();
+    assert!(matches!(gone.present, Present::Gone { .. }), "{gone:?}");
+    assert!(matches!(there.explain("never written").unwrap().present, Present::Unknown { .. }));
 }
 
 pub(crate) async fn a_late_node_has_the_state_of_the_others_when_it_is_ready(regions: Regions) {

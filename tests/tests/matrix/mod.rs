@@ -36,9 +36,11 @@ macro_rules! matrix {
             write::a_conditional_change_is_judged_here_and_its_outcome_spreads [write, remove_if];
             write::a_value_is_read_whatever_codec_it_was_written_in [with_codec, codec];
             session::a_receipt_says_who_has_the_write_at_every_concern [put_with];
+            write::a_value_weighs_what_its_writer_says_here_alone [put_with];
             session::a_receipt_names_the_region_that_is_missing [put_with];
             session::a_token_names_a_remove_as_any_change [token, receipt];
             session::a_read_with_a_token_is_never_older_than_the_write [get_at_least, at_least];
+            session::a_fresh_read_misses_nothing_that_was_written_before_it [get_fresh, get_fresh_with, fresh];
             read::what_a_node_does_not_hold_is_fetched_from_another_region [get_or_fetch, fetch, fetch_item];
             load::one_loader_runs_and_its_value_is_read_elsewhere [get_or_load];
             load::another_region_is_asked_before_the_origin [get_or_load_with];
@@ -50,6 +52,7 @@ macro_rules! matrix {
                 builder, health, is_ready, failed, region, node, lag, divergence, stats
             ];
             life::a_node_names_its_cache_and_reports_its_transport [cache_name, transport_report];
+            life::a_node_explains_what_became_of_a_key [explain];
             life::a_late_node_has_the_state_of_the_others_when_it_is_ready [ready];
             life::a_close_hands_over_what_was_written_and_refuses_more [close];
         }

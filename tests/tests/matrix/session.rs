@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use geocache::{Error, PutOptions, RegionId, Token, WriteConcern};
+use geocache::{Error, FreshOptions, FreshTo, PutOptions, RegionId, Token, WriteConcern};
 
 use super::{BOUND, Regions, text};
 
@@ -75,4 +75,19 @@ pub(crate) async fn a_read_with_a_token_is_never_older_than_the_write(regions: R
     future.hlc.0 += 1 << 40;
     let early = there.at_least(&future, Duration::from_millis(50)).await;
     assert!(matches!(early, Err(Error::Stale { .. })), "{early:?}");
+}
+
+pub(crate) async fn a_fresh_read_misses_nothing_that_was_written_before_it(regions: Regions) {
+    let Regions { here, there, .. } = &regions;
+    let options = FreshOptions::new().timeout(BOUND);
+    for n in 0..10_u32 {
+        here.put("n", &n).unwrap();
+        let read = there.get_fresh_with::<u32>("n", Duration::ZERO, options).await.unwrap();
+        assert_eq!(read.as_deref(), Some(&n));
+    }
+    here.remove("n").unwrap();
+    there.fresh(Duration::ZERO, options.to(FreshTo::Heard)).await.unwrap();
+    assert!(!there.contains("n").unwrap());
+    // What may be so old is answered from memory.
+    assert!(there.get_fresh::<u32>("n", Duration::from_secs(3_600)).await.unwrap().is_none());
 }

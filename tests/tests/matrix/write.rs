@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use geocache::{Codec, Expect, Outcome, TimeToLive, Write};
+use geocache::{Codec, Expect, Outcome, PutOptions, TimeToLive, Write, WriteConcern};
 use serde::{Deserialize, Serialize};
 use tests::wait_until;
 
@@ -110,7 +110,12 @@ pub(crate) async fn a_value_keeps_its_bytes_flags_and_life_on_its_way(regions: R
     let Regions { here, there, .. } = &regions;
     let life = Duration::from_secs(600);
     let bytes: Vec<u8> = (0..=255).collect();
-    let written = Write { bytes: bytes.clone().into(), flags: 0xdead_beef, ttl: TimeToLive::For(life) };
+    let written = Write {
+        bytes: bytes.clone().into(),
+        flags: 0xdead_beef,
+        ttl: TimeToLive::For(life),
+        ..Write::default()
+    };
     here.write(b"k", written, Expect::Any).unwrap();
     wait_until("it is there", BOUND, async || there.peek_item(b"k").is_some()).await;
     let item = there.item(b"k").unwrap();
@@ -134,6 +139,14 @@ pub(crate) async fn a_conditional_change_is_judged_here_and_its_outcome_spreads(
     assert_eq!(there.remove_if(b"k", Expect::Cas(seen)).unwrap(), Outcome::Exists);
     assert!(matches!(there.remove_if(b"k", Expect::Cas(cas)).unwrap(), Outcome::Done { .. }));
     reads(here, "k", None).await;
+}
+
+pub(crate) async fn a_value_weighs_what_its_writer_says_here_alone(regions: Regions) {
+    let Regions { here, there, .. } = &regions;
+    let options = PutOptions::new().weight(8_000).concern(WriteConcern::All).timeout(BOUND);
+    assert!(here.put_with("k", "v", options).await.unwrap().reached);
+    assert!(here.stats().bytes >= 8_000, "{}", here.stats().bytes);
+    assert!(there.contains("k").unwrap() && there.stats().bytes < 1_000, "{}", there.stats().bytes);
 }
 
 /// A value, and the same a year later: a field more.
