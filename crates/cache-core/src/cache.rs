@@ -357,15 +357,10 @@ where
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let now = inner.time.now();
-        let mut departed = Departing::new(inner);
-        let removed = {
-            let mut guard = inner.lock(hash);
-            let Shard { store, sidecar } = &mut *guard;
+        let (key, value) = inner.within(hash, |store, sidecar, departed| {
             store.flights.overtake(hash);
-            store.live(hash, key, now, sidecar, &mut departed).map(|slot| store.remove(slot))
-        };
-        inner.settle(&mut departed);
-        let (key, value) = removed?;
+            store.live(hash, key, now, sidecar, departed).map(|slot| store.remove(slot))
+        })?;
         if let Some(listener) = &inner.listener {
             listener(&key, &value, Cause::Removed);
         }

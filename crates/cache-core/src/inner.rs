@@ -9,8 +9,8 @@ use crate::{
     Cause, Expiry, Sidecar, Stats,
     capacity::Capacity,
     clock::{Jitter, NEVER, Time},
-    departed::{Departed, Panics},
-    shard::{Budget, Gathering, Origin, Page, Shard},
+    departed::{Departed, Departing, Panics},
+    shard::{Budget, Gathering, Origin, Page, Shard, Store},
     sync::{Mutex, MutexGuard},
 };
 
@@ -54,6 +54,24 @@ impl<K, V, S, X> Inner<K, V, S, X> {
     #[inline]
     pub(crate) fn lock(&self, position: u64) -> MutexGuard<'_, Shard<K, V, X>> {
         self.shards[self.shard_index(position)].0.lock()
+    }
+
+    /// Does something in the shard of a position, under its lock, and tells of what left once the lock is free. A panic in it is
+    /// no reason not to tell.
+    #[inline]
+    pub(crate) fn within<R>(
+        &self,
+        position: u64,
+        f: impl FnOnce(&mut Store<K, V>, &mut X, &mut Departed<K, V>) -> R,
+    ) -> R {
+        let mut departed = Departing::new(self);
+        let answer = {
+            let mut guard = self.lock(position);
+            let Shard { store, sidecar } = &mut *guard;
+            f(store, sidecar, &mut departed)
+        };
+        self.settle(&mut departed);
+        answer
     }
 
     /// The first position of the shard after this one.

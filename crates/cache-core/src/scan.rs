@@ -99,14 +99,9 @@ where
     pub fn at<R>(&self, position: u64, f: impl FnOnce(&mut Place<'_, K, V>, &mut X) -> R) -> R {
         let inner = self.inner();
         let now = inner.time.now();
-        let mut departed = Departing::new(self.inner());
-        let answer = {
-            let mut guard = inner.lock(position);
-            let Shard { store, sidecar } = &mut *guard;
-            f(&mut Place::find(position, now, store, sidecar, &mut departed), sidecar)
-        };
-        inner.settle(&mut departed);
-        answer
+        inner.within(position, |store, sidecar, departed| {
+            f(&mut Place::find(position, now, store, sidecar, departed), sidecar)
+        })
     }
 
     /// One page of a walk over all live entries in the order of their positions, given to a closure under the shard's lock.

@@ -7,8 +7,7 @@ use std::{
 
 use crate::{
     Cache, Expiry, Sidecar,
-    departed::Departing,
-    shard::{Change, Origin, Shard},
+    shard::{Change, Origin},
 };
 
 impl<K, V, S, X> Cache<K, V, S, X>
@@ -63,22 +62,16 @@ where
         let inner = &**self.inner();
         let hash = inner.hasher.hash_one(key);
         let now = inner.time.now();
-        let mut departed = Departing::new(inner);
-        let answer = {
-            let mut guard = inner.lock(hash);
-            let Shard { store, sidecar } = &mut *guard;
-            store.live(hash, key, now, sidecar, &mut departed).map(|slot| {
-                let answer = f(&mut store.entry_mut(slot).value);
-                let entry = store.entry(slot);
-                let weight = inner.weigh(&entry.key, &entry.value);
-                let origin = Origin::Local;
-                let deadline = inner.deadline(expiry, now, Some(store.deadline(slot)), (hash, origin));
-                store.update(slot, Change { weight, deadline, origin, now }, sidecar, &mut departed);
-                answer
-            })
-        };
-        inner.settle(&mut departed);
-        answer
+        inner.within(hash, |store, sidecar, departed| {
+            let slot = store.live(hash, key, now, sidecar, departed)?;
+            let answer = f(&mut store.entry_mut(slot).value);
+            let entry = store.entry(slot);
+            let weight = inner.weigh(&entry.key, &entry.value);
+            let origin = Origin::Local;
+            let deadline = inner.deadline(expiry, now, Some(store.deadline(slot)), (hash, origin));
+            store.update(slot, Change { weight, deadline, origin, now }, sidecar, departed);
+            Some(answer)
+        })
     }
 
     /// Gives a live entry another lifetime, beginning now, and counts as a use; `false` if there is none.
@@ -104,18 +97,13 @@ where
         let inner = &**self.inner();
         let hash = inner.hasher.hash_one(key);
         let now = inner.time.now();
-        let mut departed = Departing::new(inner);
-        let touched = {
-            let mut guard = inner.lock(hash);
-            let Shard { store, sidecar } = &mut *guard;
-            let slot = store.live(hash, key, now, sidecar, &mut departed);
+        inner.within(hash, |store, sidecar, departed| {
+            let slot = store.live(hash, key, now, sidecar, departed);
             if let Some(slot) = slot {
                 let present = Some(store.deadline(slot));
                 store.touch(slot, inner.deadline(expiry, now, present, (hash, Origin::Local)), now);
             }
             slot.is_some()
-        };
-        inner.settle(&mut departed);
-        touched
+        })
     }
 }

@@ -1,8 +1,9 @@
 //! The snapshot: in order, each key at most once, and no lock around the loop's body.
 
+mod placed;
+
 use std::{
     collections::{HashMap, HashSet},
-    hash::{BuildHasher, Hasher},
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -14,6 +15,7 @@ use std::{
 };
 
 use cache_core::{Cache, Expiry, ManualClock, Policy};
+use placed::Placed;
 
 fn numbers(capacity: usize, shards: usize) -> (Cache<u64, u64>, ManualClock) {
     let clock = ManualClock::new();
@@ -165,37 +167,9 @@ fn what_moves_within_the_cache_is_shown_once_all_the_same() {
     }
 }
 
-/// Puts every key at one of five positions.
-#[derive(Clone, Default)]
-struct Crowded;
-
-struct Position(u64);
-
-impl Hasher for Position {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("the keys are u64")
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = (key % 5) << 61;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-impl BuildHasher for Crowded {
-    type Hasher = Position;
-
-    fn build_hasher(&self) -> Position {
-        Position(0)
-    }
-}
-
 #[test]
 fn keys_that_share_a_position_are_each_shown_once() {
-    let builder = Cache::<u64, u64>::builder().capacity(400).shards(4).hasher(Crowded);
+    let builder = Cache::<u64, u64>::builder().capacity(400).shards(4).hasher(Placed(|key| (key % 5) << 61));
     let cache = builder.build().expect("a right configuration");
     for key in 0..50 {
         cache.insert(key, key);

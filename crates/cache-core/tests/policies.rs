@@ -9,6 +9,7 @@ use std::{
 };
 
 use cache_core::{Cache, Cause, Expiry, LoadError, ManualClock, Policy, Stats, Verdict};
+use fastrand::Rng;
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -440,18 +441,6 @@ fn the_time_to_idle_is_put_off_by_uses_alone_and_capped_by_the_lifetime() {
     }
 }
 
-/// A xorshift generator: seeded, so that a failure can be run again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 /// What is kept by slot, weights and lifetimes and idle times, must be the entry's own however it rises and falls, and whoever had the slot
 /// before it: each one is checked by itself.
 #[test]
@@ -479,13 +468,13 @@ fn what_is_known_of_an_entry_stays_its_own_from_segment_to_segment() {
             })
             .build()
             .expect("a right configuration");
-        let mut random = Random(7);
+        let mut random = Rng::with_seed(7);
         // What each key was given last: when its lifetime ends, and when it was idle for too long.
         let (mut ends, mut now) = (HashMap::<u64, (u64, u64)>::new(), 0);
         for _ in 0..5_000 {
-            let (key, weight, ttl) = (random.below(120), 1 + random.below(9), 1 + random.below(200));
+            let (key, weight, ttl) = (random.u64(..120), 1 + random.u64(..9), 1 + random.u64(..200));
             let idle_end = now + IDLE;
-            match random.below(10) {
+            match random.u64(..10) {
                 0..2 => {
                     cache.insert_with_ttl(key, weight, ms(ttl));
                     ends.insert(key, (now + ttl, idle_end));

@@ -1,14 +1,18 @@
 //! The page scan: every key once, whatever is written meanwhile.
 
+mod placed;
+
 use std::{
     collections::{HashMap, HashSet},
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use cache_core::{Cache, Expiry, ManualClock, Policy};
+use fastrand::Rng;
+use placed::Placed;
 
 fn scan_keys<S: BuildHasher>(cache: &Cache<u64, u64, S>, limit: usize) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
@@ -56,25 +60,13 @@ fn a_scan_meets_each_standing_key_once_while_others_write() {
     });
 }
 
-/// A xorshift generator: seeded, so that a failure can be run again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 /// A few operations, which have entries rise and fall.
-fn churn<S: BuildHasher>(cache: &Cache<u64, u64, S>, random: &mut Random) {
-    for _ in 0..random.below(50) {
-        let key = random.below(400);
-        match random.below(30) {
-            0..5 => drop(cache.insert(key, random.below(7))),
-            5..8 => drop(cache.insert_remote(key, random.below(7), Expiry::Default)),
+fn churn<S: BuildHasher>(cache: &Cache<u64, u64, S>, random: &mut Rng) {
+    for _ in 0..random.u64(..50) {
+        let key = random.u64(..400);
+        match random.u64(..30) {
+            0..5 => drop(cache.insert(key, random.u64(..7))),
+            5..8 => drop(cache.insert_remote(key, random.u64(..7), Expiry::Default)),
             8 => drop(cache.remove(&key)),
             _ => drop(cache.get(&key)),
         }
@@ -89,7 +81,7 @@ fn a_scan_meets_each_standing_key_once_while_entries_rise_and_fall() {
         [(Policy::Lru, 0.5), (Policy::Lru, 0.9), (Policy::TinyLfu, 0.0), (Policy::TinyLfu, 0.7)]
     {
         for seed in 1..30 {
-            let mut random = Random(seed * 7919);
+            let mut random = Rng::with_seed(seed);
             let mut builder = Cache::builder().capacity(200).shards(1).policy(policy).remote_depth(depth);
             if seed % 2 == 0 {
                 builder = builder.weight_capacity(600).weigher(|_, value: &u64| value % 7);
@@ -103,7 +95,7 @@ fn a_scan_meets_each_standing_key_once_while_entries_rise_and_fall() {
             let mut standing: HashSet<u64> = (0..400).filter(|key| cache.contains(key)).collect();
             let (mut at, mut found) = (Some(0), HashSet::new());
             while let Some(position) = at {
-                at = cache.scan(position, 1 + random.below(5) as usize, |page, ()| {
+                at = cache.scan(position, 1 + random.u64(..5) as usize, |page, ()| {
                     for item in page.items {
                         assert!(
                             found.insert(*item.key),
@@ -152,45 +144,19 @@ fn a_single_shard_covers_every_position() {
     assert_eq!(scan_keys(&cache, 7).len(), 100);
 }
 
-/// Gives the key itself as its position, so that a test can place keys.
-#[derive(Clone, Default)]
-struct Placed;
-
-struct Position(u64);
-
-impl Hasher for Position {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("the keys are u64")
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        // Two pairs of keys share a position, one of them at the very end.
-        self.0 = match key {
-            41 => 40,
-            key if key == u64::MAX - 1 => u64::MAX,
-            key => key,
-        };
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-impl BuildHasher for Placed {
-    type Hasher = Position;
-
-    fn build_hasher(&self) -> Position {
-        Position(0)
-    }
-}
+/// Each key at the position that it is itself; two pairs share one, one of them at the very end.
+const PLACED: Placed = Placed(|key| match key {
+    41 => 40,
+    key if key == u64::MAX - 1 => u64::MAX,
+    key => key,
+});
 
 #[test]
 fn equal_positions_share_a_page_and_adjacent_ones_are_not_skipped() {
     let cache = Cache::<u64, u64>::builder()
         .capacity(1_000)
         .shards(2)
-        .hasher(Placed)
+        .hasher(PLACED)
         .build()
         .expect("a right configuration");
     let keys = [0, 1, 2, 40, 41, u64::MAX - 2, u64::MAX - 1, u64::MAX];
@@ -235,7 +201,7 @@ fn a_place_holds_the_live_entries_of_its_position_and_no_others() {
     let clock = ManualClock::new();
     let cache = Cache::<u64, u64>::builder()
         .capacity(100)
-        .hasher(Placed)
+        .hasher(PLACED)
         .clock(clock.clone())
         .build()
         .expect("a right configuration");

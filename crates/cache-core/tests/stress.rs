@@ -13,18 +13,7 @@ use std::{
 };
 
 use cache_core::{Cache, Cause, Expiry, LoadError, ManualClock, Policy, Sidecar, Verdict};
-
-/// A xorshift generator: seeded, so that a failure can be run again.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
+use fastrand::Rng;
 
 /// Counts how often each value was told as a victim: values are unique.
 #[derive(Default)]
@@ -93,7 +82,7 @@ fn everything_at_once(policy: Policy, remote_depth: f64, idle: Option<Duration>)
         let writers: Vec<_> = (0..8)
             .map(|seed| {
                 let (cache, clock, ids, loads) = (cache.clone(), clock.clone(), &ids, &loads);
-                scope.spawn(move || work(&cache, &clock, ids, loads, Random(seed * 7919 + 1)))
+                scope.spawn(move || work(&cache, &clock, ids, loads, Rng::with_seed(seed)))
             })
             .collect();
         // A ninth looks at the bounds all the while.
@@ -155,12 +144,12 @@ fn work(
     clock: &ManualClock,
     ids: &AtomicU64,
     loads: &Loads,
-    mut random: Random,
+    mut random: Rng,
 ) {
     for _ in 0..20_000 {
-        let key = random.next(2_000);
+        let key = random.u64(..2_000);
         let fresh = || (key, ids.fetch_add(1, Ordering::Relaxed));
-        match random.next(1_000) {
+        match random.u64(..1_000) {
             0..300 => {
                 assert!(cache.get(&key).is_none_or(|value| value.0 == key), "a value under another's key");
             }
@@ -194,11 +183,11 @@ fn work(
                 }
             }
             400..600 => {
-                let ttl = Duration::from_millis(random.next(300));
+                let ttl = Duration::from_millis(random.u64(..300));
                 cache.insert_with_expiry(key, fresh(), Expiry::After(ttl));
             }
             600..700 => {
-                let ttl = Duration::from_millis(random.next(300));
+                let ttl = Duration::from_millis(random.u64(..300));
                 cache.insert_remote(key, fresh(), Expiry::After(ttl));
             }
             700..800 => {
@@ -226,10 +215,10 @@ fn work(
                 assert!(was.is_none_or(|was| was.0 == key));
             }
             910..930 => {
-                let expiry = Expiry::After(Duration::from_millis(random.next(300)));
+                let expiry = Expiry::After(Duration::from_millis(random.u64(..300)));
                 cache.update_with_expiry(&key, expiry, |value| *value = fresh());
             }
-            930..945 => drop(cache.insert_with_ttl(key, fresh(), Duration::from_millis(random.next(300)))),
+            930..945 => drop(cache.insert_with_ttl(key, fresh(), Duration::from_millis(random.u64(..300)))),
             945..950 => {
                 let left = cache.read(&key, |value, left| (value.0, left));
                 assert!(left.is_none_or(|(of, left)| of == key && left.is_some()), "each has a lifetime");
@@ -237,7 +226,7 @@ fn work(
             950..970 => clock.advance(Duration::from_millis(1)),
             970..974 => drop(cache.sweep()),
             974 => {
-                let (entries, weight) = (8 + random.next(CAPACITY as u64 - 7), 8 + random.next(WEIGHT - 7));
+                let (entries, weight) = (8 + random.u64(..CAPACITY as u64 - 7), 8 + random.u64(..WEIGHT - 7));
                 cache.resize(entries as usize).expect("as many as shards at least");
                 cache.resize_weight(weight).expect("as much as shards at least");
             }
