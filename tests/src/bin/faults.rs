@@ -1,6 +1,6 @@
 //! `cargo xtask test-integration --faults`: every row of the fault matrix, one after the other, and their table.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -32,14 +32,8 @@ struct Arguments {
     folder: PathBuf,
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    run(&Arguments::parse())
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

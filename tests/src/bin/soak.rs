@@ -40,14 +40,8 @@ fn minutes(text: &str) -> Result<f64, String> {
     }
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<ExitCode> {
+    run(&Arguments::parse())
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {

@@ -24,7 +24,7 @@ mod readme;
 mod speed;
 mod trace;
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use benches::{
@@ -102,14 +102,8 @@ impl Arguments {
     }
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    run(&Arguments::parse())
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

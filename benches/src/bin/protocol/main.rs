@@ -13,7 +13,7 @@ mod path;
 mod sync;
 mod tap;
 
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use benches::report::{self, Bound, Figure, median};
@@ -74,14 +74,8 @@ enum Child {
     Transfer,
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    run(&Arguments::parse())
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

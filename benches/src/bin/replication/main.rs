@@ -25,7 +25,7 @@ mod redis;
 mod row;
 mod usage;
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use benches::report::{self, Figure};
@@ -80,14 +80,8 @@ pub(crate) struct Part {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+async fn main() -> Result<()> {
+    run(&Arguments::parse()).await
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
