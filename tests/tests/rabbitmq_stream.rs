@@ -296,6 +296,46 @@ mod harms_the_broker {
             transport.close().await.unwrap();
         }
     }
+
+    /// The marker goes with the last queue that is bound to it, which may be just between another node's declaring and binding
+    /// it. That node took the refusal for its own queue's end, failed to subscribe and left the queue.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_marker_that_goes_before_the_queue_is_bound_to_it_is_declared_again() {
+        let broker = Broker::start(Options::default()).await.unwrap();
+        let (cache, link) = (unique_name("marker"), Proxy::start(broker.addr()).await.unwrap());
+        let config = config(&cache, "us-east", &link.url(broker.url()), Profile::Fast);
+        let transport = RabbitMq::connect(config).await.unwrap();
+        // Within the broker: deletes the marker that was claimed, and once more as soon as it is declared again.
+        let marker = format!("{{resource, <<\"/\">>, exchange, <<\"geocache-profile.{cache}\">>}}");
+        let delete = format!(
+            "Delete = fun Delete(0) -> never; Delete(Looks) -> \
+                 case rabbit_exchange:delete({marker}, true, <<\"test\">>) of \
+                     ok -> deleted; \
+                     {{error, in_use}} -> bound; \
+                     {{error, not_found}} -> timer:sleep(1), Delete(Looks - 1) \
+                 end \
+             end, \
+             First = Delete(1), \
+             spawn(fun() -> application:set_env(rabbit, geocache_second, Delete(60000)) end), \
+             First."
+        );
+        assert_eq!(broker.ctl(&["eval", &delete]).await.unwrap().trim(), "deleted");
+        // A round trip lies between the marker's declaration and the queue's binding to it.
+        link.delay(Duration::from_millis(50));
+        let mut subscription = transport.subscribe().await.unwrap();
+        link.heal();
+        let second = broker.ctl(&["eval", "application:get_env(rabbit, geocache_second)."]).await.unwrap();
+        assert_eq!(second.trim(), "{ok,deleted}", "the marker went in between");
+        assert_eq!(transport.stats().queues_replaced, 0);
+        assert_eq!(transport.stats().reconnects, 0);
+        let bindings = broker.ctl(&["list_bindings", "--silent", "source_name", "destination_name"]);
+        let bound = format!("geocache-profile.{cache}\t{}", transport.queue());
+        assert!(bindings.await.unwrap().contains(&bound), "it holds the marker again");
+        let own = NodeId::new("us-east".parse().unwrap(), "n").unwrap();
+        let frame = Bytes::from_static(b"still there");
+        transport.publish(Destination::Node(own), frame.clone()).await.unwrap();
+        receive(&mut subscription, &frame).await;
+    }
 }
 
 /// Changes of profile.

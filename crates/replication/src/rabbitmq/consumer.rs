@@ -234,9 +234,7 @@ impl Consumer {
                 self.shared.forbidden(step, &failure.reason, &format!("queue '{queue}'"))
             }
             // Marker and exchange are declared with the queue.
-            AMQPSoftError::PRECONDITIONFAILED
-                if failure.reason.contains(&format!("'{}'", self.shared.topology.marker().0)) =>
-            {
+            AMQPSoftError::PRECONDITIONFAILED if marker::is_blamed(failure, &self.shared.topology) => {
                 self.shared.profile_conflict()
             }
             AMQPSoftError::PRECONDITIONFAILED if failure.reason.contains("for exchange '") => {

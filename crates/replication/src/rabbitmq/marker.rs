@@ -100,6 +100,12 @@ async fn delete_unused(channel: &Channel, topology: &Topology) -> lapin::Result<
     channel.exchange_delete(short(topology.marker().0), options).await
 }
 
+/// Whether a refusal is about the marker rather than about the queue or exchange that was asked for beside it.
+pub(super) fn is_blamed(failure: &Failure, topology: &Topology) -> bool {
+    matches!(failure.blame, Blame::Refused(_))
+        && failure.reason.contains(&format!("'{}'", topology.marker().0))
+}
+
 fn is_refused(failure: &Failure) -> bool {
     matches!(failure.blame, Blame::Refused(AMQPSoftError::PRECONDITIONFAILED))
 }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lapin::{options::QueueDeleteOptions, protocol::AMQPSoftError, types::FieldTable};
+use lapin::{Channel, options::QueueDeleteOptions, protocol::AMQPSoftError, types::FieldTable};
 use tracing::warn;
 
 use super::{
@@ -60,12 +60,35 @@ impl Queue {
         };
         let declared = limited(limit, "declare the queue", declare).await;
         declared.map_err(|failure| failure.at(Step::Declare))?;
+        match self.bind(&line.channel).await {
+            Err(failure) if self.is_without_marker(&failure) => {
+                // The last queue that was bound to it went, and it with that, since it was declared. The refusal closed the
+                // channel.
+                let again = async {
+                    line.channel = line.connection.create_channel().await?;
+                    marker::declare(&line.channel, topology).await
+                };
+                let declared = limited(limit, "declare the profile's marker again", again).await;
+                declared.map_err(|failure| failure.at(Step::Declare))?;
+                self.bind(&line.channel).await
+            }
+            bound => bound,
+        }
+    }
+
+    async fn bind(&self, channel: &Channel) -> Result<(), Failure> {
+        let topology = &self.shared.topology;
         let bind = async {
-            marker::bind(&line.channel, topology, &self.name).await?;
-            topology.bind_queue(&line.channel, &self.name).await
+            marker::bind(channel, topology, &self.name).await?;
+            topology.bind_queue(channel, &self.name).await
         };
-        let bound = limited(limit, "bind the queue", bind).await;
+        let bound = limited(self.shared.config.operation_timeout, "bind the queue", bind).await;
         bound.map_err(|failure| failure.at(Step::Bind))
+    }
+
+    fn is_without_marker(&self, failure: &Failure) -> bool {
+        matches!(failure.blame, Blame::Refused(AMQPSoftError::NOTFOUND))
+            && marker::is_blamed(failure, &self.shared.topology)
     }
 
     /// It was declared and is consumed from.
@@ -75,7 +98,9 @@ impl Queue {
 
     /// Declaring or consuming failed.
     pub(super) fn failed(&mut self, failure: &Failure, now: Instant) {
-        self.leave |= self.trouble.failed(&failure.blame, now);
+        if !self.is_without_marker(failure) {
+            self.leave |= self.trouble.failed(&failure.blame, now);
+        }
     }
 
     pub(super) async fn delete(&self, line: &mut Line, limit: Duration) -> Result<(), String> {
