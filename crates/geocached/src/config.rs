@@ -10,6 +10,7 @@ mod value;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -34,6 +35,9 @@ const MEMORY_MIN: u64 = 1 << 20;
 const VALUE_BYTES_MAX: u64 = 7 << 20;
 const _: () = assert!(VALUE_BYTES_MAX as usize <= replication::wire::VALUE_BYTES_MAX);
 const THREADS_MAX: usize = 256;
+/// What a stream may be told to keep: [`replication::rabbitmq::Config`] takes no more.
+const STREAM_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+const STREAM_AGE_SECS: RangeInclusive<u64> = 60..=30 * 86_400;
 /// A client gives up sooner, and the end of a node would wait for it.
 const FETCH_TIMEOUT_MS_MAX: u64 = 10_000;
 /// What the cache keeps beside a value: the longest key and its own bookkeeping, rounded up.
@@ -69,6 +73,12 @@ pub struct Region {
     pub amqp: Vec<AmqpUri>,
     /// How the brokers keep frames.
     pub profile: Profile,
+    /// How many bytes of a region's stream they keep; `None`: the transport's default.
+    pub stream_bytes_max: Option<u64>,
+    /// And for how long.
+    pub stream_age_max: Option<Duration>,
+    /// The length from which on frames travel compressed; `None`: none does.
+    pub compress_above: Option<usize>,
     /// Where the brokers' user and password are, in place of the URIs.
     pub credentials_file: Option<PathBuf>,
     /// The authorities to trust for `amqps`.
@@ -204,7 +214,7 @@ impl Config {
 }
 
 fn region(settings: Settings, host: Option<&str>) -> Result<Option<Region>, ConfigError> {
-    let Some(name) = settings.region else {
+    let Some(name) = settings.region.clone() else {
         if !settings.amqp.is_empty() {
             let problem = "is set without --region; say which region this node belongs to, or leave both out for a \
                            standalone cache";
@@ -216,7 +226,15 @@ fn region(settings: Settings, host: Option<&str>) -> Result<Option<Region>, Conf
         if settings.profile.is_some() {
             return Err(setting("--profile", "is set without --region; a standalone cache has no broker"));
         }
-        let of_brokers = ["--amqp-credentials-file", "--amqp-ca", "--amqp-cert", "--amqp-key"];
+        let of_brokers = [
+            "--amqp-credentials-file",
+            "--amqp-ca",
+            "--amqp-cert",
+            "--amqp-key",
+            "--stream-max-bytes",
+            "--stream-max-age-secs",
+            "--compress-above",
+        ];
         if let Some(option) = of_brokers.into_iter().find(|option| settings.has(option)) {
             return Err(setting(option, "is set without --region; a standalone cache has no broker"));
         }
@@ -229,6 +247,22 @@ fn region(settings: Settings, host: Option<&str>) -> Result<Option<Region>, Conf
         );
         return Err(setting("--region", problem));
     }
+    let profile = settings.profile.unwrap_or_default();
+    let of_streams = ["--stream-max-bytes", "--stream-max-age-secs"];
+    if profile != Profile::Stream
+        && let Some(option) = of_streams.into_iter().find(|option| settings.has(option))
+    {
+        return Err(setting(option, "is set without --profile stream; the other profiles have no streams"));
+    }
+    let stream_bytes_max = settings.stream_max_bytes.map(|bytes| bytes.0);
+    if let Some(bytes) = stream_bytes_max.filter(|bytes| !STREAM_BYTES.contains(bytes)) {
+        return Err(setting("--stream-max-bytes", format!("is {bytes}; use 1m to 1024g")));
+    }
+    if let Some(secs) = settings.stream_max_age_secs.filter(|secs| !STREAM_AGE_SECS.contains(secs)) {
+        let (least, most) = (STREAM_AGE_SECS.start(), STREAM_AGE_SECS.end());
+        return Err(setting("--stream-max-age-secs", format!("is {secs}; use {least} to {most}")));
+    }
+    let compress_above = settings.compress_above.filter(|bytes| bytes.0 > 0);
     let node = match settings.node {
         Some(node) => node.as_str().to_owned(),
         None => host.and_then(node_name).ok_or_else(|| {
@@ -252,7 +286,10 @@ fn region(settings: Settings, host: Option<&str>) -> Result<Option<Region>, Conf
         name,
         node,
         amqp: settings.amqp,
-        profile: settings.profile.unwrap_or_default(),
+        profile,
+        stream_bytes_max,
+        stream_age_max: settings.stream_max_age_secs.map(Duration::from_secs),
+        compress_above: compress_above.map(|bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX)),
         credentials_file: settings.amqp_credentials_file,
         ca: settings.amqp_ca,
         identity,
@@ -280,6 +317,9 @@ impl Settings {
             "--node" => self.node.is_some(),
             "--cache" => self.cache.is_some(),
             "--profile" => self.profile.is_some(),
+            "--stream-max-bytes" => self.stream_max_bytes.is_some(),
+            "--stream-max-age-secs" => self.stream_max_age_secs.is_some(),
+            "--compress-above" => self.compress_above.is_some(),
             "--listen" => self.listen.is_some(),
             "--memory" => self.memory.is_some(),
             "--capacity" => self.capacity.is_some(),
@@ -310,6 +350,9 @@ impl Settings {
             node: self.node.or(under.node),
             cache: self.cache.or(under.cache),
             profile: self.profile.or(under.profile),
+            stream_max_bytes: self.stream_max_bytes.or(under.stream_max_bytes),
+            stream_max_age_secs: self.stream_max_age_secs.or(under.stream_max_age_secs),
+            compress_above: self.compress_above.or(under.compress_above),
             listen: self.listen.or(under.listen),
             memory,
             capacity,

@@ -102,6 +102,10 @@ async fn build(config: &Config) -> Result<GeoCache, RunError> {
     let builder = GeoCache::builder().cache(&config.cache).value_bytes_max(config.options.value_bytes_max);
     let builder = bounded(builder, config.bound);
     let Some(region) = &config.region else { return Ok(builder.build().await?) };
+    let builder = match region.compress_above {
+        Some(bytes) => builder.compress_above(bytes),
+        None => builder,
+    };
     let settings = transport(region, config)?;
     let transport = match RabbitMq::connect(settings.clone()).await {
         Err(error @ ConnectError::Unreachable { .. }) => {
@@ -125,7 +129,8 @@ pub(crate) fn bounded(builder: Builder, bound: Bound) -> Builder {
     }
 }
 
-fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, RunError> {
+/// What the transport is told.
+pub(crate) fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, RunError> {
     let node = NodeId::new(region.name.clone(), &region.node).map_err(RunError::Name)?;
     let uris = region.amqp.iter().map(|uri| uri.expose().to_owned()).collect();
     let profile = match region.profile {
@@ -134,6 +139,12 @@ fn transport(region: &Region, config: &Config) -> Result<rabbitmq::Config, RunEr
         Profile::Stream => rabbitmq::Profile::Stream,
     };
     let mut settings = rabbitmq::Config::new(node, uris).cache(&config.cache).profile(profile);
+    if let Some(bytes) = region.stream_bytes_max {
+        settings = settings.stream_bytes_max(bytes);
+    }
+    if let Some(age) = region.stream_age_max {
+        settings = settings.stream_age_max(age);
+    }
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let file = region.credentials_file.as_deref();
     if let Some(credentials) = credentials(file, is_set(USER_VARIABLE), is_set(PASSWORD_VARIABLE))? {

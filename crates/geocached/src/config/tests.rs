@@ -52,6 +52,8 @@ fn half_of_a_region_is_refused() {
         (&["--node", "a"], "--node"),
         (&["--profile", "fast"], "--profile"),
         (&["--amqp-ca", "ca.pem"], "--amqp-ca"),
+        (&["--compress-above", "4k"], "--compress-above"),
+        (&["--stream-max-bytes", "1g"], "--stream-max-bytes"),
         (&["--amqp-credentials-file", "password"], "--amqp-credentials-file"),
         (&["--region", "us-east", "--amqp", AMQP, "--amqp-cert", "a.pem"], "--amqp-cert"),
         (&["--region", "us-east", "--amqp", AMQP, "--amqp-key", "a.key"], "--amqp-key"),
@@ -84,6 +86,46 @@ fn settings_out_of_range_are_refused_by_name() {
 }
 
 #[test]
+fn what_streams_keep_is_for_streams_and_within_what_the_transport_takes() {
+    let stream = |arguments: &[&str]| {
+        config(&[&["--region", "us-east", "--amqp", AMQP, "--profile", "stream"], arguments].concat())
+    };
+    for (option, refused, taken) in [
+        ("--stream-max-bytes", ["1023k", "1025g"], ["1m", "1024g"]),
+        ("--stream-max-age-secs", ["59", "2592001"], ["60", "2592000"]),
+    ] {
+        for value in refused {
+            let error = stream(&[option, value]).unwrap_err().to_string();
+            assert!(error.starts_with(option), "{error}");
+        }
+        for value in taken {
+            let config = stream(&[option, value]).unwrap();
+            let region = config.region.as_ref().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let settings = crate::node::transport(region, &config).unwrap();
+            // It is checked before a broker is dialled, and dialling goes on in the background.
+            runtime.block_on(async { replication::rabbitmq::RabbitMq::dial(settings).map(drop) }).unwrap();
+        }
+        let fast = ["--region", "us-east", "--amqp", AMQP, option, taken[0]];
+        let error = config(&fast).unwrap_err().to_string();
+        assert!(error.starts_with(option) && error.contains("--profile stream"), "{error}");
+    }
+}
+
+#[test]
+fn frames_travel_compressed_from_a_length_on_and_from_none_by_default() {
+    for (arguments, above) in [
+        (&[][..], None),
+        (&["--compress-above", "0"], None),
+        (&["--compress-above", "1"], Some(1)),
+        (&["--compress-above", "4k"], Some(4_096)),
+    ] {
+        let config = config(&[&["--region", "us-east", "--amqp", AMQP], arguments].concat()).unwrap();
+        assert_eq!(config.region.unwrap().compress_above, above, "{arguments:?}");
+    }
+}
+
+#[test]
 fn the_command_line_wins_over_the_file() {
     let text = "region = 'us-east'\namqp = 'amqp://a'\nlisten = '0.0.0.0:1'\nmemory = '64m'\nidle_timeout_secs = 7\n";
     let config = with_file(text, &["--listen", "2", "--capacity", "10"]).unwrap();
@@ -100,7 +142,10 @@ fn every_setting_may_stand_in_the_file() {
         amqp = ["amqp://a", "amqp://b"]
         node = "n1"
         cache = "sessions"
-        profile = "durable"
+        profile = "stream"
+        stream_max_bytes = "2g"
+        stream_max_age_secs = 3600
+        compress_above = "4k"
         listen = "[::1]:11300"
         capacity = 5
         max_connections = 6
@@ -113,7 +158,12 @@ fn every_setting_may_stand_in_the_file() {
     "#;
     let config = with_file(text, &[]).unwrap();
     let region = config.region.unwrap();
-    assert_eq!((region.amqp.len(), region.node.as_str(), region.profile), (2, "n1", Profile::Durable));
+    assert_eq!((region.amqp.len(), region.node.as_str(), region.profile), (2, "n1", Profile::Stream));
+    assert_eq!(region.stream_bytes_max, Some(2 << 30));
+    assert_eq!(
+        (region.stream_age_max, region.compress_above),
+        (Some(Duration::from_secs(3_600)), Some(4_096))
+    );
     assert_eq!((config.cache.as_str(), config.listen.to_string().as_str()), ("sessions", "[::1]:11300"));
     assert_eq!((config.options.idle_timeout, config.options.fetch_timeout), (None, None));
     assert_eq!(config.log, "debug");
