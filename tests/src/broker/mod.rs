@@ -40,6 +40,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+mod census;
 mod cluster;
 mod container;
 pub mod detached;
@@ -53,6 +54,7 @@ mod provision;
 mod run;
 pub mod supervisor;
 
+pub use census::{Census, Queue};
 pub use cluster::Cluster;
 pub use federation::{Federation, Links};
 pub use footprint::Footprint;
