@@ -30,6 +30,8 @@ pub(super) struct Stage {
     pub(super) broker: Broker,
     pub(super) fleet: Fleet,
     pub(super) watch: Watch,
+    /// When this life of the broker began, since the start.
+    pub(super) broker_since: Duration,
 }
 
 impl Stage {
@@ -51,13 +53,14 @@ impl Stage {
     }
 
     /// Watches the broker's process, which is a new one after each start.
-    pub(super) fn watch_broker(&self) -> Result<()> {
+    pub(super) fn watch_broker(&mut self) -> Result<()> {
         let file = self.broker.folder().join("pid");
         let pid = std::fs::read_to_string(&file).with_context(|| {
             format!("no {}: only an installed broker can be watched, not one in a container", file.display())
         })?;
         let pid = pid.trim().parse().with_context(|| format!("no process id in {}", file.display()))?;
         self.watch.began(BROKER, pid);
+        self.broker_since = self.watch.elapsed();
         Ok(())
     }
 
@@ -71,6 +74,11 @@ impl Stage {
         reset(self.proxy(region)?);
         let again = async |_: &Fleet| Ok(node.report().await?.reconnects > before);
         self.fleet.until("the node has connected again", CAUGHT_UP_BOUND, again).await.map(drop)
+    }
+
+    /// How long this life of the broker has lasted.
+    pub(super) fn broker_lived(&self) -> Duration {
+        self.watch.elapsed().saturating_sub(self.broker_since)
     }
 
     async fn make(&mut self, fault: &Fault) -> Result<()> {
@@ -176,7 +184,7 @@ impl Stage {
         }
     }
 
-    async fn restart_broker(&self) -> Result<()> {
+    async fn restart_broker(&mut self) -> Result<()> {
         self.watch.ended(BROKER);
         self.broker.restart().await?;
         self.watch_broker()

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::resources::{Life, Verdict, median};
+use super::{
+    resources::{Life, Verdict, median},
+    rest::Rest,
+};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -29,6 +32,8 @@ pub struct Outcome {
     pub kinds: BTreeMap<String, usize>,
     /// Each comparison of the regions.
     pub checks: Vec<Check>,
+    /// What the broker had at each.
+    pub rests: Vec<Rest>,
     /// Each process life.
     pub lives: Vec<Lived>,
     /// What nodes counted at the end, by region.
@@ -128,6 +133,10 @@ impl fmt::Display for Outcome {
                 f,
                 "{at_s:>6.0} s {caught_up_s:>11.1} {equal_s:>8.1} {made:>8} {of_due:>6.1} % {keys:>7}  {found}"
             )?;
+        }
+        writeln!(f, "\nthe broker at rest")?;
+        for rest in &self.rests {
+            writeln!(f, "{:>6} s {rest}", rest.at.as_secs())?;
         }
         writeln!(
             f,
