@@ -8,7 +8,7 @@ mod harms_the_broker {
 
     use geocache::{
         GeoCache,
-        rabbitmq::{Config, RabbitMq},
+        rabbitmq::{Config, Profile, RabbitMq},
     };
     use replication::{Health, NodeId, Transport};
     use tests::{
@@ -19,14 +19,12 @@ mod harms_the_broker {
     const BOUND: Duration = Duration::from_secs(90);
     /// Within which an alarm shows in health: a node's heartbeat is what the broker does not take.
     const TOLD: Duration = Duration::from_secs(20);
+    /// Too little memory for the broker, and enough.
+    const SHORT: [&str; 2] = ["set_vm_memory_high_watermark", "0.000001"];
+    const CALM: [&str; 3] = ["set_vm_memory_high_watermark", "absolute", "2GB"];
 
-    fn config(broker: &Broker, cache: &str, region: &str) -> Config {
-        let node = NodeId::new(region.parse().unwrap(), "n").unwrap();
-        Config::new(node, vec![broker.url().to_owned()]).cache(cache)
-    }
-
-    async fn node(broker: &Broker, cache: &str, region: &str) -> GeoCache {
-        let transport = RabbitMq::connect(config(broker, cache, region)).await.unwrap();
+    async fn node(config: Config, cache: &str) -> GeoCache {
+        let transport = RabbitMq::connect(config).await.unwrap();
         let node = GeoCache::builder().cache(cache).transport(transport).build().await.unwrap();
         tokio::time::timeout(BOUND, node.ready()).await.unwrap().unwrap();
         node
@@ -39,12 +37,21 @@ mod harms_the_broker {
         }
     }
 
-    async fn an_alarm_blocks_publishing_alone(resource: &str, alarm: &[&str], calm: &[&str]) {
+    async fn an_alarm_blocks_publishing_alone(
+        profile: Profile,
+        resource: &str,
+        alarm: &[&str],
+        calm: &[&str],
+    ) {
         let broker = Broker::start(Options::default()).await.unwrap();
         let cache = unique_name("alarm");
-        let here = node(&broker, &cache, "us-east").await;
-        let there = node(&broker, &cache, "ap-south").await;
-        let ear = RabbitMq::connect(config(&broker, &cache, "eu-central")).await.unwrap();
+        let config = |region: &str| {
+            let node = NodeId::new(region.parse().unwrap(), "n").unwrap();
+            Config::new(node, vec![broker.url().to_owned()]).cache(&cache).profile(profile)
+        };
+        let here = node(config("us-east"), &cache).await;
+        let there = node(config("ap-south"), &cache).await;
+        let ear = RabbitMq::connect(config("eu-central")).await.unwrap();
         let mut frames = ear.subscribe().await.unwrap();
 
         broker.ctl(alarm).await.unwrap();
@@ -78,7 +85,7 @@ mod harms_the_broker {
         };
         tokio::time::timeout(BOUND, heard).await.unwrap();
         // A connection that is made now says so too, rather than that it cannot be made.
-        let late = RabbitMq::connect(config(&broker, &cache, "sa-east")).await.unwrap();
+        let late = RabbitMq::connect(config("sa-east")).await.unwrap();
         let health = late.health();
         wait_until("a new connection is blocked", TOLD, async || {
             matches!(&*health.borrow(), Health::Blocked { .. })
@@ -102,18 +109,19 @@ mod harms_the_broker {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_memory_alarm_blocks_publishing_alone_and_is_told() {
-        let alarm = ["set_vm_memory_high_watermark", "0.000001"];
-        an_alarm_blocks_publishing_alone(
-            "memory",
-            &alarm,
-            &["set_vm_memory_high_watermark", "absolute", "2GB"],
-        )
-        .await;
+        an_alarm_blocks_publishing_alone(Profile::Fast, "memory", &SHORT, &CALM).await;
+    }
+
+    /// Its frames for all are in streams, which the alarm keeps nobody from reading.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_memory_alarm_blocks_publishing_alone_in_the_stream_profile_too() {
+        an_alarm_blocks_publishing_alone(Profile::Stream, "memory", &SHORT, &CALM).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_disk_alarm_blocks_publishing_alone_and_is_told() {
         let alarm = ["set_disk_free_limit", "1000000GB"];
-        an_alarm_blocks_publishing_alone("disk", &alarm, &["set_disk_free_limit", "50MB"]).await;
+        an_alarm_blocks_publishing_alone(Profile::Fast, "disk", &alarm, &["set_disk_free_limit", "50MB"])
+            .await;
     }
 }

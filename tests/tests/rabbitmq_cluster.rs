@@ -51,6 +51,15 @@ mod harms_the_broker {
         cluster.leaders(&format!("geocache.{}.", fleet.cache), asked).await.unwrap()
     }
 
+    /// A member is killed, the nodes write on without it, and it comes back.
+    async fn dies_and_returns(cluster: &Cluster, fleet: &Fleet, member: usize, who: &str) {
+        cluster[member].kill_9().await.unwrap();
+        fleet.recovers(&ALL, &format!("the death of {who}")).await;
+        fleet.writes_on(&ALL, 500).await;
+        cluster[member].restart().await.unwrap();
+        fleet.recovers(&ALL, &format!("the return of {who}")).await;
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn in_the_durable_profile_a_dead_leader_and_a_dead_follower_lose_no_write() {
         let cluster = cluster().await;
@@ -61,21 +70,13 @@ mod harms_the_broker {
         let leader = [2, 1, 0].into_iter().max_by_key(led).unwrap();
         assert!(led(&leader) >= 1, "{leaders:?}");
         println!("the leaders are {leaders:?}, {leader} is killed");
-        cluster[leader].kill_9().await.unwrap();
-        fleet.recovers(&ALL, "the leader's death").await;
-        fleet.writes_on(&ALL, 500).await;
-        cluster[leader].restart().await.unwrap();
-        fleet.recovers(&ALL, "the member's return").await;
+        dies_and_returns(&cluster, &fleet, leader, "the leader").await;
 
         let leaders = leaders_of(&cluster, &fleet, 1).await;
         let follower = [2, 1].into_iter().find(|member| !leaders.values().any(|leader| leader == member));
         let follower = follower.unwrap_or(0);
         println!("the leaders are {leaders:?}, the follower {follower}");
-        cluster[follower].kill_9().await.unwrap();
-        fleet.recovers(&ALL, "the follower's death").await;
-        fleet.writes_on(&ALL, 500).await;
-        cluster[follower].restart().await.unwrap();
-        fleet.recovers(&ALL, "the follower's return").await;
+        dies_and_returns(&cluster, &fleet, follower, "the follower").await;
         fleet.lost_nothing().await;
     }
 
@@ -94,6 +95,28 @@ mod harms_the_broker {
         fleet.writes_on(&ALL, 500).await;
         cluster[0].restart().await.unwrap();
         fleet.recovers(&ALL, "the host's return").await;
+        fleet.lost_nothing().await;
+    }
+
+    /// Each region's stream has a replica at every member, and each node reads at its own.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn in_the_stream_profile_a_dead_leader_and_a_dead_follower_lose_no_write() {
+        let cluster = cluster().await;
+        let fleet = Fleet::start(Profile::Stream, &uris(&cluster, true)).await;
+        let prefix = format!("geocache.{}.stream.", fleet.cache);
+        let leaders = cluster.leaders(&prefix, 0).await.unwrap();
+        let led = |member: &usize| leaders.values().filter(|leader| *leader == member).count();
+        let leader = [2, 1, 0].into_iter().max_by_key(led).unwrap();
+        assert!(led(&leader) >= 1, "{leaders:?}");
+        println!("the leaders are {leaders:?}, {leader} is killed");
+        dies_and_returns(&cluster, &fleet, leader, "the leader").await;
+
+        let asked = (leader + 1) % ALL.len();
+        let leaders = cluster.leaders(&prefix, asked).await.unwrap();
+        let led = |member: &usize| leaders.values().filter(|leader| *leader == member).count();
+        let follower = ALL.into_iter().min_by_key(led).unwrap();
+        println!("the leaders are {leaders:?}, {follower} is killed, which leads the fewest");
+        dies_and_returns(&cluster, &fleet, follower, "the member that leads the fewest").await;
         fleet.lost_nothing().await;
     }
 

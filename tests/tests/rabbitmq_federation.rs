@@ -13,16 +13,20 @@ mod harms_the_broker {
         broker::{Federation, Links, Options},
         wait_until,
     };
+    use tokio::sync::{Mutex, MutexGuard};
 
     use crate::steady::{BOUND, Fleet};
 
     const ALL: [usize; 3] = [0, 1, 2];
 
-    async fn federation(links: Links) -> Federation {
+    /// Three linked brokers, and the turn of this test: those of two tests at once would be six.
+    async fn federation(links: Links) -> (MutexGuard<'static, ()>, Federation) {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
         let start = Instant::now();
         let federation = Federation::start(ALL.len(), links, Options::default()).await.unwrap();
         println!("three brokers were up and linked after {:.1?}", start.elapsed());
-        federation
+        (turn, federation)
     }
 
     /// What a region's node names: its own broker.
@@ -33,15 +37,17 @@ mod harms_the_broker {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn writes_arrive_everywhere_once_and_a_late_region_gets_the_state() {
         const BURST: u32 = 50_000;
-        let federation = federation(Links::Direct).await;
+        let (_turn, federation) = federation(Links::Direct).await;
         let regions = [0, 1].map(|region| own(&federation, region));
         let mut fleet = Fleet::start(Profile::Fast, &regions).await;
         fleet.writes_on(&[0, 1], 1_000).await;
         fleet.recovers(&[0, 1], "nothing, over one link").await;
-        let stats = [0, 1].map(|region| fleet.node(region).transport.stats());
-        // A broadcast goes to both queues, an addressed frame to one: what comes twice would show as more.
-        let published: u64 = stats.iter().map(|stats| stats.published).sum();
-        for stats in stats {
+        // A broadcast goes to both queues, an addressed frame to one: what comes twice would show as more. What was
+        // published is counted last, so that what arrived was published by then.
+        let received = [0, 1].map(|region| fleet.node(region).transport.stats());
+        let published = [0, 1].map(|region| fleet.node(region).transport.stats().published);
+        let published: u64 = published.iter().sum();
+        for stats in received {
             assert!(stats.received - stats.redelivered <= published, "{stats:?} of {published} frames");
         }
 
@@ -72,9 +78,19 @@ mod harms_the_broker {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_link_that_breaks_and_a_broker_that_dies_lose_no_write() {
-        let federation = federation(Links::Proxied).await;
+        loses_no_write(Profile::Durable).await;
+    }
+
+    /// Each broker has a stream of each region, and hears of the regions over the links.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_link_that_breaks_and_a_broker_that_dies_lose_no_write_in_the_stream_profile() {
+        loses_no_write(Profile::Stream).await;
+    }
+
+    async fn loses_no_write(profile: Profile) {
+        let (_turn, federation) = federation(Links::Proxied).await;
         let regions = ALL.map(|region| own(&federation, region));
-        let fleet = Fleet::start(Profile::Durable, &regions).await;
+        let fleet = Fleet::start(profile, &regions).await;
         fleet.recovers(&ALL, "nothing").await;
 
         let wan = |from, to| federation.link(from, to).unwrap();

@@ -113,6 +113,31 @@ async fn a_node_that_starts_late_gets_the_state() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_frames_arrive_as_what_they_were() {
+    const WRITES: u32 = 2_000;
+    let (url, cache) = (shared_url().unwrap(), unique_name("compressed"));
+    let start = async |region| {
+        let transport = RabbitMq::connect(config(&cache, region, &url)).await.unwrap();
+        let builder = GeoCache::builder().cache(&cache).compress_above(1_024);
+        builder.transport(transport).build().await.unwrap()
+    };
+    let (here, there) = (start("us-east").await, start("ap-south").await);
+    for node in [&here, &there] {
+        tokio::time::timeout(BOUND, node.ready()).await.unwrap().unwrap();
+    }
+    let value = |n: u32| format!("{{\"customer\":{n},\"visits\":{n},\"active\":true}}");
+    for n in 0..WRITES {
+        here.put(format!("customer:{n}"), &value(n)).unwrap();
+    }
+    for n in 0..WRITES {
+        reads(&there, &format!("customer:{n}"), Some(&value(n))).await;
+    }
+    let (sent, received) = (here.stats().replication, there.stats().replication);
+    assert!(sent.frames_compressed > 0 && sent.compressed_bytes_saved > 0, "{sent:?}");
+    assert_eq!(received.frames_undecodable, 0, "{received:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_live_process_of_one_name_is_refused_and_the_first_goes_on() {
     let url = shared_url().unwrap();
     let cache = unique_name("twin");
@@ -227,6 +252,39 @@ mod harms_the_broker {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_killed_broker_loses_no_write_in_the_stream_profile() {
         survives_the_brokers_death(Profile::Stream).await;
+    }
+
+    /// The broker ends the consumer, which is noticed at once, and the queue is declared again under the same name.
+    async fn survives_the_deletion_of_its_queue(profile: Profile) {
+        let broker = Broker::start(Options::default()).await.unwrap();
+        let cache = unique_name("deleted");
+        let here = node(config(&cache, "us-east", broker.url()).profile(profile), &cache).await;
+        let config = config(&cache, "ap-south", broker.url()).profile(profile);
+        let transport = RabbitMq::connect(config).await.unwrap();
+        let there = GeoCache::builder().cache(&cache).transport(transport.clone()).build().await.unwrap();
+        for node in [&here, &there] {
+            tokio::time::timeout(BOUND, node.ready()).await.unwrap().unwrap();
+        }
+        let queue = transport.queue();
+        loses_nothing(here, there, async |_| {
+            broker.ctl(&["delete_queue", &queue]).await.unwrap();
+            let is_told = async || transport.stats().consumer_cancels > 0;
+            wait_until("the end of the consumer is noticed", BOUND, is_told).await;
+        })
+        .await;
+        let stats = transport.stats();
+        assert_eq!((stats.consumer_cancels, stats.queues_replaced), (1, 0), "{stats:?}");
+        assert_eq!(transport.queue(), queue);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_deleted_queue_loses_no_write_in_the_fast_profile() {
+        survives_the_deletion_of_its_queue(Profile::Fast).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_deleted_queue_loses_no_write_in_the_durable_profile() {
+        survives_the_deletion_of_its_queue(Profile::Durable).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

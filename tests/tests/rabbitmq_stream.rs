@@ -176,28 +176,43 @@ async fn a_node_that_restarts_at_once_is_not_its_own_twin() {
     again.has("kept", 100).await;
     again.cache.put("after-0", &0_u32).unwrap();
     here.has("after", 1).await;
-    // A twin is noticed by its beats, which would have come by now with what came after them.
+    // A twin is noticed by two of its beats. Those of the former self would be in its own stream, in front of all that it has
+    // sent since: after so many frames of two regions they have come, if they come at all.
+    let read = async || again.transport.stats().received >= 40;
+    wait_until("it has read its own stream for some seconds", BOUND, read).await;
     assert!(again.cache.is_ready());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_keeps_its_bounds_and_nodes_with_others_read_it() {
-    let (url, cache) = (shared_url().unwrap(), unique_name("bounds"));
-    let here = RabbitMq::connect(config(&cache, "us-east", &url, Profile::Stream)).await.unwrap();
-    let other_bounds = config(&cache, "us-east", &url, Profile::Stream).stream_bytes_max(2 << 20);
-    let there = RabbitMq::connect(other_bounds).await.unwrap();
-    let mut frames = there.subscribe().await.unwrap();
-    let frame = Bytes::from_static(b"whatever the bounds");
-    here.publish(Destination::Everyone, frame.clone()).await.unwrap();
-    receive(&mut frames, &frame).await;
-    for transport in [here, there] {
-        transport.close().await.unwrap();
-    }
+    let failed = tokio::time::timeout(Duration::ZERO, again.cache.failed()).await;
+    assert!(failed.is_err(), "it took itself for another: {failed:?}");
 }
 
 /// Tests whose broker is asked and told things behind the nodes' backs, which is a private one.
 mod harms_the_broker {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stream_keeps_its_bounds_and_nodes_with_others_read_it() {
+        let (broker, cache) = (Broker::start(Options::default()).await.unwrap(), unique_name("bounds"));
+        let bounds = async || {
+            let listed = broker.ctl(&["list_queues", "--silent", "name", "arguments"]).await.unwrap();
+            let stream =
+                listed.lines().find(|line| line.starts_with(&format!("geocache.{cache}.stream.us-east\t")));
+            stream.unwrap_or_else(|| panic!("no stream of the region among: {listed}")).to_owned()
+        };
+        let config = || config(&cache, "us-east", broker.url(), Profile::Stream);
+        let here = RabbitMq::connect(config().stream_bytes_max(5 << 20)).await.unwrap();
+        let _listening = here.subscribe().await.unwrap();
+        let declared = bounds().await;
+        assert!(declared.contains(&(5_u64 << 20).to_string()), "{declared}");
+        let there = RabbitMq::connect(config().stream_bytes_max(2 << 20)).await.unwrap();
+        let mut frames = there.subscribe().await.unwrap();
+        let frame = Bytes::from_static(b"whatever the bounds");
+        here.publish(Destination::Everyone, frame.clone()).await.unwrap();
+        receive(&mut frames, &frame).await;
+        assert_eq!(bounds().await, declared);
+        for transport in [here, there] {
+            transport.close().await.unwrap();
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_node_that_was_away_for_longer_than_its_queue_lives_catches_up_from_the_streams() {
