@@ -15,27 +15,19 @@ use tokio::sync::watch;
 use super::{Failure, Landed};
 use crate::stats::LoadCounters;
 
-/// The keys being loaded by the caller's own chain of loaders, outermost first.
-pub(crate) type Chain = Arc<[Bytes]>;
-
 tokio::task_local! {
-    /// The chain of the loader that the current task runs.
-    static CHAIN: Chain;
+    /// The key whose loader the current task runs.
+    static LOADING: Bytes;
 }
 
-/// The chain that the caller runs in; empty outside of every loader.
-pub(super) fn chain() -> Chain {
-    CHAIN.try_with(Arc::clone).unwrap_or_default()
+/// The key whose loader the caller is; none outside of every loader.
+pub(super) fn loading() -> Option<Bytes> {
+    LOADING.try_with(Bytes::clone).ok()
 }
 
-/// Runs a loader of `key` as the innermost of `chain`.
-pub(super) fn within<F: Future>(
-    chain: &Chain,
-    key: &Bytes,
-    loader: F,
-) -> impl Future<Output = F::Output> + use<F> {
-    let inner: Chain = chain.iter().chain([key]).cloned().collect();
-    CHAIN.scope(inner, loader)
+/// Runs the loader of `key`.
+pub(super) fn within<F: Future>(key: &Bytes, loader: F) -> impl Future<Output = F::Output> + use<F> {
+    LOADING.scope(key.clone(), loader)
 }
 
 /// The loads under way on one node.
@@ -48,14 +40,14 @@ pub(crate) struct Flights {
 #[derive(Debug)]
 struct Flight {
     landing: watch::Receiver<Option<Landed>>,
-    /// The keys whose landing this one's loader waits for, one entry a waiter.
+    /// The keys whose landing this one's loader waits for, one entry a wait, whoever began their flights.
     waits: Vec<Bytes>,
 }
 
 /// What a caller found.
 pub(super) enum Boarding {
     /// Nobody loads the key: the caller is to, and holds the seat.
-    Lead(Seat),
+    Lead(Seat, Option<Waiting>),
     /// Somebody does.
     Join(watch::Receiver<Option<Landed>>, Option<Waiting>),
 }
@@ -69,34 +61,34 @@ pub(super) enum Refused {
 }
 
 impl Flights {
-    /// Joins the flight of a key, or begins it.
+    /// Joins the flight of a key, or begins it. `waiter` is the key whose loader waits for the landing, where one does.
     pub(super) fn board(
         self: &Arc<Self>,
         key: &Bytes,
-        chain: &Chain,
+        waiter: Option<Bytes>,
         max: usize,
     ) -> Result<Boarding, Refused> {
         let mut flights = self.flights.lock();
-        if !chain.is_empty() && waits_for(&flights, key, chain) {
+        if waiter.as_ref().is_some_and(|waiter| waits_for(&flights, key, waiter)) {
             return Err(Refused::Circle);
         }
-        let count = flights.len();
-        let landing = match flights.entry(key.clone()) {
-            Entry::Occupied(flight) => flight.get().landing.clone(),
-            Entry::Vacant(_) if count >= max => return Err(Refused::Full),
+        if flights.len() >= max && !flights.contains_key(key) {
+            return Err(Refused::Full);
+        }
+        let waiting = waiter.map(|waiter| {
+            if let Some(flight) = flights.get_mut(&waiter) {
+                flight.waits.push(key.clone());
+            }
+            Waiting { flights: Arc::clone(self), waiter, key: key.clone() }
+        });
+        Ok(match flights.entry(key.clone()) {
+            Entry::Occupied(flight) => Boarding::Join(flight.get().landing.clone(), waiting),
             Entry::Vacant(place) => {
                 let (sender, landing) = watch::channel(None);
                 place.insert(Flight { landing, waits: Vec::new() });
-                return Ok(Boarding::Lead(Seat { flights: Arc::clone(self), key: key.clone(), sender }));
+                Boarding::Lead(Seat { flights: Arc::clone(self), key: key.clone(), sender }, waiting)
             }
-        };
-        let waiting = chain.last().map(|waiter| {
-            if let Some(flight) = flights.get_mut(waiter) {
-                flight.waits.push(key.clone());
-            }
-            Waiting { flights: Arc::clone(self), waiter: waiter.clone(), key: key.clone() }
-        });
-        Ok(Boarding::Join(landing, waiting))
+        })
     }
 
     /// Whether a key is being loaded.
@@ -114,11 +106,11 @@ impl Flights {
     }
 }
 
-/// Whether the flight of `key` waits, directly or not, for one of `chain`.
-fn waits_for(flights: &HashMap<Bytes, Flight>, key: &Bytes, chain: &[Bytes]) -> bool {
+/// Whether the flight of `key` is that of `waiter`, or waits for it, directly or not.
+fn waits_for(flights: &HashMap<Bytes, Flight>, key: &Bytes, waiter: &Bytes) -> bool {
     let (mut next, mut seen) = (vec![key], HashSet::new());
     while let Some(key) = next.pop() {
-        if chain.contains(key) {
+        if key == waiter {
             return true;
         }
         if seen.insert(key) {

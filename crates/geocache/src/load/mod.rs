@@ -49,7 +49,7 @@ pub(crate) use flight::Flights;
 
 use self::{
     error::Failure,
-    flight::{Boarding, Chain, Refused, Seat},
+    flight::{Boarding, Refused, Seat},
     lease::Turn,
 };
 use crate::{
@@ -209,13 +209,12 @@ impl GeoCache {
         let began = Instant::now();
         let old = stale.as_ref().map(|found| found.stamp);
         let span = trace::call!(self, "get_or_load", key);
-        let landed = match span.in_scope(|| self.board(key, options, old, loader)) {
+        let landed = match span.in_scope(|| self.board(key, options, old, flight::loading(), loader)) {
             Ok(flight) => {
                 let limit = options.soft_limit.filter(|_| stale.is_some());
-                match limit {
-                    Some(limit) => {
-                        timeout_at(began + limit, flight.landed()).instrument(span.clone()).await.ok()
-                    }
+                // A limit past what an instant can name is none.
+                match limit.and_then(|limit| began.checked_add(limit)) {
+                    Some(limit) => timeout_at(limit, flight.landed()).instrument(span.clone()).await.ok(),
                     None => Some(flight.landed().instrument(span.clone()).await),
                 }
             }
@@ -284,12 +283,14 @@ impl GeoCache {
         }
     }
 
-    /// Joins the flight of a key, or begins one with this loader; `old` is what was found of the key.
+    /// Joins the flight of a key, or begins one with this loader; `old` is what was found of the key, `waiter` the key whose
+    /// loader waits for it.
     fn board<T, E, L, F>(
         &self,
         key: &[u8],
         options: LoadOptions,
         old: Option<Stamp>,
+        waiter: Option<Bytes>,
         loader: L,
     ) -> Result<Flown, LoadError<E>>
     where
@@ -299,18 +300,17 @@ impl GeoCache {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let runtime = Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
-        let (key, chain) = (Bytes::copy_from_slice(key), flight::chain());
-        let max = self.loads_max();
-        match self.flights().board(&key, &chain, max) {
+        let (key, max) = (Bytes::copy_from_slice(key), self.loads_max());
+        match self.flights().board(&key, waiter, max) {
             Ok(Boarding::Join(landing, waiting)) => {
                 self.load_counters().shared.add();
                 Ok(Flown { landing, _waiting: waiting })
             }
-            Ok(Boarding::Lead(seat)) => {
+            Ok(Boarding::Lead(seat, waiting)) => {
                 let landing = seat.landing();
-                let flight = Flight { cache: self.downgrade(), key, chain, options, old };
+                let flight = Flight { cache: self.downgrade(), key, options, old };
                 runtime.spawn(flight.fly(seat, self.alive(), loader).in_current_span());
-                Ok(Flown { landing, _waiting: None })
+                Ok(Flown { landing, _waiting: waiting })
             }
             Err(Refused::Circle) => Err(LoadError::Circle),
             Err(Refused::Full) => {
@@ -330,7 +330,7 @@ impl GeoCache {
     {
         // A refresh asks the origin: another region's copy is as old as this one.
         let options = options.ask_region(AskRegion::Never);
-        if !self.flights().is_flying(key) && self.board(key, options, Some(old), loader).is_ok() {
+        if !self.flights().is_flying(key) && self.board(key, options, Some(old), None, loader).is_ok() {
             self.load_counters().refreshes.add();
         }
     }
@@ -390,7 +390,6 @@ impl Flown {
 struct Flight {
     cache: WeakGeoCache,
     key: Bytes,
-    chain: Chain,
     options: LoadOptions,
     /// What was found of the key, which is not wanted.
     old: Option<Stamp>,
@@ -453,7 +452,7 @@ impl Flight {
     {
         let limit = self.options.time_limit;
         let loading = async move { loader().await };
-        let loading = flight::within(&self.chain, &self.key, loading).in_current_span();
+        let loading = flight::within(&self.key, loading).in_current_span();
         let mut task = Aborting(tokio::spawn(loading));
         match timeout(limit, &mut task.0).await {
             Ok(Ok(Ok(value))) => Ok(value),

@@ -86,9 +86,11 @@ impl LoadOptions {
 
     /// How long beyond its time to live a value is kept, to be served when the loader fails or is slow. The value stays in the
     /// cache for both times together, so a plain [`get`](crate::GeoCache::get) still finds it, and every region keeps it as long. Reads
-    /// of one key should all give the same. Default zero: an expired value is gone.
+    /// of one key should all give the same. Default zero: an expired value is gone. At most half of the longest life, fifty years;
+    /// a longer time is cut to that.
     pub fn stale_for(self, stale_for: Duration) -> Self {
-        Self { stale_for, ..self }
+        // Else a life that is cut to the longest one would have no fresh part.
+        Self { stale_for: stale_for.min(LIFE_MAX / 2), ..self }
     }
 
     /// How long a caller waits for the loader while there is an older value to serve ([`stale_for`](Self::stale_for)); then it is
@@ -192,7 +194,9 @@ mod tests {
         assert_eq!(options.life(Some(100 * SECOND), 0.0), Some(110 * SECOND));
         assert_eq!(options.life(Some(100 * SECOND), 1.0), Some(60 * SECOND));
         assert_eq!(options.life(None, 0.5), None, "what does not expire is never stale");
-        assert_eq!(LoadOptions::new().stale_for(Duration::MAX).life(Some(SECOND), 0.0), Some(Duration::MAX));
+        let longest = LoadOptions::new().stale_for(Duration::MAX);
+        let left = longest.life(Some(SECOND), 0.0);
+        assert!(left < Some(LIFE_MAX) && !longest.is_stale(left), "{left:?}");
     }
 
     #[test]

@@ -323,6 +323,90 @@ async fn two_loaders_that_would_wait_for_each_other_are_told() {
     );
 }
 
+/// The load of `a` began that of `b`, which waits for `c`, whose loader asks for `a`.
+#[tokio::test]
+async fn a_circle_through_a_load_that_a_loader_began_is_told() {
+    let (cache, waits) = (cache().await, Arc::new(Notify::new()));
+    let asks = |key: &'static str, cache: &GeoCache, ready: Option<Arc<Notify>>| {
+        let cache = cache.clone();
+        move || async move {
+            if let Some(ready) = ready {
+                ready.notified().await;
+            }
+            match cache.get_or_load::<String, _, _, _>(key, Origin::default().gives("inner")).await {
+                Ok(value) => Ok((*value).clone()),
+                Err(LoadError::Circle) => Ok("circle".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+    };
+    let (last, first) = (cache.clone(), cache.clone());
+    let loader = asks("a", &cache, Some(Arc::clone(&waits)));
+    let last = tokio::spawn(async move { last.get_or_load("c", loader).await.unwrap() });
+    until("the load of c", || cache.stats().loads.loads == 1).await;
+    let (inner, middle) = (cache.clone(), asks("c", &cache, None));
+    let outer = move || async move {
+        let loaded = inner.get_or_load("b", middle).await;
+        loaded.map(|value| (*value).clone()).map_err(|error| error.to_string())
+    };
+    let first = tokio::spawn(async move { first.get_or_load("a", outer).await.unwrap() });
+    until("b waits for c", || cache.stats().loads.shared == 1).await;
+    waits.notify_one();
+    assert_eq!((&**last.await.unwrap(), &**first.await.unwrap()), ("circle", "circle"));
+}
+
+/// Nobody waits for a refresh: that a loader's read began it is no reason not to ask for what that loader brings.
+#[tokio::test]
+async fn a_refresh_that_a_loader_began_may_wait_for_that_loader() {
+    let ((cache, clock), origin) = (timed().await, Origin::default());
+    let options = LoadOptions::new().refresh_ahead(0.5);
+    cache.get_or_load_with("inner", options, origin.gives("old")).await.unwrap();
+    clock.advance(9 * SECOND);
+    let (outer, refresh) = (cache.clone(), cache.clone());
+    let refreshes = move || async move {
+        let outer = refresh.get_or_load::<String, _, _, _>("outer", Origin::default().gives("again")).await;
+        outer.map(|value| (*value).clone()).map_err(|error| error.to_string())
+    };
+    let gate = Arc::clone(&origin.gate);
+    let loader = move || async move {
+        let read =
+            outer.get_or_load_with("inner", options, refreshes).await.map_err(|error| error.to_string())?;
+        gate.notified().await;
+        Ok::<_, String>((*read.value).clone())
+    };
+    let (other, caller) = (cache.clone(), cache.clone());
+    let caller = tokio::spawn(async move { caller.get_or_load("outer", loader).await.unwrap() });
+    until("the refresh waits for the loader", || other.stats().loads.shared == 1).await;
+    origin.gate.notify_one();
+    assert_eq!(*caller.await.unwrap(), "old");
+    until("the refresh", || cache.stats().loads.flying == 0).await;
+    assert_eq!(cache.stats().loads.failures, 0);
+}
+
+#[tokio::test]
+async fn options_of_any_length_are_taken() {
+    let ((cache, clock), origin) = (timed().await, Origin::default());
+    let options = LoadOptions::new()
+        .stale_for(Duration::MAX)
+        .soft_limit(Duration::MAX)
+        .time_limit(Duration::MAX)
+        .region_limit(Duration::MAX);
+    cache.get_or_load_with("k", options, origin.gives("old")).await.unwrap();
+    assert_eq!(
+        cache.get_or_load_with("k", options, origin.gives("new")).await.unwrap().source,
+        Source::Cache
+    );
+    clock.advance(11 * SECOND);
+    let served = cache.get_or_load_with("k", options, origin.fails()).await.unwrap();
+    assert_eq!((served.value.as_str(), served.source), ("old", Source::Stale));
+    let options = options.ttl(Duration::MAX);
+    cache.get_or_load_with("l", options, origin.gives("old")).await.unwrap();
+    assert_eq!(
+        cache.get_or_load_with("l", options, origin.gives("new")).await.unwrap().source,
+        Source::Cache
+    );
+}
+
 #[tokio::test]
 async fn callers_of_other_types_read_what_the_load_stored() {
     let (cache, origin) = (cache().await, Origin::default());
