@@ -4,8 +4,13 @@
 //! that is dropped without one, as a load that failed. So no panic and no cancelled load holds the others up.
 //!
 //! # Bounds
-//! Questions and leases count against [`NodeConfig::waits_max`](super::NodeConfig::waits_max) as all that is waited for.
-//! What is released goes by a channel of its own, which is never longer than there are leases out.
+//! Of questions and leases together there are as many as [`NodeConfig::waits_max`](super::NodeConfig::waits_max), apart from all else
+//! that is waited for: were it one table, an origin that is slow would fill it with loads, and whoever waits for a write
+//! would be answered too early. What is released goes by a channel of its own, which is never longer than there are leases
+//! out.
+//!
+//! # At the end of the node
+//! What was said of leases before the node was closed is sent, and the leases that are still out go to the next ones at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -87,6 +92,7 @@ pub(super) struct Leases {
     deadlines: BTreeSet<(Instant, u64)>,
     out: usize,
     releases: mpsc::UnboundedSender<Release>,
+    has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -99,7 +105,8 @@ struct Caller {
 impl Leases {
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Release>) {
         let (releases, released) = mpsc::unbounded_channel();
-        (Self { callers: BTreeMap::new(), deadlines: BTreeSet::new(), out: 0, releases }, released)
+        let (callers, deadlines) = (BTreeMap::new(), BTreeSet::new());
+        (Self { callers, deadlines, out: 0, releases, has_ended: false }, released)
     }
 
     /// How many are waited for or out.
@@ -163,8 +170,14 @@ impl Leases {
         gone
     }
 
-    /// Answers everyone that there will be no answer.
+    /// Whether nobody is taken in any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Answers everyone that there will be no answer, now and from now on.
     pub(super) fn end(&mut self) {
+        self.has_ended = true;
         self.deadlines.clear();
         for caller in std::mem::take(&mut self.callers).into_values() {
             let _ = caller.reply.send(Err(LeaseError::Ended));

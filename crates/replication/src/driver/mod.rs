@@ -24,8 +24,8 @@
 //! | cannot work as configured, or was closed by somebody else | stops with [`Failure::Transport`] |
 //!
 //! # Bounds
-//! Frames that wait to be published again: the window. Waits: [`NodeConfig::waits_max`]; past it a question about a
-//! write is answered at once with what is true, a fetch or a lease is refused as busy, and both are counted
+//! Frames that wait to be published again: the window. Waits, and leases apart from them: [`NodeConfig::waits_max`]; past it
+//! a question about a write is answered at once with what is true, a fetch or a lease is refused as busy, and both are counted
 //! ([`Counters::waits_refused`]).
 //!
 //! [`Failure::Transport`]: crate::replica::Failure::Transport
@@ -86,8 +86,8 @@ pub struct NodeConfig {
     /// The regions there are: what [`WriteConcern::All`] means, and which of them a receipt calls missing. Default none:
     /// those that were heard within [`ReplicaConfig::retire_ms`].
     pub regions: BTreeSet<RegionId>,
-    /// How many may wait at once for receipts, sessions, fetches and leases, those who hold one included; a fetch counts
-    /// once a key. Default 4,096.
+    /// How many may wait at once for receipts, sessions and fetches, of which one counts once a key; and, apart from these, how
+    /// many may wait for leases or hold one. Default 4,096.
     pub waits_max: usize,
 }
 

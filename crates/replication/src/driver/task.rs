@@ -161,7 +161,14 @@ impl<S: Store> Driver<S> {
                 }
                 Event::Due => self.answer_late(),
                 Event::Written | Event::HealthChanged => {}
-                Event::Close(Some(close)) => closing = Some(close),
+                Event::Close(Some(close)) => {
+                    // What holders said before is said of their leases.
+                    while let Ok(release) = releases.try_recv() {
+                        self.note_release(release);
+                    }
+                    self.end_leases();
+                    closing = Some(close);
+                }
                 Event::Close(None) => {
                     let (done, _) = oneshot::channel();
                     return self.end(Close { deadline: Instant::now(), done }).await;

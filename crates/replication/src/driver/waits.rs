@@ -65,7 +65,9 @@ impl<S: Store> Driver<S> {
             Request::Lease { key, hold, seen, asked, deadline, reply } => {
                 if reply.is_closed() {
                     // Nobody waits for it any more.
-                } else if self.has_room_for(1) {
+                } else if self.waits.leases.has_ended() {
+                    let _ = reply.send(Err(LeaseError::Ended));
+                } else if self.has_room_for_lease() {
                     let hold_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
                     let id = self.replica.lease(now(), &key, hold_ms, seen);
                     self.waits.leases.add(id, (asked, deadline), reply);
@@ -107,12 +109,28 @@ impl<S: Store> Driver<S> {
         self.note_leased();
     }
 
-    /// Whether so many more may wait; counted where not.
+    /// The node is being closed: whoever waits for a lease is told, and the next ones need not wait for those that are out.
+    pub(super) fn end_leases(&mut self) {
+        self.waits.leases.end();
+        self.replica.release_all(now());
+        self.note_leased();
+    }
+
+    /// Whether so many more may wait for writes and reads; counted where not.
     fn has_room_for(&mut self, more: usize) -> bool {
-        if !self.waits.has_place_for(more) {
+        self.has_room(|waits| waits.waiters.len() + waits.fetches.len() + more <= waits.max)
+    }
+
+    /// The same of one more lease.
+    fn has_room_for_lease(&mut self) -> bool {
+        self.has_room(|waits| waits.leases.len() < waits.max)
+    }
+
+    fn has_room(&mut self, has_place: impl Fn(&Waits) -> bool) -> bool {
+        if !has_place(&self.waits) {
             self.forget_abandoned();
         }
-        let has_room = self.waits.has_place_for(more);
+        let has_room = has_place(&self.waits);
         self.waits.refused += u64::from(!has_room);
         has_room
     }
@@ -207,11 +225,6 @@ impl Question {
 }
 
 impl Waits {
-    /// Whether there are places for so many more.
-    fn has_place_for(&self, more: usize) -> bool {
-        self.waiters.len() + self.fetches.len() + self.leases.len() + more <= self.max
-    }
-
     /// Lets go of callers who went away; returns the questions for leases that nobody waits for.
     fn forget_abandoned(&mut self) -> Vec<u64> {
         if self.abandoned.swap(0, Ordering::Acquire) == 0 {

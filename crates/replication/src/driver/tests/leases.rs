@@ -152,6 +152,72 @@ async fn what_came_of_a_load_is_said_before_its_node_closes() {
     assert!(began.elapsed() < SECOND);
 }
 
+/// A node that is closed while it holds a lease, which `ends` may end just before: how long the next one waits.
+async fn next_one_waits(ends: fn(Lease) -> Option<Lease>) -> Duration {
+    let [us, eu, _ap] = three(&Hub::new(), None).await;
+    let key = key_of(["eu-central", "us-east", "ap-south"]);
+    let lease = granted(us.lease(&key).await);
+    let next = eu.lease_later(&key);
+    tokio::time::sleep(SECOND).await;
+    let began = Instant::now();
+    let rest = ends(lease);
+    assert_eq!(us.handle.close(LONG).await, Closed::default());
+    drop(granted(next.await.unwrap()));
+    drop(rest);
+    began.elapsed()
+}
+
+/// The task may look at the end before it looks at what holders said.
+#[tokio::test(start_paused = true)]
+async fn a_lease_given_back_just_before_the_end_of_its_node_goes_to_the_next_at_once() {
+    for _ in 0..16 {
+        let waited = next_one_waits(|lease| {
+            drop(lease);
+            None
+        })
+        .await;
+        assert!(waited < SECOND, "{waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_a_node_that_is_closed_goes_to_the_next_at_once() {
+    let waited = next_one_waits(Some).await;
+    assert!(waited < SECOND, "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_own_lease_of_a_grantor_that_is_closed_goes_to_the_next_at_once() {
+    let [us, eu, ap] = three(&Hub::new(), None).await;
+    let key = key_of(["us-east", "eu-central", "ap-south"]);
+    let lease = granted(us.lease(&key).await);
+    let others = [us.lease_later(&key), eu.lease_later(&key)];
+    tokio::time::sleep(SECOND).await;
+    let began = Instant::now();
+    let client = us.handle.client();
+    assert_eq!(us.handle.close(LONG).await, Closed::default());
+    let [own, next] = others;
+    assert!(matches!(own.await.unwrap(), Err(LeaseError::Ended) | Ok(Leased::Granted(_))));
+    drop(granted(next.await.unwrap()));
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    assert!(matches!(client.lease(key, SECOND, None, LONG).await, Err(LeaseError::Ended)));
+    drop((lease, ap));
+}
+
+/// Else an origin that is slow would have whoever waits for a write answered too early.
+#[tokio::test(start_paused = true)]
+async fn leases_take_no_places_of_those_who_wait_for_writes() {
+    let hub = Hub::new();
+    let here = run("us-east", hub.join(node("us-east")), |config| config.waits_max = 2).await;
+    let leases = [granted(here.lease(&"a".into()).await), granted(here.lease(&"b".into()).await)];
+    let there = run("ap-south", hub.join(node("ap-south")), |_| ()).await;
+    there.until("they met", |_, status| status.peers.iter().any(|peer| peer.rtt_ms.is_some())).await;
+    let token = here.put("k");
+    let receipt = here.handle.client().receipt(token, WriteConcern::Regions(2), LONG).await;
+    assert!(receipt.reached, "{receipt:?}");
+    drop(leases);
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_is_told_when_the_node_closes() {
     let [us, eu, _ap] = three(&Hub::new(), None).await;

@@ -32,8 +32,10 @@
 //! | no answer of the grantor within four round trips (250 ms to 2 s) | the node that weighs next is asked; after [`TRIES_MAX`], the asker loads without a lease |
 //! | the grantor dies while others wait | they ask the next one; a holder loads on, and its value ends their wait |
 //! | the holder's load fails | it says so, and the first in the line is granted the lease |
+//! | the holder's node is closed | the same: it gives back its leases as it goes |
 //! | the holder dies, or begins another life | the same once the grantor has not heard it for [`ReplicaConfig::alive_ms`], or at the end of the lease |
 //! | the holder takes too long | the same at the end of the lease |
+//! | what the holder says is lost | the line watches for the value; whoever misses it again waits to the end of the lease |
 //! | a grant that nobody wants any more | is given back at once |
 //! | an older node | is neither asked nor counted as a grantor |
 //!
@@ -158,6 +160,13 @@ impl<S: Store> Replica<S> {
         let State::Held { grantor } = state else { return };
         let say = loaded.and_then(|stamp| self.token_of(stamp)).map_or(LeaseSay::Failed, LeaseSay::Loaded);
         self.say(now, grantor, LeaseCall { id, position, say });
+    }
+
+    /// Ends all questions, as this node ends: its leases go to the next ones at once.
+    pub fn release_all(&mut self, now: Now) {
+        for id in self.leases.questions.ids() {
+            self.release(now, id, None);
+        }
     }
 
     /// What became of questions since the last call, oldest first.

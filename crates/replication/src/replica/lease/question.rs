@@ -47,6 +47,10 @@ impl Questions {
         self.open.get(&id)
     }
 
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.open.keys().copied().collect()
+    }
+
     pub(super) fn insert(&mut self, id: u64, question: Question) {
         if question.state.waits() {
             self.waiting.insert((question.position, id));
