@@ -105,7 +105,7 @@ load_stats! {
     refused,
     /// Loaders that ran with a lease ([`LoadOptions::lease`](crate::LoadOptions::lease)), for which other regions wait.
     leases_granted,
-    /// Values that came from another region's loader, for which this one waited.
+    /// Loads for which this node waited for another region's loader, until that one's value, or another, was here.
     leases_waited,
     /// Loaders that ran without the lease that was asked for: nobody granted one, or others held it too long.
     leases_given_up,

@@ -8,8 +8,12 @@
 //!
 //! **The order at the end.** The holder stores its value, which hands it to replication in the same critical section, and
 //! releases the lease then, with the value's stamp. Whoever waits is told that stamp, waits until that write is here, as
-//! a session does, and reads its own node. A load that fails, panics, hangs past its limit or is dropped with its node
+//! a session does, and reads its own node; for no longer than a lease, since the holder may have died before it sent that
+//! write. Then it asks again, so that the next one loads for all. A load that fails, panics, hangs past its limit or is dropped with its node
 //! releases the lease without a stamp: the next in the line is granted it at once.
+//!
+//! **Any value ends the wait**: one that was written here meanwhile, or that came by another way than its stream, of which
+//! neither the grantor nor the session tells. So whoever waits also looks, ten times a second.
 //!
 //! **A grant is no order to load.** The value may have come while the question was under way, so whoever is granted the
 //! lease looks once more.
@@ -32,9 +36,12 @@ use replication::{
     replica::HOLD_MS_MAX,
 };
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Failure, Flight, Landing, Source};
+
+/// How often whoever waits looks whether a value came that nobody tells it of.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a flight is to do.
 pub(super) enum Turn {
@@ -59,16 +66,17 @@ impl Flight {
         let left = || deadline.saturating_duration_since(Instant::now());
         let mut seen = None;
         loop {
-            let granted = match client.lease(self.key.clone(), hold, seen, left()).await {
-                Ok(Leased::Granted(lease)) => Some(lease),
-                Ok(Leased::Loaded(token)) => {
+            let asking = client.lease(self.key.clone(), hold, seen, left());
+            let granted = match self.unless_here(asking).await {
+                Some(Ok(Leased::Granted(lease))) => Some(lease),
+                Some(Ok(Leased::Loaded(token))) => {
                     // Whether it came is seen below; where it is lost, the next question says so.
-                    let _ = client.at_least(token, left()).await;
+                    self.unless_here(client.at_least(token, left().min(hold))).await;
                     seen = Some(token);
                     None
                 }
-                Ok(_) => None,
-                Err(error) => {
+                Some(Ok(_)) | None => None,
+                Some(Err(error)) => {
                     tracing::debug!(%error, "the loader runs without a lease");
                     self.cache.upgrade().ok_or(Failure::Ended)?.load_counters().leases_given_up.add();
                     return Ok(Turn::Load(None));
@@ -92,13 +100,40 @@ impl Flight {
         }
     }
 
+    /// Waits, until a value is here that will do.
+    async fn unless_here<F: Future>(&self, waiting: F) -> Option<F::Output> {
+        tokio::pin!(waiting);
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut waiting => return Some(end),
+                _ = looks.tick() => if self.is_here() {
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Whether a fresh value is here that was not when the flight began; one of another type counts until it is read.
+    fn is_here(&self) -> bool {
+        let Some(cache) = self.cache.upgrade() else { return false };
+        let found = cache.store().peek(&self.key, |stored, left| self.is_news(stored.stamp, left));
+        found.unwrap_or(false)
+    }
+
+    fn is_news(&self, stamp: Stamp, left: Option<Duration>) -> bool {
+        Some(stamp) != self.old && !self.options.is_stale(left)
+    }
+
     /// A fresh value that was not here when the flight began.
     fn arrived<T>(&self) -> Option<(Landing, Stamp)>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
         let found = self.cache.upgrade()?.find::<T>(&self.key).ok().flatten()?;
-        let is_news = Some(found.stamp) != self.old && !self.options.is_stale(found.left);
-        is_news.then_some((Landing { value: found.value, source: Source::Elsewhere }, found.stamp))
+        self.is_news(found.stamp, found.left)
+            .then_some((Landing { value: found.value, source: Source::Elsewhere }, found.stamp))
     }
 }

@@ -19,7 +19,8 @@
 //! loader that runs in its caller's own future, for then every caller that is cancelled (a closed connection) ends the load of all.
 //!
 //! # Bounds
-//! At most [`Builder::loads_max`](crate::Builder::loads_max) flights at a time, each no longer than its time limit; counted in
+//! At most [`Builder::loads_max`](crate::Builder::loads_max) flights at a time, each no longer than its loader's time limit, the time for
+//! which another region is asked before ([`LoadOptions::region_limit`]), and twice its lease together; counted in
 //! [`Stats::loads`](crate::Stats::loads).
 
 mod error;
@@ -90,7 +91,7 @@ pub enum Source {
     Region,
     /// A loader: this caller's, or one that ran already.
     Loader,
-    /// A loader of another region, for which this one waited ([`LoadOptions::lease`]).
+    /// A loader of another region, for which this one waited ([`LoadOptions::lease`]); or whoever else wrote it meanwhile.
     Elsewhere,
 }
 

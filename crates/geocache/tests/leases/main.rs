@@ -1,5 +1,7 @@
 //! One region loads for all: what the origin is asked when a key is missed everywhere at once, and what faults change.
 
+mod waits;
+
 use std::{
     collections::BTreeMap,
     fmt,
