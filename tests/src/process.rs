@@ -152,6 +152,11 @@ impl Process {
         self.ended().and_then(|status| status.code()).unwrap_or(-1)
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended().is_some()
+    }
+
     /// SIGKILL.
     ///
     /// # Errors

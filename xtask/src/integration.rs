@@ -1,4 +1,6 @@
-//! The tests that need a broker: one broker for the whole run, and never a run that tests nothing.
+//! The tests that need a broker or a memcached: one broker for the whole run, and never a run that tests nothing.
+//!
+//! A test that needs a memcached starts one of its own, which takes milliseconds; a run of such a file alone starts no broker.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,11 +11,11 @@ use crate::{
     broker::{Broker, URL_VARIABLE},
     child::{cargo, run_reading},
     faults::Faults,
-    workspace::{BROKER_FEATURE, Workspace},
+    workspace::{BROKER_FEATURE, MEMCACHED_FEATURE, Workspace},
 };
 
-/// What a test file that needs a broker may need besides: the nodes that go through faults.
-const FEATURES: &str = "broker,fleet";
+/// What such test files need, and besides what one with a broker may need: the nodes that go through faults.
+const FEATURES: &str = "broker,fleet,memcached";
 
 /// The module in which tests live that harm a broker, and so start one of their own.
 const HARMFUL_MODULE: &str = "harms_the_broker";
@@ -42,18 +44,28 @@ pub(crate) fn run(workspace: &Workspace, integration: &Integration) -> Result<()
     if integration.url_only && std::env::var(URL_VARIABLE).map_or(true, |url| url.is_empty()) {
         bail!("--url-only needs {URL_VARIABLE} to name a broker");
     }
-    let targets: BTreeSet<&str> =
-        workspace.broker_tests().iter().map(|target| target.name.as_str()).collect();
-    if targets.is_empty() {
-        bail!("no test target of the package tests requires the feature {BROKER_FEATURE}");
+    let (broker_tests, memcached_tests) = (workspace.broker_tests(), workspace.memcached_tests());
+    for (tests, feature) in [(&broker_tests, BROKER_FEATURE), (&memcached_tests, MEMCACHED_FEATURE)] {
+        if tests.is_empty() {
+            bail!("no test target of the package tests requires the feature {feature}");
+        }
     }
-    let broker = Broker::provide()?;
+    let needs_broker: BTreeSet<&str> = broker_tests.iter().map(|target| target.name.as_str()).collect();
+    let targets: BTreeSet<&str> =
+        broker_tests.iter().chain(&memcached_tests).map(|target| target.name.as_str()).collect();
     let mut command = cargo(&format!("test --package tests --features {FEATURES} --no-fail-fast"));
     let file = integration.filter.as_deref().filter(|filter| targets.contains(filter));
+    let broker = match file {
+        Some(file) if !needs_broker.contains(file) => None,
+        _ => Some(Broker::provide()?),
+    };
     for target in file.map_or(targets, |file| BTreeSet::from([file])) {
         command.args(["--test", target]);
     }
-    command.arg("--").env(URL_VARIABLE, broker.url());
+    command.arg("--");
+    if let Some(broker) = &broker {
+        command.env(URL_VARIABLE, broker.url());
+    }
     if let (Some(filter), None) = (&integration.filter, file) {
         command.arg(filter);
     }

@@ -5,7 +5,6 @@
 //! check has no opinion of its own: an edge that is wanted is added to the table, in the same change, with its reason.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -13,7 +12,7 @@ use std::{
 use anyhow::{Result, bail};
 use cargo_metadata::TargetKind;
 
-use crate::workspace::{BROKER_FEATURE, Workspace, root};
+use crate::workspace::{BROKER_FEATURE, MEMCACHED_FEATURE, Workspace, root};
 
 /// A member of the workspace, and the only other members that it may name.
 #[derive(Debug, Clone, Copy)]
@@ -131,14 +130,9 @@ fn all_violations(workspace: &Workspace) -> Result<Vec<String>> {
         read_sources(&root().join(folder), &mut sources)?;
     }
     violations.extend(leaks(&sources));
-    let with_feature: BTreeSet<&str> =
-        workspace.broker_tests().iter().map(|target| target.name.as_str()).collect();
-    let without_feature = workspace.targets("tests", &TargetKind::Test).into_iter().filter_map(|target| {
-        let file = (!with_feature.contains(target.name.as_str())).then(|| target.src_path.clone())?;
-        Some((target.name.as_str(), file))
-    });
-    for (name, file) in without_feature {
-        violations.extend(broker_without_feature(name, &fs::read_to_string(file)?));
+    for target in workspace.targets("tests", &TargetKind::Test) {
+        let text = fs::read_to_string(&target.src_path)?;
+        violations.extend(server_without_feature(&target.name, &text, &target.required_features));
     }
     Ok(violations)
 }
@@ -238,17 +232,26 @@ fn without_comment(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
 
-/// A test file that uses a broker in a plain `cargo test`, where none is provided.
-fn broker_without_feature(name: &str, text: &str) -> Option<String> {
-    let uses = |line: &str| {
-        ["shared_url(", "Broker::start("].iter().any(|call| without_comment(line).contains(call))
+/// A test file that uses a server in a plain `cargo test`, where it may not be there.
+fn server_without_feature(name: &str, text: &str, features: &[String]) -> Vec<String> {
+    let servers = [
+        ("a broker", BROKER_FEATURE, &["shared_url(", "Broker::start("][..]),
+        ("a memcached", MEMCACHED_FEATURE, &["MemcachedServer::start"]),
+    ];
+    let uses = |calls: &[&str]| {
+        let is_called = |line: &str| calls.iter().any(|call| without_comment(line).contains(call));
+        text.lines().any(is_called)
     };
-    text.lines().any(uses).then(|| {
+    let stray = servers
+        .into_iter()
+        .filter(|(_, feature, calls)| !features.iter().any(|required| required == feature) && uses(calls));
+    let told = stray.map(|(server, feature, _)| {
         format!(
-            "tests/tests/{name}.rs uses a broker; give it a [[test]] entry in tests/Cargo.toml with \
-             required-features = [\"{BROKER_FEATURE}\"]"
+            "tests/tests/{name}.rs uses {server}; give it a [[test]] entry in tests/Cargo.toml with \
+             required-features = [\"{feature}\"]"
         )
-    })
+    });
+    told.collect()
 }
 
 fn read_sources(folder: &Path, into: &mut Vec<(PathBuf, String)>) -> Result<()> {

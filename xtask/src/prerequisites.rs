@@ -34,7 +34,8 @@ pub(crate) fn check() -> Result<()> {
             ),
         ),
         ("memccapable", conformance::suite_can_be_had().map(str::to_owned)),
-        ("broker", broker()),
+        ("broker", harness("check")),
+        ("memcached", harness("check-memcached")),
     ])
 }
 
@@ -68,10 +69,11 @@ fn lock_file() -> Result<String> {
     Ok("fits the manifests".to_owned())
 }
 
-/// Where the integration tests would get theirs; the harness knows.
-fn broker() -> Result<String> {
+/// Where the integration tests would get the servers that they need; the harness knows.
+fn harness(look: &str) -> Result<String> {
     run(&mut cargo("build --quiet --package tests --bin broker"))?;
-    Ok(captured(&mut cargo("run --quiet --package tests --bin broker -- check"))?.trim().to_owned())
+    let said = captured(&mut cargo(&format!("run --quiet --package tests --bin broker -- {look}")))?;
+    Ok(said.trim().to_owned())
 }
 
 #[cfg(test)]

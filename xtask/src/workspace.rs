@@ -7,6 +7,8 @@ use cargo_metadata::{Metadata, MetadataCommand, Package, Target, TargetKind};
 
 /// The feature of the package `tests` that switches on the tests which need a broker.
 pub(crate) const BROKER_FEATURE: &str = "broker";
+/// The one that switches on the tests which need a real memcached.
+pub(crate) const MEMCACHED_FEATURE: &str = "memcached";
 
 /// The workspace as `cargo metadata` tells it.
 #[derive(Debug)]
@@ -50,8 +52,17 @@ impl Workspace {
 
     /// The test files that need a broker.
     pub(crate) fn broker_tests(&self) -> Vec<&Target> {
+        self.tests_of(BROKER_FEATURE)
+    }
+
+    /// The test files that need a real memcached.
+    pub(crate) fn memcached_tests(&self) -> Vec<&Target> {
+        self.tests_of(MEMCACHED_FEATURE)
+    }
+
+    fn tests_of(&self, wanted: &str) -> Vec<&Target> {
         let mut targets = self.targets("tests", &TargetKind::Test);
-        targets.retain(|target| target.required_features.iter().any(|feature| feature == BROKER_FEATURE));
+        targets.retain(|target| target.required_features.iter().any(|feature| feature == wanted));
         targets
     }
 

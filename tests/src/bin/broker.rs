@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tests::{
     broker::{Broker, Options, URL_VARIABLE, detached, supervisor},
+    memcached_server,
     process::mind,
 };
 
@@ -41,6 +42,8 @@ enum Command {
     Status,
     /// Say where a run's broker would come from, without installing or starting anything
     Check,
+    /// Say where the memcached of the tests would come from, without fetching or starting anything
+    CheckMemcached,
     /// Run a program that ends with this command's standard input
     #[command(hide = true)]
     Mind {
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         },
+        Command::CheckMemcached => println!("{}", memcached_server::foresee()?),
         Command::Check => println!("{}", supervisor::check()?),
         Command::Mind { keep, program } => return mind(&program, &keep),
         Command::Hold => {

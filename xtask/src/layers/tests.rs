@@ -106,10 +106,15 @@ fn a_source_that_names_the_driver_outside_its_folder_is_told_with_its_line() {
 }
 
 #[test]
-fn a_broker_test_without_its_feature_is_told() {
-    assert!(broker_without_feature("x", "// Broker::start() is not used\nfn main() {}").is_none());
-    let found = broker_without_feature("x", "let url = broker::shared_url().await;").unwrap();
-    assert!(found.contains("tests/tests/x.rs"), "{found}");
+fn a_test_of_a_server_without_its_feature_is_told() {
+    assert!(server_without_feature("x", "// Broker::start() is not used\nfn main() {}", &[]).is_empty());
+    let broker = "let url = broker::shared_url().await;";
+    let found = server_without_feature("x", broker, &[]);
+    assert!(found.len() == 1 && found[0].contains("tests/tests/x.rs"), "{found:?}");
+    assert!(server_without_feature("x", broker, &["broker".to_owned()]).is_empty());
+    let memcached = "let server = MemcachedServer::start_with(&[]).await;";
+    let found = server_without_feature("x", memcached, &["broker".to_owned()]);
+    assert!(found.len() == 1 && found[0].contains("[\"memcached\"]"), "{found:?}");
 }
 
 #[test]
