@@ -34,6 +34,21 @@ impl Item {
         Self { bytes, flags: 0, codec: Codec::Raw, cas: 0, left: None }
     }
 
+    /// The client flags that a memcached client sees: its own where it set some, else the [codec's mark](Codec::to_flags).
+    pub const fn memcached_flags(&self) -> u32 {
+        if self.flags == 0 { self.codec.to_flags() } else { self.flags }
+    }
+
+    /// With the client flags that came over the memcached protocol, as [`Write::with_memcached_flags`](crate::Write::with_memcached_flags)
+    /// understands them.
+    #[must_use]
+    pub fn with_memcached_flags(self, flags: u32) -> Self {
+        match Codec::from_flags(flags) {
+            Some(codec) => Self { flags: 0, codec, ..self },
+            None => Self { flags, codec: Codec::Raw, ..self },
+        }
+    }
+
     pub(crate) fn of(stored: &Stored, left: Option<Duration>) -> Self {
         Self { bytes: stored.bytes.clone(), flags: stored.flags, codec: stored.codec, cas: stored.cas, left }
     }

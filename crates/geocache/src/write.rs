@@ -65,6 +65,18 @@ impl Default for Write {
     }
 }
 
+impl Write {
+    /// With the client flags that came over the memcached protocol: a [codec's mark](Codec::to_flags) says how the bytes are encoded, all
+    /// else is the client's own.
+    #[must_use]
+    pub fn with_memcached_flags(self, flags: u32) -> Self {
+        match Codec::from_flags(flags) {
+            Some(codec) => Self { flags: 0, codec, ..self },
+            None => Self { flags, codec: Codec::Raw, ..self },
+        }
+    }
+}
+
 /// What must hold for a change to be made; judged and made in one step on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

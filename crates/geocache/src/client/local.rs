@@ -49,10 +49,7 @@ impl Endpoint for GeoCache {
     }
 
     async fn probe(&self) -> Result<Pulse, EndpointError> {
-        self.is_open()?;
-        // The clock at its start is as good as random: no two lives of a node share it.
-        let life = Life::new(self.since().0, self.store().len() as u64).began_empty();
-        Ok(Pulse::new(life).doubt(self.doubt()))
+        self.pulse()
     }
 
     async fn keys(&self) -> Result<Keys, EndpointError> {
@@ -63,13 +60,13 @@ impl Endpoint for GeoCache {
         runtime.spawn(async move {
             while let Some(from) = position {
                 // The node is let go between pages, so that a slow reader does not keep it alive.
-                let Some(page) = cache.upgrade().map(|cache| cache.keys_from(from)) else { return };
-                for key in page.keys {
+                let Some((keys, next)) = cache.upgrade().map(|cache| cache.keys_from(from)) else { return };
+                for key in keys {
                     if sender.send(Ok(key)).await.is_err() {
                         return;
                     }
                 }
-                position = page.next;
+                position = next;
             }
         });
         Ok(keys)
@@ -159,13 +156,18 @@ impl GeoCluster {
     }
 }
 
-/// Some of the keys of a handle, and where the next ones begin.
-struct KeyPage {
-    keys: Vec<Bytes>,
-    next: Option<u64>,
-}
-
 impl GeoCache {
+    /// What the node says of itself to clients.
+    ///
+    /// # Errors
+    /// [`EndpointError::Refused`] where it was closed.
+    pub fn pulse(&self) -> Result<Pulse, EndpointError> {
+        self.is_open()?;
+        // The clock at its start is as good as random: no two lives of a node share it.
+        let life = Life::new(self.since().0, self.store().len() as u64).began_empty();
+        Ok(Pulse::new(life).doubt(self.doubt()))
+    }
+
     fn is_open(&self) -> Result<(), EndpointError> {
         self.told(self.open())
     }
@@ -191,14 +193,15 @@ impl GeoCache {
         (!health.is_well()).then_some(Doubt::CutOff)
     }
 
-    /// The keys of this handle's namespace, without the prefix.
-    fn keys_from(&self, position: u64) -> KeyPage {
+    /// Some of the keys of this handle's namespace, without its prefix, and where those after them begin; `None` where there are none.
+    /// A listing begins at 0. A page may be empty; a key that is written or gone meanwhile may be told or not.
+    pub fn keys_from(&self, position: u64) -> (Vec<Bytes>, Option<u64>) {
         let (keys, next) = self.store().keys_from(position);
         let prefix = self.prefix();
         let own = keys.into_iter().filter_map(|key| {
             let begins = key.starts_with(prefix);
             begins.then(|| key.slice(prefix.len()..))
         });
-        KeyPage { keys: own.collect(), next }
+        (own.collect(), next)
     }
 }

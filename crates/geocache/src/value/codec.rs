@@ -12,6 +12,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::raw;
 use crate::error::{CodecError, Error};
 
+/// The upper three bytes of the client flags that say how a value is encoded: `GCC`. The codec's number is the lowest.
+const FLAGS_MARK: u32 = u32::from_be_bytes([b'G', b'C', b'C', 0]);
+
 /// How a value is encoded.
 ///
 /// # Programs of two versions
@@ -31,6 +34,18 @@ use crate::error::{CodecError, Error};
 /// [`update`](crate::GeoCache::update) for example), the fields that it passed over are gone, everywhere. So let all
 /// regions read a new field before one relies on it. A [`touch`](crate::GeoCache::touch) keeps the bytes as they are.
 /// [`Raw`](Self::Raw) has no schema: bytes and text are what they are, and any other type is refused.
+///
+/// # Over the memcached protocol
+/// A value's flags are the 32 bits that a client stores beside it. There a typed value has a mark in them, which
+/// [`to_flags`](Self::to_flags) makes and [`from_flags`](Self::from_flags) reads, so that it can be read as what it is by every program,
+/// whichever way it came. Flags of other clients are theirs alone: nothing is read into them, and they come back as they were set.
+///
+/// ```
+/// use geocache::Codec;
+/// assert_eq!(Codec::MessagePack.to_flags(), 0x4743_4301);
+/// assert_eq!(Codec::from_flags(0x4743_4302), Some(Codec::Json));
+/// assert_eq!((Codec::Raw.to_flags(), Codec::from_flags(0), Codec::from_flags(7)), (0, None, None));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Codec {
@@ -64,6 +79,22 @@ impl Codec {
             2 => Self::Json,
             other => Self::Unknown(other),
         }
+    }
+
+    /// The memcached client flags that a value of this codec has; 0 for raw bytes.
+    pub const fn to_flags(self) -> u32 {
+        match self {
+            Self::Raw => 0,
+            // A byte fits in 32 bits.
+            codec => FLAGS_MARK | codec.number() as u32,
+        }
+    }
+
+    /// The codec that memcached client flags say; `None` where they are a client's own.
+    pub const fn from_flags(flags: u32) -> Option<Self> {
+        let [high, middle, low, number] = flags.to_be_bytes();
+        let is_marked = u32::from_be_bytes([high, middle, low, 0]) == FLAGS_MARK;
+        if is_marked && number != 0 { Some(Self::from_number(number)) } else { None }
     }
 
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, Error> {

@@ -1,8 +1,10 @@
-//! One request of the classic text protocol, as the parser understood it.
+//! One request, as the parser understood it.
 //!
 //! A [`Command`] borrows from the read buffer: keys and data are never copied to be looked at. What the parser could
 //! not accept is a command too, [`Command::Refused`], so that a refusal takes its place among the answers in the
 //! order of the requests.
+
+use super::meta::Meta;
 
 /// A request, complete with its data block where it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +71,15 @@ pub enum Command<'a> {
         delay: i64,
         /// Whether to answer.
         quiet: bool,
+    },
+    /// `mg`, `ms` and `md`.
+    Meta(Meta<'a>),
+    /// `mn`: an answer that marks where those before it end.
+    MetaNoop,
+    /// `lru_crawler metadump all`: the keys that are held.
+    Metadump {
+        /// Where the next part begins; `None` at the end.
+        position: Option<u64>,
     },
     /// `stats`, with the rest of its line.
     Stats {
@@ -154,6 +165,12 @@ pub enum Refusal {
     Delta,
     /// An expiry that is no number.
     Exptime,
+    /// A flag of the meta protocol that is not offered.
+    Flag,
+    /// A flag of the meta protocol with something after it that is no number.
+    Token,
+    /// A mode of `ms` that is not offered.
+    Mode,
     /// A line without an end; the connection is closed.
     LineTooLong,
     /// A line for which there is no memory now; the connection is closed.
@@ -175,6 +192,9 @@ impl Refusal {
             Self::DataChunk => "CLIENT_ERROR bad data chunk\r\n",
             Self::Delta => "CLIENT_ERROR invalid numeric delta argument\r\n",
             Self::Exptime => "CLIENT_ERROR invalid exptime argument\r\n",
+            Self::Flag => "CLIENT_ERROR invalid flag\r\n",
+            Self::Token => "CLIENT_ERROR bad token in command line format\r\n",
+            Self::Mode => "CLIENT_ERROR invalid mode for ms\r\n",
             Self::LineTooLong => "CLIENT_ERROR line too long\r\n",
             Self::NoMemory => "SERVER_ERROR out of memory reading request\r\n",
             Self::Http | Self::Binary => "",

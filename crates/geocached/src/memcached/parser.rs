@@ -23,6 +23,7 @@ mod tests;
 
 use super::{
     command::{Command, Direction, Keys, Refusal, Store, Verb},
+    meta::{self, Meta},
     number,
 };
 
@@ -98,7 +99,51 @@ struct Header<'a> {
 /// What a line turned out to be.
 enum Line<'a> {
     Whole(Command<'a>),
-    NeedsData(Header<'a>),
+    NeedsData(Awaiting<'a>),
+    /// A refused request whose data block is on its way.
+    Swallow {
+        refusal: Refusal,
+        length: usize,
+    },
+}
+
+/// A request without its data block.
+enum Awaiting<'a> {
+    Store(Header<'a>),
+    Meta { meta: Meta<'a>, length: usize },
+}
+
+impl<'a> Awaiting<'a> {
+    fn length(&self) -> usize {
+        match self {
+            Self::Store(header) => header.length,
+            Self::Meta { length, .. } => *length,
+        }
+    }
+
+    /// Whether a refusal is not to be answered; the meta protocol always answers those.
+    fn quiet(&self) -> bool {
+        matches!(self, Self::Store(Header { quiet: true, .. }))
+    }
+
+    fn with(self, data: &'a [u8]) -> Command<'a> {
+        match self {
+            Self::Store(Header { verb, key, flags, exptime, quiet, .. }) => {
+                Command::Store(Store { verb, key, flags, exptime, data, quiet })
+            }
+            Self::Meta { meta, .. } => Command::Meta(meta.with(data)),
+        }
+    }
+}
+
+impl<'a> From<meta::Line<'a>> for Line<'a> {
+    fn from(line: meta::Line<'a>) -> Self {
+        match line {
+            meta::Line::Whole(command) => Self::Whole(command),
+            meta::Line::NeedsData { meta, length } => Self::NeedsData(Awaiting::Meta { meta, length }),
+            meta::Line::Swallow { refusal, length } => Self::Swallow { refusal, length },
+        }
+    }
 }
 
 impl Parser {
@@ -160,12 +205,16 @@ impl Parser {
                 }
                 self.found(command, end + 1)
             }
-            Line::NeedsData(header) => self.with_data(header, input, end + 1),
+            Line::NeedsData(request) => self.with_data(request, input, end + 1),
+            Line::Swallow { refusal, length } => {
+                self.state = State::Swallow { left: length as u64 + 2 };
+                self.found(Command::Refused { refusal, quiet: false }, end + 1)
+            }
         }
     }
 
-    fn with_data<'a>(&mut self, header: Header<'a>, input: &'a [u8], start: usize) -> Step<'a> {
-        let Header { verb, key, flags, exptime, length, quiet } = header;
+    fn with_data<'a>(&mut self, request: Awaiting<'a>, input: &'a [u8], start: usize) -> Step<'a> {
+        let (length, quiet) = (request.length(), request.quiet());
         if length > self.value_bytes_max {
             self.state = State::Swallow { left: length as u64 + 2 };
             return self.found(Command::TooLarge { quiet }, start);
@@ -179,7 +228,7 @@ impl Parser {
             return self.found(Command::NoMemory { quiet }, start);
         };
         let command = match block.strip_suffix(b"\r\n") {
-            Some(data) => Command::Store(Store { verb, key, flags, exptime, data, quiet }),
+            Some(data) => request.with(data),
             None => Command::Refused { refusal: Refusal::DataChunk, quiet },
         };
         self.found(command, total)
@@ -214,6 +263,10 @@ fn parse_line(line: &[u8]) -> Line<'_> {
         b"gets" => return keys(rest, |keys| Command::Get { keys, cas: true }),
         b"gat" => return get_and_touch(rest, false),
         b"gats" => return get_and_touch(rest, true),
+        b"mg" => return meta::get(rest).into(),
+        b"ms" => return meta::set(rest).into(),
+        b"md" => return meta::delete(rest).into(),
+        b"mn" => return Line::Whole(Command::MetaNoop),
         b"version" => return Line::Whole(Command::Version),
         b"quit" => return Line::Whole(Command::Quit),
         b"stats" => return Line::Whole(Command::Stats { topic: trim_spaces(rest.rest()) }),
@@ -242,6 +295,9 @@ fn parse_line(line: &[u8]) -> Line<'_> {
         b"touch" => words.touch(),
         b"flush_all" => words.flush_all(),
         b"verbosity" => words.verbosity(),
+        b"lru_crawler" if words.words == [&b"metadump"[..], b"all"] => {
+            Line::Whole(Command::Metadump { position: Some(0) })
+        }
         _ if words.words.last().is_some_and(|word| word.starts_with(b"HTTP/")) => refused(Refusal::Http),
         _ => refused(Refusal::Unknown),
     }
@@ -330,7 +386,7 @@ impl<'a> Words<'a, '_> {
             Ok(Header { verb, key, flags, exptime, length, quiet: self.quiet() })
         };
         match parsed() {
-            Ok(header) => Line::NeedsData(header),
+            Ok(header) => Line::NeedsData(Awaiting::Store(header)),
             Err(refusal) => self.whole(Err(refusal)),
         }
     }

@@ -21,6 +21,7 @@ use geocache::{Error, GeoCache};
 use super::{
     command::Command,
     counter::{Counter, Tally},
+    meta::MetaVerb,
     session::{KEYS_PER_PART, Shared},
 };
 
@@ -55,10 +56,10 @@ pub(super) struct ReadThrough {
 
 impl ReadThrough {
     /// The keys of the command's next part that the node lacks, where it is warming and somebody may be asked.
-    pub(super) fn lacking<'a>(&mut self, shared: &Shared, command: &Command<'a>) -> Vec<&'a [u8]> {
-        let (Command::Get { keys, .. } | Command::GetAndTouch { keys, .. }) = command else {
+    pub(super) fn lacking<'c>(&mut self, shared: &Shared, command: &'c Command<'_>) -> Vec<&'c [u8]> {
+        if !reads(command) {
             return Vec::new();
-        };
+        }
         if self.is_over || shared.options.fetch_timeout.is_none() {
             return Vec::new();
         }
@@ -71,7 +72,21 @@ impl ReadThrough {
             return Vec::new();
         }
         let lacks = |key: &&[u8]| cache.contains(key).is_ok_and(|is_held| !is_held);
-        keys.take(KEYS_PER_PART).filter(lacks).collect()
+        match command {
+            Command::Get { keys, .. } | Command::GetAndTouch { keys, .. } => {
+                keys.take(KEYS_PER_PART).filter(lacks).collect()
+            }
+            Command::Meta(meta) => [&*meta.key].into_iter().filter(lacks).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn reads(command: &Command<'_>) -> bool {
+    match command {
+        Command::Get { .. } | Command::GetAndTouch { .. } => true,
+        Command::Meta(meta) => meta.verb == MetaVerb::Get,
+        _ => false,
     }
 }
 

@@ -9,6 +9,9 @@
 //! What counts, appends or compares reads the value first and then writes it on condition that it did not change
 //! since, at most [`TRIES_MAX`] times.
 
+mod meta;
+#[cfg(test)]
+mod meta_tests;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -168,6 +171,9 @@ impl Session {
                 let answer = self.flush_all(*delay);
                 say(out, *quiet, answer);
             }
+            Command::Meta(meta) => self.meta(meta, out),
+            Command::MetaNoop => out.extend_from_slice(b"MN\r\n"),
+            Command::Metadump { position } => return self.metadump(position, out),
             Command::Stats { topic } => stats::answer(&self.shared, &mut self.tally, topic, out),
             Command::Version => out.extend_from_slice(format!("VERSION {}\r\n", stats::VERSION).as_bytes()),
             Command::Verbosity { level, quiet } => {
@@ -245,13 +251,8 @@ impl Session {
         };
         let done = match time_to_live(store.exptime) {
             Some(ttl) => {
-                let write = Write {
-                    bytes: Bytes::copy_from_slice(store.data),
-                    flags: store.flags,
-                    ttl,
-                    ..Write::default()
-                };
-                self.shared.cache.write(store.key, write, expect)
+                let write = Write { bytes: Bytes::copy_from_slice(store.data), ttl, ..Write::default() };
+                self.shared.cache.write(store.key, write.with_memcached_flags(store.flags), expect)
             }
             None => self.store_dead(store.key, expect),
         };
@@ -313,7 +314,7 @@ impl Session {
                 return Ok(TOO_LARGE);
             }
             let bytes = Bytes::from([first, second].concat());
-            let write = Write { bytes, flags: item.flags, ttl: TimeToLive::Keep, ..Write::default() };
+            let write = Write { bytes, flags: item.flags, ttl: TimeToLive::Keep, codec: item.codec };
             match self.shared.cache.write(store.key, write, Expect::Cas(item.cas)) {
                 Ok(Outcome::Done { .. }) => {
                     self.tally.count(Counter::TotalItems);
@@ -349,7 +350,7 @@ impl Session {
             // memcached counts in place: a shorter number is followed by spaces.
             bytes.resize(bytes.len().max(item.bytes.len()), b' ');
             let write =
-                Write { bytes: bytes.into(), flags: item.flags, ttl: TimeToLive::Keep, ..Write::default() };
+                Write { bytes: bytes.into(), flags: item.flags, ttl: TimeToLive::Keep, codec: item.codec };
             match self.shared.cache.write(key, write, Expect::Cas(item.cas)) {
                 Ok(Outcome::Done { .. }) => {
                     self.tally.count(hits);
@@ -418,6 +419,38 @@ impl Session {
         cache.touch_item(key, ttl)
     }
 
+    /// The keys that are held, a page a part: in the order of their hashes, each with what is known of it. What is written meanwhile
+    /// may be told or not.
+    fn metadump(&mut self, position: &mut Option<u64>, out: &mut Vec<u8>) -> Flow {
+        let Some(from) = *position else {
+            out.extend_from_slice(b"END\r\n");
+            return Flow::Continue;
+        };
+        let (keys, next) = self.shared.cache.keys_from(from);
+        *position = next;
+        self.keys += keys.len();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        for key in keys {
+            // Gone since.
+            let Some(item) = self.shared.cache.peek_item(&key) else { continue };
+            out.extend_from_slice(b"key=");
+            push_escaped(out, &key);
+            match item.left {
+                Some(left) => {
+                    out.extend_from_slice(b" exp=");
+                    number::push(out, now.saturating_add(left).as_secs());
+                }
+                None => out.extend_from_slice(b" exp=-1"),
+            }
+            out.extend_from_slice(b" cas=");
+            number::push(out, item.cas);
+            out.extend_from_slice(b" cls=1 size=");
+            number::push(out, item.bytes.len() as u64);
+            out.extend_from_slice(b"\n");
+        }
+        Flow::More
+    }
+
     fn flush_all(&mut self, delay: i64) -> Answer {
         self.tally.count(Counter::CmdFlush);
         match number::expiry(delay, SystemTime::now) {
@@ -465,12 +498,24 @@ fn server_error(out: &mut Vec<u8>, error: &Error) {
     }
 }
 
+/// A key as `lru_crawler metadump` shows it: what is no letter, digit or one of `-._~` as `%` and two hexadecimal digits.
+fn push_escaped(out: &mut Vec<u8>, key: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in key {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    }
+}
+
 fn push_value(out: &mut Vec<u8>, key: &[u8], item: &Item, cas: bool) {
     out.reserve(key.len() + item.bytes.len() + 64);
     out.extend_from_slice(b"VALUE ");
     out.extend_from_slice(key);
     out.push(b' ');
-    number::push(out, u64::from(item.flags));
+    number::push(out, u64::from(item.memcached_flags()));
     out.push(b' ');
     number::push(out, item.bytes.len() as u64);
     if cas {

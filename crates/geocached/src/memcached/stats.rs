@@ -4,13 +4,13 @@
 //! items` shows everything as class 1 and `stats slabs` shows the total alone.
 
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     io::Write as _,
     sync::atomic::Ordering,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use geocache::Stats;
+use geocache::{Stats, client::Doubt};
 
 use super::{
     counter::{Counter, Tally},
@@ -100,6 +100,13 @@ fn replication(shared: &Shared, stats: &Stats, lines: &mut Lines<'_>) {
     lines.stat("replication_region", shared.cache.region());
     lines.stat("replication_node", shared.cache.node().name());
     lines.stat("replication_ready", u8::from(stats.ready));
+    match shared.cache.pulse() {
+        Ok(pulse) => {
+            lines.stat("replication_life", pulse.life.incarnation);
+            lines.stat("replication_doubt", Doubted(pulse.doubt));
+        }
+        Err(_) => lines.stat("replication_doubt", "closed"),
+    }
     if let Some(health) = &stats.transport {
         lines.stat("replication_transport", health.name());
         if let Some(since) = health.since() {
@@ -170,6 +177,21 @@ fn replication(shared: &Shared, stats: &Stats, lines: &mut Lines<'_>) {
         // Unknown before the region's first write.
         if let Some(lag_ms) = region.lag_ms() {
             lines.stat(format_args!("{name}_lag_ms"), lag_ms);
+        }
+    }
+}
+
+/// Why what is served may be older than what other regions hold, in one word; `none` where nothing speaks against it.
+struct Doubted(Option<Doubt>);
+
+impl Display for Doubted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("none"),
+            Some(Doubt::Warming) => f.write_str("warming"),
+            Some(Doubt::CutOff) => f.write_str("cut_off"),
+            Some(Doubt::Behind(lag)) => write!(f, "behind {}", lag.as_millis()),
+            Some(_) => f.write_str("copy"),
         }
     }
 }

@@ -6,13 +6,13 @@ use super::*;
 use crate::memcached::{Parser, Step};
 
 /// A server's session on a standalone cache.
-struct Client {
-    session: Session,
+pub(super) struct Client {
+    pub(super) session: Session,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Client {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(Options { value_bytes_max: 100, ..Options::default() })
     }
 
@@ -24,7 +24,7 @@ impl Client {
     }
 
     /// What all of `input` is answered.
-    fn say(&mut self, input: &str) -> String {
+    pub(super) fn say(&mut self, input: &str) -> String {
         String::from_utf8(self.bytes(input.as_bytes())).unwrap()
     }
 
@@ -43,7 +43,7 @@ impl Client {
         }
     }
 
-    fn stat(&mut self, name: &str) -> String {
+    pub(super) fn stat(&mut self, name: &str) -> String {
         let stats = self.say("stats\r\n");
         let line = stats.lines().find_map(|line| line.strip_prefix(&format!("STAT {name} ")));
         line.unwrap_or_else(|| panic!("no {name} in {stats}")).to_owned()
@@ -51,7 +51,7 @@ impl Client {
 }
 
 #[track_caller]
-fn talk(exchanges: &[(&str, &str)]) {
+pub(super) fn talk(exchanges: &[(&str, &str)]) {
     let mut client = Client::new();
     for (request, answer) in exchanges {
         assert_eq!(client.say(request), *answer, "{request:?}");
