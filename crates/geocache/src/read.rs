@@ -34,6 +34,25 @@ impl Item {
         Self { bytes, flags: 0, codec: Codec::Raw, cas: 0, left: None }
     }
 
+    /// The value as a `T`, decoded as its codec says.
+    ///
+    /// ```
+    /// use geocache::{Codec, Write};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cache = geocache::GeoCache::builder().build().await?;
+    /// cache.write(b"visits", Write::encoded(&41_u64, Codec::Json)?, Default::default())?;
+    /// assert_eq!(cache.item(b"visits").expect("just stored").decode::<u64>()?, 41);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Decode`] where it is not a `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        self.codec.decode(&self.bytes)
+    }
+
     /// The client flags that a memcached client sees: its own where it set some, else the [codec's mark](Codec::to_flags).
     pub const fn memcached_flags(&self) -> u32 {
         if self.flags == 0 { self.codec.to_flags() } else { self.flags }

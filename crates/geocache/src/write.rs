@@ -66,6 +66,19 @@ impl Default for Write {
 }
 
 impl Write {
+    /// A value of any `serde` type, with the default life; [`Item::decode`] reads it.
+    ///
+    /// # Errors
+    /// [`Error::Encode`].
+    pub fn encoded<T: Serialize + ?Sized>(value: &T, codec: Codec) -> Result<Self, Error> {
+        Ok(Self { bytes: codec.encode(value)?.into(), codec, ..Self::default() })
+    }
+
+    /// The client flags that it has over the memcached protocol: its own where it has some, else the [codec's mark](Codec::to_flags).
+    pub const fn memcached_flags(&self) -> u32 {
+        if self.flags == 0 { self.codec.to_flags() } else { self.flags }
+    }
+
     /// With the client flags that came over the memcached protocol: a [codec's mark](Codec::to_flags) says how the bytes are encoded, all
     /// else is the client's own.
     #[must_use]

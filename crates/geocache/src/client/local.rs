@@ -205,3 +205,119 @@ impl GeoCache {
         (own.collect(), next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+    use replication::{NodeId, memory::Hub};
+
+    use super::*;
+    use crate::{GeoCluster, client::contract};
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    async fn node() -> GeoCache {
+        GeoCache::builder().build().await.unwrap()
+    }
+
+    async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+        let reached = async {
+            while !condition().await {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        assert!(tokio::time::timeout(LONG, reached).await.is_ok(), "{what} did not come");
+    }
+
+    async fn listed(mut keys: Keys) -> BTreeSet<Bytes> {
+        let mut listed = BTreeSet::new();
+        while let Some(key) = keys.recv().await {
+            listed.insert(key.unwrap());
+        }
+        listed
+    }
+
+    #[tokio::test]
+    async fn a_node_of_this_process_holds_the_contract() {
+        contract::holds(Arc::new(node().await)).await;
+    }
+
+    #[tokio::test]
+    async fn a_namespace_holds_the_contract_and_lists_its_own_keys_alone() {
+        let cache = node().await;
+        let namespace = cache.namespace("users").unwrap();
+        contract::holds(Arc::new(namespace.clone())).await;
+        Endpoint::clear(&cache).await.unwrap();
+        Endpoint::clear(&namespace).await.unwrap();
+        cache.put("outside", "a").unwrap();
+        namespace.put("inside", "b").unwrap();
+        assert_eq!(listed(Endpoint::keys(&namespace).await.unwrap()).await, ["inside".into()].into());
+        let all = listed(Endpoint::keys(&cache).await.unwrap()).await;
+        assert!(all.len() == 2 && all.contains(&b"outside"[..]), "{all:?}");
+    }
+
+    #[tokio::test]
+    async fn a_closed_node_refuses_everything() {
+        let cache = node().await;
+        cache.put("k", "v").unwrap();
+        cache.close(LONG).await;
+        let endpoint: &dyn Endpoint = &cache;
+        let refusals = [
+            endpoint.get(b"k").await.map(drop),
+            endpoint.get_many(&["k".into()]).await.map(drop),
+            endpoint.write(b"k", Write::default(), Expect::Any).await.map(drop),
+            endpoint.remove(b"k", Expect::Any).await.map(drop),
+            endpoint.touch(b"k", TimeToLive::Never).await.map(drop),
+            endpoint.clear().await,
+            endpoint.probe().await.map(drop),
+            endpoint.keys().await.map(drop),
+        ];
+        for refusal in refusals {
+            let error = refusal.unwrap_err();
+            assert!(matches!(error, EndpointError::Refused { .. }) && error.is_fault(), "{error:?}");
+            assert!(error.to_string().contains("in this process"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_does_not_keep_its_node_alive() {
+        let cache = node().await;
+        for number in 0..5 * KEYS_WAITING_MAX {
+            cache.put(number.to_string(), &number).unwrap();
+        }
+        let mut alive = cache.alive();
+        let mut keys = Endpoint::keys(&cache).await.unwrap();
+        assert!(keys.recv().await.is_some());
+        drop(cache);
+        let ended = async { while alive.changed().await.is_ok() {} };
+        assert!(tokio::time::timeout(LONG, ended).await.is_ok(), "the node lives on");
+        let mut rest = 0;
+        while keys.recv().await.is_some() {
+            rest += 1;
+        }
+        assert!(rest < 5 * KEYS_WAITING_MAX, "it ended with the node");
+    }
+
+    #[tokio::test]
+    async fn each_life_of_a_node_is_another() {
+        let (one, other) = (node().await.pulse().unwrap(), node().await.pulse().unwrap());
+        assert_ne!(one.life.incarnation, other.life.incarnation);
+        assert!(one.life.began_empty);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_cut_off_or_warming_is_in_doubt() {
+        let cluster = GeoCluster::new(["us-east", "eu-central"]).await.unwrap();
+        let here = cluster.region("us-east").unwrap();
+        assert_eq!(here.pulse().unwrap().doubt, None);
+        cluster.partition("us-east", "eu-central").unwrap();
+        until("the doubt", async || here.pulse().unwrap().doubt == Some(Doubt::CutOff)).await;
+        cluster.heal();
+        until("the return", async || here.pulse().unwrap().doubt.is_none()).await;
+
+        let alone = NodeId::new("ap-south".parse().unwrap(), "n1").unwrap();
+        let warming = GeoCache::builder().transport(Hub::new().join(alone)).build().await.unwrap();
+        assert_eq!(warming.pulse().unwrap().doubt, Some(Doubt::Warming));
+    }
+}

@@ -1,8 +1,9 @@
 //! Calls to several regions' caches, the closest healthy one first.
 //!
 //! A [`GeoClient`] is for programs that hold no node of their own, and for those that want another region's answer when their own is
-//! gone. An [`Endpoint`] is one region's cache as it reaches it: a [`GeoCache`](crate::GeoCache) of this process is one, and so is a region
-//! of a [`GeoCluster`](crate::GeoCluster).
+//! gone. An [`Endpoint`] is one region's cache as it reaches it: a [`GeoCache`](crate::GeoCache) of this process is one, so is a region of
+//! a [`GeoCluster`](crate::GeoCluster), and with the feature `memcached` a server elsewhere, `geocached` or memcached (`Memcached`). One
+//! of your own can be held to the suite in the module `contract` (feature `contract`).
 //!
 //! For regions whose nodes replicate by themselves, [`GeoClient::builder`] makes a client that sends each call to the closest healthy
 //! region: by distance until round trips are measured, past those that are out or have too many calls in flight, with the next one as
@@ -36,9 +37,13 @@
 //! ```
 
 mod builder;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 mod endpoint;
 mod engine;
 mod local;
+#[cfg(feature = "memcached")]
+mod memcached;
 mod route;
 mod typed;
 
@@ -47,6 +52,8 @@ use std::{fmt, sync::Arc};
 pub use builder::ClientBuilder;
 pub use endpoint::{Doubt, Endpoint, EndpointError, KEYS_WAITING_MAX, Keys, Pulse};
 pub use engine::{ClientError, Served};
+#[cfg(feature = "memcached")]
+pub use memcached::{Memcached, MemcachedBuilder, MemcachedStats};
 pub use resilience::{Life, State as BreakerState};
 pub use route::{Hedge, RegionRoute, RouteEvent, RouteEvents, RouteStats, RouteStatus, Routes};
 
