@@ -80,6 +80,21 @@ async fn a_call_under_way_when_its_server_dies_fails_and_the_next_reaches_its_su
 }
 
 #[tokio::test]
+async fn a_life_stays_the_same_while_the_servers_clock_goes_on() {
+    let server = MemcachedServer::start().await.unwrap();
+    let endpoint = endpoint(&server);
+    let life = endpoint.probe().await.unwrap().life;
+    let mut client = server.client().await.unwrap();
+    wait_until("the server is three seconds old", BOUND, async || {
+        assert_eq!(endpoint.probe().await.unwrap().life.incarnation, life.incarnation);
+        let stats = client.lines("stats").await.unwrap();
+        let uptime = stats.iter().find_map(|line| line.strip_prefix("STAT uptime ")?.parse::<u32>().ok());
+        uptime.unwrap() >= 3
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_frozen_servers_late_answer_reaches_nobody() {
     let server = MemcachedServer::start().await.unwrap();
     let endpoint = Memcached::builder(server.addr().to_string()).connections_max(2).build().unwrap();

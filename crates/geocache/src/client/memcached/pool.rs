@@ -2,7 +2,7 @@
 //!
 //! **Bounds.** At most [`Options::connections_max`] calls are under way; one more waits for a connection, first come first served, for
 //! as long as its caller lets it, which [`MemcachedStats::waited`] counts. At most [`Options::connections_idle_max`] connections are
-//! kept that nobody uses, each for [`Options::idle_timeout`] at the most. A listing has a connection besides, so that a slow one holds
+//! kept that nobody uses; one that was idle for [`Options::idle_timeout`] is closed by the next call. A listing has a connection besides, so that a slow one holds
 //! up no call; another listing waits for it.
 //!
 //! **What a call leaves behind.** A [`Lease`] that is dropped closes its connection; [`Lease::keep`] alone brings it back. So the

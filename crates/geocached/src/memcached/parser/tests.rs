@@ -228,11 +228,15 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
         4 => proptest::sample::select(vec![
             "get", "gets", "gat", "gats", "set", "add", "cas", "append", "incr", "decr", "delete", "touch", "flush_all",
             "stats", "version", "verbosity", "quit", "noreply", "0", "1", "3", "10", "65", "-1", "abc", "k", "\r\n", "\n",
-            "\r", "  ", "18446744073709551616", "2147483648", "HTTP/1.1",
+            "\r", "  ", "18446744073709551616", "2147483648", "HTTP/1.1", "mg", "ms", "md", "mn", "b", "v", "q", "T5", "C1",
+            "MR", "K", "X", "O9", "YSBi", "lru_crawler", "metadump", "all",
         ]).prop_map(|word| word.as_bytes().to_vec()),
         1 => proptest::collection::vec(any::<u8>(), 0..300),
         1 => Just(b"set k 0 0 3\r\nabc\r\n".to_vec()),
         1 => Just(b"set k 0 0 70 noreply\r\n".to_vec()),
+        1 => Just(b"ms k 3 c T9\r\nabc\r\n".to_vec()),
+        1 => Just(b"ms YSBi 3 b X\r\nabc\r\n".to_vec()),
+        1 => Just(b"ms k 70 q\r\n".to_vec()),
     ];
     let separator = proptest::sample::select(vec![&b" "[..], b" ", b"\r\n", b""]);
     proptest::collection::vec((word, separator), 0..40)
