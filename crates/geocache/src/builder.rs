@@ -287,6 +287,7 @@ impl Builder {
             replication,
             closed: AtomicBool::new(false),
             since,
+            life: fastrand::u64(..),
             flights: Arc::default(),
             namespaces: Namespaces::default(),
             loads_max: self.loads_max,

@@ -89,6 +89,8 @@ pub(crate) struct Node {
     pub(crate) closed: AtomicBool,
     /// The clock before the first write.
     pub(crate) since: Hlc,
+    /// A random number: what tells this life of the node from another.
+    pub(crate) life: u64,
     pub(crate) flights: Arc<Flights>,
     pub(crate) loads_max: usize,
     pub(crate) namespaces: Namespaces,
@@ -303,6 +305,10 @@ impl GeoCache {
 
     pub(crate) fn since(&self) -> Hlc {
         self.node.since
+    }
+
+    pub(crate) fn life_number(&self) -> u64 {
+        self.node.life
     }
 
     pub(crate) fn value_bytes_max(&self) -> usize {
