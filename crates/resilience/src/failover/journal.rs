@@ -226,6 +226,22 @@ impl<K: Clone + Eq + Hash, V: Clone> Journal<K, V> {
         self.overflowed || self.marks.contains_key(key)
     }
 
+    /// What was missed of `key`, as [`first`](Self::first) gives it; `None` if nothing was, or nobody can know any more.
+    ///
+    /// ```
+    /// # use resilience::{Journal, Missed};
+    /// let mut journal = Journal::bounded(10, 100)?;
+    /// journal.record("k", Missed::Write(1), 1).unwrap();
+    /// assert_eq!(journal.entry(&"k").map(|entry| entry.missed), Some(Missed::Write(1)));
+    /// assert_eq!(journal.entry(&"other"), None);
+    /// # Ok::<(), resilience::ConfigError>(())
+    /// ```
+    pub fn entry(&self, key: &K) -> Option<Entry<K, V>> {
+        let mark = *self.marks.get(key)?;
+        let slot = self.slots.get(&mark)?;
+        Some(Entry { key: slot.key.clone(), missed: slot.missed.clone(), mark: Mark(mark) })
+    }
+
     /// Takes `key` out, as when the side was told something newer of it; says whether it was in.
     ///
     /// ```

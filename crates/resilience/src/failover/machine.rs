@@ -312,6 +312,16 @@ impl Machine {
         }
     }
 
+    /// Takes in that a side was brought what it lacked from elsewhere.
+    pub(super) fn filled(&mut self, side: Side) {
+        let holding = match side {
+            Side::Main => &mut self.main,
+            Side::Fallback => &mut self.fallback,
+        };
+        holding.touched();
+        holding.lacks = false;
+    }
+
     fn restarted(&mut self, side: Side, life: Life, now: Instant) {
         self.counters.restarts += 1;
         let copied =

@@ -5,6 +5,26 @@ use std::time::Instant;
 use super::{Failover, Resync, Transfer};
 
 impl Failover {
+    /// A side was brought what it may have lacked from somewhere that is neither of the two, such as a further backup that has missed
+    /// nothing. Whether it may hold old values is another matter.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use resilience::{Failover, FailoverState, Life, Side};
+    ///
+    /// let (mut failover, now) = (Failover::builder().build()?, Instant::now());
+    /// failover.answered(Side::Main, failover.fence(), Life::new(1, 1_000), now);
+    /// failover.answered(Side::Main, failover.fence(), Life::new(2, 0), now);
+    /// failover.filled(Side::Main, now);
+    /// failover.answered(Side::Fallback, failover.fence(), Life::new(1, 1_000), now);
+    /// assert_eq!(failover.state(), FailoverState::OnMain, "there is nothing to be rescued");
+    /// # Ok::<(), resilience::ConfigError>(())
+    /// ```
+    pub fn filled(&mut self, side: Side, now: Instant) {
+        self.machine.filled(side);
+        self.machine.advance(now);
+    }
+
     /// The resync that is to be started now, if one is.
     ///
     /// ```
