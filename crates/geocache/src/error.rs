@@ -25,6 +25,12 @@ pub enum Error {
         /// The most that the cache was built to take.
         max: usize,
     },
+    /// The key is one that a client keeps for itself: use another.
+    #[error("the key {key:?} is kept by the client for itself; use another")]
+    Reserved {
+        /// The key given.
+        key: String,
+    },
     /// The encoded value breaks the limit: store less, or raise `value_bytes_max` when building every node.
     #[error("the encoded value has {bytes} bytes, at most {max} are allowed; nothing was changed")]
     ValueTooLarge {

@@ -3,7 +3,7 @@
 //! An [`Endpoint`] moves bytes and judges nothing: which of several is asked, how long is waited, what a failure means for the next
 //! call is the client's. So a user's own kind of server (another protocol, a pool of its own) is one small implementation.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -85,6 +85,46 @@ pub trait Endpoint: fmt::Debug + Send + Sync + 'static {
     /// [`EndpointError::Unsupported`] where it cannot list; as [`get`](Self::get).
     async fn keys(&self) -> Result<Keys, EndpointError> {
         Err(EndpointError::Unsupported { what: "listing keys" })
+    }
+}
+
+/// A shared one, whichever kind it is.
+#[async_trait]
+impl Endpoint for Arc<dyn Endpoint> {
+    fn address(&self) -> String {
+        (**self).address()
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Item>, EndpointError> {
+        (**self).get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Item>>, EndpointError> {
+        (**self).get_many(keys).await
+    }
+
+    async fn write(&self, key: &[u8], write: Write, expect: Expect) -> Result<Outcome, EndpointError> {
+        (**self).write(key, write, expect).await
+    }
+
+    async fn remove(&self, key: &[u8], expect: Expect) -> Result<Outcome, EndpointError> {
+        (**self).remove(key, expect).await
+    }
+
+    async fn touch(&self, key: &[u8], ttl: TimeToLive) -> Result<bool, EndpointError> {
+        (**self).touch(key, ttl).await
+    }
+
+    async fn clear(&self) -> Result<(), EndpointError> {
+        (**self).clear().await
+    }
+
+    async fn probe(&self) -> Result<Pulse, EndpointError> {
+        (**self).probe().await
+    }
+
+    async fn keys(&self) -> Result<Keys, EndpointError> {
+        (**self).keys().await
     }
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use geo::RegionId;
 
-use super::{Doubt, EndpointError, Routes};
+use super::{Doubt, EndpointError, Mirror, Routes};
 use crate::{
     error::Error,
     read::Item,
@@ -21,6 +21,11 @@ use crate::{
 #[async_trait]
 pub(crate) trait Engine: fmt::Debug + Send + Sync + 'static {
     async fn get(&self, key: &[u8]) -> Result<Served<Option<Item>>, ClientError>;
+
+    /// As the region holds it that changes of it are judged at.
+    async fn get_leading(&self, key: &[u8]) -> Result<Served<Option<Item>>, ClientError> {
+        self.get(key).await
+    }
 
     /// In the order of the keys.
     async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Served<Option<Item>>>, ClientError>;
@@ -50,6 +55,11 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// How the regions stand, of an engine that sends calls to the closest one.
     fn routes(&self) -> Option<&Routes> {
+        None
+    }
+
+    /// The operator's side, of an engine that keeps servers alike.
+    fn mirror(&self) -> Option<Mirror> {
         None
     }
 

@@ -10,6 +10,9 @@
 //! the fallback. A write goes to one place, and replication carries it on. A region that is back is found by probes. Every answer can
 //! say who gave it, and whether it may be old ([`Served`]); [`GeoClient::routes`] tells how the regions stand, and why.
 //!
+//! For servers that do *not* replicate, such as plain memcached, [`GeoClient::mirrored`] makes a client that keeps them alike by itself:
+//! a main server, a fallback and backups that take each write in real time; [`mirror`] says how, and what holds.
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,6 +47,7 @@ mod engine;
 mod local;
 #[cfg(feature = "memcached")]
 mod memcached;
+pub mod mirror;
 mod route;
 mod typed;
 
@@ -54,7 +58,11 @@ pub use endpoint::{Doubt, Endpoint, EndpointError, KEYS_WAITING_MAX, Keys, Pulse
 pub use engine::{ClientError, Served};
 #[cfg(feature = "memcached")]
 pub use memcached::{Memcached, MemcachedBuilder, MemcachedStats};
-pub use resilience::{Life, State as BreakerState};
+pub use mirror::{Mirror, MirrorBuilder, MirrorEvent, MirrorEvents, MirrorPlace, MirrorRole, MirrorStatus};
+pub use resilience::{
+    FailoverBuilder, FailoverState, Life, Refused, Scope, Side, State as BreakerState,
+    Status as FailoverStatus, Waiting, Why,
+};
 pub use route::{Hedge, RegionRoute, RouteEvent, RouteEvents, RouteStats, RouteStatus, Routes};
 
 use self::engine::Engine;

@@ -20,6 +20,9 @@ const UPDATE_TRIES_MAX: u32 = 64;
 /// How many of those may end with a region that fails between the read and the change.
 const UPDATE_OUTAGES_MAX: u32 = 3;
 
+/// The longest pause between two of those tries.
+const UPDATE_PAUSE_MAX: Duration = Duration::from_millis(64);
+
 impl GeoClient {
     /// The value of a key; `None` where the region that answered holds none.
     ///
@@ -113,8 +116,8 @@ impl GeoClient {
     {
         let key = key.as_ref();
         let mut outages = 0;
-        for _ in 0..UPDATE_TRIES_MAX {
-            let seen = self.item(key).await?;
+        for tried in 0..UPDATE_TRIES_MAX {
+            let seen = self.leading_item(key).await?;
             let expect = seen.value.as_ref().map_or(Expect::Absent, |item| Expect::Cas(item.cas));
             let before = decoded::<T>(seen)?;
             let is_absent = before.value.is_none();
@@ -132,7 +135,7 @@ impl GeoClient {
                 Ok(outcome) if matches!(outcome.value, Outcome::Done { .. }) => {
                     return Ok(outcome.map(|_| after));
                 }
-                Ok(_) => {}
+                Ok(_) => let_others_pass(tried).await,
                 Err(ClientError::Unavailable { may_be_done: false, .. }) if outages < UPDATE_OUTAGES_MAX => {
                     outages += 1;
                 }
@@ -243,6 +246,12 @@ impl GeoClient {
         self.engine().close(deadline).await;
     }
 
+    /// The value of a key at the region that its changes are judged at.
+    async fn leading_item(&self, key: &[u8]) -> Result<Served<Option<Item>>, ClientError> {
+        self.check(key)?;
+        self.engine().get_leading(key).await
+    }
+
     fn encoded<T: Serialize + ?Sized>(&self, value: &T, ttl: TimeToLive) -> Result<Write, ClientError> {
         let codec = self.codec();
         Ok(Write { bytes: codec.encode(value)?.into(), flags: 0, ttl, codec })
@@ -258,6 +267,13 @@ impl GeoClient {
 /// A number that another region gave may be that of another value here.
 fn placed(expect: Expect) -> Result<(), ClientError> {
     if matches!(expect, Expect::Cas(_)) { Err(ClientError::Unplaced) } else { Ok(()) }
+}
+
+/// Without a wait of random length, of many who change one key in turn the one that has just succeeded is always the first with a
+/// fresh value, and the others fail until it has enough.
+async fn let_others_pass(tried: u32) {
+    let max = UPDATE_PAUSE_MAX.min(Duration::from_millis(1 << tried.min(10)));
+    tokio::time::sleep(max.mul_f64(fastrand::f64())).await;
 }
 
 fn decoded<T: DeserializeOwned>(served: Served<Option<Item>>) -> Result<Served<Option<T>>, ClientError> {
