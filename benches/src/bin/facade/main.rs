@@ -21,7 +21,7 @@ use benches::{
     rounds::{Cost, Subject, measure},
 };
 use bytes::Bytes;
-use geocache::{Expect, GeoCache, TimeToLive, Write};
+use geocache::{Expect, GeoCache, Write};
 use serde::{Deserialize, Serialize};
 
 /// The allocator of the programs of this workspace.
@@ -135,7 +135,7 @@ impl Sides {
                 drop(black_box(self.bytes.insert(key.to_owned(), self.raw.clone())));
             }),
             subject("write, 112 bytes as they are", keys, |key| {
-                let write = Write { bytes: self.raw.clone(), flags: 0, ttl: TimeToLive::Default };
+                let write = Write { bytes: self.raw.clone(), ..Write::default() };
                 drop(black_box(self.ours.write(key.as_bytes(), write, Expect::Any)));
             }),
             subject("put, a struct to encode", keys, |key| drop(black_box(self.ours.put(key, &self.value)))),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Failover, Resync, Transfer};
+use super::{Failover, Resync, Side, Transfer};
 
 impl Failover {
     /// A side was brought what it may have lacked from somewhere that is neither of the two, such as a further backup that has missed
