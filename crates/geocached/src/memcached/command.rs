@@ -169,8 +169,18 @@ pub enum Refusal {
     Flag,
     /// A flag of the meta protocol with something after it that is no number.
     Token,
+    /// A flag of `md` that is not offered, or twice there, or with something after it that is no number.
+    DeleteFlag,
+    /// The same flag of the meta protocol twice.
+    DuplicateFlag,
+    /// A flag `O` of the meta protocol of more than 32 bytes.
+    OpaqueTooLong,
+    /// A key that should be base64, and is none.
+    KeyEncoding,
     /// A mode of `ms` that is not offered.
     Mode,
+    /// A mode of `ms` that is not one letter.
+    ModeLength,
     /// A line without an end; the connection is closed.
     LineTooLong,
     /// A line for which there is no memory now; the connection is closed.
@@ -194,7 +204,12 @@ impl Refusal {
             Self::Exptime => "CLIENT_ERROR invalid exptime argument\r\n",
             Self::Flag => "CLIENT_ERROR invalid flag\r\n",
             Self::Token => "CLIENT_ERROR bad token in command line format\r\n",
-            Self::Mode => "CLIENT_ERROR invalid mode for ms\r\n",
+            Self::DeleteFlag => "CLIENT_ERROR invalid or duplicate flag\r\n",
+            Self::DuplicateFlag => "CLIENT_ERROR duplicate flag\r\n",
+            Self::OpaqueTooLong => "CLIENT_ERROR opaque token too long\r\n",
+            Self::KeyEncoding => "CLIENT_ERROR error decoding key\r\n",
+            Self::Mode => "CLIENT_ERROR invalid mode for ms M token\r\n",
+            Self::ModeLength => "CLIENT_ERROR incorrect length for M token\r\n",
             Self::LineTooLong => "CLIENT_ERROR line too long\r\n",
             Self::NoMemory => "SERVER_ERROR out of memory reading request\r\n",
             Self::Http | Self::Binary => "",

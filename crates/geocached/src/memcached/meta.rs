@@ -12,11 +12,14 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use super::{
     command::{Command, Keys, Refusal},
     number,
-    parser::KEY_BYTES_MAX,
+    parser::{KEY_BYTES_MAX, LENGTH_MAX},
 };
 
 /// A key of [`KEY_BYTES_MAX`] bytes in base64.
 const ENCODED_KEY_BYTES_MAX: usize = KEY_BYTES_MAX.div_ceil(3) * 4;
+
+/// The longest flag `O`, its letter counted, as in memcached: it is sent back with each answer.
+const OPAQUE_BYTES_MAX: usize = 32;
 
 /// A request of the meta protocol with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub enum MetaVerb<'a> {
 /// The flags that change what is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Flags {
+    /// `b`: the key is in base64.
+    pub(super) encoded: bool,
     /// `q`: says nothing where it went as most do.
     pub(super) quiet: bool,
     /// `v`: with the value.
@@ -96,26 +101,36 @@ impl<'a> Meta<'a> {
     }
 
     fn of(verb: MetaVerb<'a>, given: &'a [u8], words: Keys<'a>) -> Result<Self, Refusal> {
+        // memcached says one and the same of all that is wrong with the flags of `md`.
+        let is_delete = verb == MetaVerb::Delete;
+        let told = |refusal| if is_delete { Refusal::DeleteFlag } else { refusal };
         let mut flags = Flags::default();
-        let mut is_encoded = false;
+        let mut seen = 0_u128;
         for word in words {
             let (&letter, token) = word.split_first().ok_or(Refusal::Format)?;
+            let bit = 1_u128.checked_shl(u32::from(letter)).ok_or_else(|| told(Refusal::Flag))?;
+            if seen & bit != 0 {
+                return Err(told(Refusal::DuplicateFlag));
+            }
+            seen |= bit;
             match (verb, letter) {
-                (_, b'b') => is_encoded = true,
+                (_, b'b') => flags.encoded = true,
                 (_, b'q') => flags.quiet = true,
                 (MetaVerb::Get, b'v') => flags.value = true,
                 (MetaVerb::Get, b'f' | b's' | b't')
                 | (MetaVerb::Get | MetaVerb::Set { .. }, b'c')
-                | (_, b'k' | b'O') => {}
+                | (_, b'k') => {}
+                (_, b'O') if word.len() > OPAQUE_BYTES_MAX => return Err(Refusal::OpaqueTooLong),
+                (_, b'O') => {}
                 (MetaVerb::Get | MetaVerb::Set { .. }, b'T') => {
                     flags.exptime = Some(number::signed(token).ok_or(Refusal::Token)?);
                 }
                 (MetaVerb::Set { .. } | MetaVerb::Delete, b'C') => {
-                    flags.cas = Some(number::unsigned(token).ok_or(Refusal::Token)?);
+                    flags.cas = Some(number::unsigned(token).ok_or_else(|| told(Refusal::Token))?);
                 }
                 (MetaVerb::Set { .. }, b'F') => {
                     let client = number::unsigned(token).and_then(|client| u32::try_from(client).ok());
-                    flags.client = client.ok_or(Refusal::Token)?;
+                    flags.client = client.ok_or(Refusal::Format)?;
                 }
                 (MetaVerb::Set { .. }, b'K') => flags.keep = true,
                 (MetaVerb::Set { .. }, b'M') => {
@@ -123,16 +138,17 @@ impl<'a> Meta<'a> {
                         b"S" | b"s" => Mode::Set,
                         b"E" | b"e" => Mode::Add,
                         b"R" | b"r" => Mode::Replace,
-                        _ => return Err(Refusal::Mode),
+                        [_] => return Err(Refusal::Mode),
+                        _ => return Err(Refusal::ModeLength),
                     }
                 }
-                _ => return Err(Refusal::Flag),
+                _ => return Err(told(Refusal::Flag)),
             }
         }
-        let key = if is_encoded {
+        let key = if flags.encoded {
             let fits = given.len() <= ENCODED_KEY_BYTES_MAX;
             let decoded = fits.then(|| STANDARD.decode(given).ok()).flatten();
-            Cow::Owned(decoded.ok_or(Refusal::Format)?)
+            Cow::Owned(decoded.ok_or(Refusal::KeyEncoding)?)
         } else {
             Cow::Borrowed(given)
         };
@@ -155,8 +171,9 @@ pub(super) fn delete(words: Keys<'_>) -> Line<'_> {
 
 /// `ms <key> <bytes> <flags>*`
 pub(super) fn set(mut words: Keys<'_>) -> Line<'_> {
-    let (Some(key), Some(length)) = (words.next(), words.next()) else { return refused(Refusal::Unknown) };
-    let length = number::unsigned(length).and_then(|length| i32::try_from(length).ok());
+    let Some(key) = words.next() else { return refused(Refusal::Unknown) };
+    let Some(length) = words.next() else { return refused(Refusal::Format) };
+    let length = number::signed(length).filter(|length| (0..=LENGTH_MAX).contains(length));
     // Where the next request begins is unknown: what was sent for a value is taken for requests, as in memcached.
     let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else {
         return refused(Refusal::Format);

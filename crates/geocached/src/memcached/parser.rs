@@ -36,7 +36,7 @@ pub const KEYS_LINE_BYTES_MAX: usize = 1024 * 1024;
 /// What each request of the binary protocol begins with, and none of the text protocol.
 pub const BINARY_MAGIC: u8 = 0x80;
 /// memcached refuses lengths above this as malformed, without swallowing.
-const LENGTH_MAX: i64 = i32::MAX as i64 - 2;
+pub(super) const LENGTH_MAX: i64 = i32::MAX as i64 - 2;
 /// More words than any request but the multi-key ones has.
 const WORDS_MAX: usize = 8;
 

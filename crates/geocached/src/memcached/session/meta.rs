@@ -123,7 +123,8 @@ impl Session {
                 &b"NF"[..]
             }
         };
-        if !meta.flags.quiet || code == b"EX" {
+        // What was not there is told all the same.
+        if !meta.flags.quiet || code != b"HD" {
             answer(meta, code, None, None, out);
         }
         Ok(())
@@ -139,12 +140,15 @@ fn answer(meta: &Meta<'_>, code: &[u8], item: Option<&Item>, cas: Option<u64>, o
             (b'k', ..) => {
                 out.extend_from_slice(b" k");
                 out.extend_from_slice(meta.given);
+                // It says how the key is to be read, and so goes with it alone.
+                if meta.flags.encoded {
+                    out.extend_from_slice(b" b");
+                }
             }
             (b'O', ..) => {
                 out.push(b' ');
                 out.extend_from_slice(word);
             }
-            (b'b', ..) => out.extend_from_slice(b" b"),
             (b'c', _, Some(cas)) => returned(b" c", cas, out),
             (b'f', Some(item), _) => returned(b" f", u64::from(item.memcached_flags()), out),
             (b's', Some(item), _) => returned(b" s", item.bytes.len() as u64, out),

@@ -13,8 +13,8 @@ fn values_are_stored_and_read_with_what_the_flags_ask_for() {
         ("mg nope v\r\n", "EN\r\n"),
         ("mg nope v k O1\r\n", "EN knope O1\r\n"),
         ("mg k v q O1\r\nmg nope v q O2\r\nmn\r\n", "VA 2 O1\r\nab\r\nMN\r\n"),
-        ("ms k 2 q\r\ncd\r\nmd k q\r\nmd k q\r\nmn\r\n", "MN\r\n"),
-        ("ms k 2 k b\r\ncd\r\n", "CLIENT_ERROR bad command line format\r\n"),
+        ("ms k 2 q\r\ncd\r\nmd k q k O1\r\nmd k q k O2\r\nmn\r\n", "NF kk O2\r\nMN\r\n"),
+        ("ms k 2 MR q\r\ncd\r\nms k 2 C1 q\r\ncd\r\n", "NS\r\nNF\r\n"),
         ("md k\r\n", "NF\r\n"),
     ]);
 }
@@ -37,11 +37,13 @@ fn what_is_expected_decides_whether_a_value_is_stored() {
 #[test]
 fn a_key_of_any_bytes_travels_in_base64() {
     talk(&[
-        ("ms YSBiAP8= 2 b\r\nab\r\n", "HD b\r\n"),
-        ("mg YSBiAP8= b v k\r\n", "VA 2 b kYSBiAP8=\r\nab\r\n"),
+        ("ms YSBiAP8= 2 b\r\nab\r\n", "HD\r\n"),
+        ("mg YSBiAP8= b v O1 k s\r\n", "VA 2 O1 kYSBiAP8= b s2\r\nab\r\n"),
+        ("mg bm9uZQ== k b O1\r\n", "EN kbm9uZQ== b O1\r\n"),
         ("lru_crawler metadump none\r\n", "ERROR\r\n"),
-        ("mg YSBi*P8= b v\r\n", "CLIENT_ERROR bad command line format\r\n"),
-        ("md YSBiAP8= b\r\n", "HD b\r\n"),
+        ("mg YSBi*P8= b v\r\n", "CLIENT_ERROR error decoding key\r\n"),
+        ("ms k 2 k b\r\ncd\r\n", "CLIENT_ERROR error decoding key\r\n"),
+        ("md YSBiAP8= b\r\n", "HD\r\n"),
     ]);
 }
 
@@ -64,13 +66,25 @@ fn a_life_is_told_in_seconds_and_may_be_kept_or_begun_anew() {
 fn a_refused_value_is_swallowed() {
     talk(&[
         ("ms k 2 X\r\nab\r\nmn\r\n", "CLIENT_ERROR invalid flag\r\nMN\r\n"),
-        ("ms k 2 MA\r\nab\r\nmn\r\n", "CLIENT_ERROR invalid mode for ms\r\nMN\r\n"),
+        ("ms k 2 MA\r\nab\r\nmn\r\n", "CLIENT_ERROR invalid mode for ms M token\r\nMN\r\n"),
         ("ms k 2 Tx\r\nab\r\nmn\r\n", "CLIENT_ERROR bad token in command line format\r\nMN\r\n"),
-        ("ms k 2 F4294967296\r\nab\r\nmn\r\n", "CLIENT_ERROR bad token in command line format\r\nMN\r\n"),
-        ("ms k x\r\n", "CLIENT_ERROR bad command line format\r\n"),
+        ("ms k 2 MEE\r\nab\r\nmn\r\n", "CLIENT_ERROR incorrect length for M token\r\nMN\r\n"),
+        ("ms k 2 F4294967296\r\nab\r\nmn\r\n", "CLIENT_ERROR bad command line format\r\nMN\r\n"),
+        ("ms k 2 T1 T2\r\nab\r\nmn\r\n", "CLIENT_ERROR duplicate flag\r\nMN\r\n"),
+        ("ms k x\r\nms k\r\n", &"CLIENT_ERROR bad command line format\r\n".repeat(2)),
+        ("ms k 2147483647\r\nmn\r\n", "CLIENT_ERROR bad command line format\r\nMN\r\n"),
         ("ms k 2\r\nabc\r\n", "CLIENT_ERROR bad data chunk\r\nERROR\r\n"),
         ("mg\r\n", "ERROR\r\n"),
         ("mg k E5\r\n", "CLIENT_ERROR invalid flag\r\n"),
+        ("mg k \u{e9}\r\n", "CLIENT_ERROR invalid flag\r\n"),
+        ("mg k v v\r\n", "CLIENT_ERROR duplicate flag\r\n"),
+        ("md k q q\r\nmd k E1\r\nmd k Cx\r\n", &"CLIENT_ERROR invalid or duplicate flag\r\n".repeat(3)),
+    ]);
+    // An opaque of 32 bytes with its letter is the longest that is sent back.
+    let opaque = format!("O{}", "1".repeat(31));
+    talk(&[
+        (&format!("mg k {opaque}\r\n"), &format!("EN {opaque}\r\n")),
+        (&format!("mg k {opaque}1\r\n"), "CLIENT_ERROR opaque token too long\r\n"),
     ]);
     let mut client = Client::new();
     let large = format!("ms k 200 q\r\n{}\r\nmg k\r\n", "x".repeat(200));
