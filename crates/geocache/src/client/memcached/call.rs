@@ -240,7 +240,11 @@ fn unexpected(line: Line) -> Fault {
 fn unexpected_answer(answer: Answer) -> Fault {
     match answer {
         Answer::Line(line) => unexpected(line),
-        Answer::Value { bytes, .. } => Fault::garbled(&bytes),
+        // What it says is somebody's, and is not told.
+        Answer::Value { bytes, .. } => {
+            let reason = format!("it answered with a value of {} bytes what asked for none", bytes.len());
+            Fault::Garbled { reason }
+        }
     }
 }
 

@@ -217,7 +217,8 @@ impl Answers<'_> {
         // A copy of its own length: a part of the input would keep the whole of it in memory.
         let value = Bytes::copy_from_slice(&self.input[..bytes]);
         if &self.input[bytes..bytes + 2] != b"\r\n" {
-            return Err(Fault::garbled(&self.input[bytes..]));
+            // What follows may be the rest of somebody's value, and is not told.
+            return Err(Fault::Garbled { reason: format!("a value of {bytes} bytes does not end there") });
         }
         self.input.advance(bytes + 2);
         Ok(value)

@@ -74,6 +74,12 @@ use crate::{
 pub use pool::MemcachedStats;
 
 const PORT: u16 = 11_211;
+/// The most connections that may be asked for.
+const CONNECTIONS_MAX: usize = 65_536;
+/// The largest value that may be asked for: memcached takes none over 1 GiB.
+const VALUE_BYTES_MAX: usize = 1 << 30;
+/// The longest time that connecting may be given.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How often a listing is asked for, and how long after the one before, where the server lists for another client.
 const LISTING_TRIES_MAX: u32 = 50;
 const LISTING_PAUSE: Duration = Duration::from_millis(100);
@@ -128,7 +134,7 @@ impl Memcached {
         &self.pool.options
     }
 
-    async fn lease(&self) -> Result<Lease<'_>, EndpointError> {
+    async fn lease(&self) -> Result<Lease, EndpointError> {
         self.pool.lease().await.map_err(|fault| self.told(fault, false))
     }
 
@@ -137,12 +143,7 @@ impl Memcached {
     }
 
     /// Ends a call: its connection is kept where it went well, and closed where anything went wrong.
-    fn finish<T>(
-        &self,
-        lease: Lease<'_>,
-        done: Result<T, Fault>,
-        is_change: bool,
-    ) -> Result<T, EndpointError> {
+    fn finish<T>(&self, lease: Lease, done: Result<T, Fault>, is_change: bool) -> Result<T, EndpointError> {
         match done {
             Ok(value) => {
                 lease.keep();
@@ -162,7 +163,7 @@ impl Memcached {
 }
 
 impl MemcachedBuilder {
-    /// How many calls may be under way at once, each over a connection of its own; those on top wait. Default 16.
+    /// How many calls may be under way at once, each over a connection of its own; those on top wait. Default 16; 1 to 65,536.
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.options.connections_max = connections;
         self.options.connections_idle_max = self.options.connections_idle_max.min(connections);
@@ -175,7 +176,8 @@ impl MemcachedBuilder {
         self
     }
 
-    /// How long connecting may take, the look-up of the name and the server's first answer included. Default 1 s.
+    /// How long connecting may take, the look-up of the name and the server's first answer included; addresses of one name share it. It
+    /// goes on where the call that wanted the connection gave up, and the next call has it. Default 1 s, at most a day.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.options.connect_timeout = limit;
         self
@@ -187,7 +189,7 @@ impl MemcachedBuilder {
         self
     }
 
-    /// The largest value that is read; an answer that announces more is an error. Default 8 MiB.
+    /// The largest value that is read; an answer that announces more is an error. Default 8 MiB; 1 byte to 1 GiB.
     pub fn value_bytes_max(mut self, bytes: usize) -> Self {
         self.options.value_bytes_max = bytes;
         self
@@ -211,20 +213,28 @@ impl MemcachedBuilder {
                 format!("{given:?} is no `host`, `host:port` or `[IPv6]:port` with a port of 1 to 65535");
             BuildError::Setting { field: "address", reason }
         })?;
-        let limits = [
-            ("connections_max", options.connections_max == 0),
-            ("connect_timeout", options.connect_timeout.is_zero()),
-            ("value_bytes_max", options.value_bytes_max == 0),
+        let refused = |field, reason: String| Err(BuildError::Setting { field, reason });
+        let sizes = [
+            ("connections_max", options.connections_max, CONNECTIONS_MAX),
+            ("value_bytes_max", options.value_bytes_max, VALUE_BYTES_MAX),
         ];
-        if let Some((field, _)) = limits.into_iter().find(|(_, is_none)| *is_none) {
-            return Err(BuildError::Setting { field, reason: "must be over 0".to_owned() });
+        for (field, given, max) in sizes {
+            if !(1..=max).contains(&given) {
+                return refused(field, format!("{given} cannot be used; give 1 to {max}"));
+            }
+        }
+        let limit = options.connect_timeout;
+        if limit.is_zero() || limit > CONNECT_TIMEOUT_MAX {
+            let reason =
+                format!("{limit:?} cannot be used; give more than zero, up to {CONNECT_TIMEOUT_MAX:?}");
+            return refused("connect_timeout", reason);
         }
         if options.connections_idle_max > options.connections_max {
             let reason = format!(
                 "{} is over connections_max, which is {}",
                 options.connections_idle_max, options.connections_max
             );
-            return Err(BuildError::Setting { field: "connections_idle_max", reason });
+            return refused("connections_idle_max", reason);
         }
         Ok(Memcached { pool: Arc::new(Pool::new(options)) })
     }

@@ -5,12 +5,17 @@
 //! kept that nobody uses; one that was idle for [`Options::idle_timeout`] is closed by the next call. A listing has a connection besides, so that a slow one holds
 //! up no call; another listing waits for it.
 //!
+//! **Connecting outlives the call.** A connection is made by a task of its own, for at most [`Options::connect_timeout`], and kept for the
+//! next call where the one that wanted it gave up meanwhile: otherwise a server too far off to be reached within the time of one call
+//! would never be reached at all. It takes a place among the calls until then, and ends with the last handle.
+//!
 //! **What a call leaves behind.** A [`Lease`] that is dropped closes its connection; [`Lease::keep`] alone brings it back. So the
 //! connection of a call that was dropped halfway, or that failed, carries no other call. Where one connection broke, the idle ones are
 //! closed too: they lead to the same server, which is most likely gone.
 
 use std::{
     io,
+    net::SocketAddr,
     ops::{Deref, DerefMut},
     sync::{
         Arc,
@@ -22,11 +27,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     net::{TcpStream, lookup_host},
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
-    time::timeout,
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::{Instant as Moment, timeout, timeout_at},
 };
 
 use super::{connection::Connection, fault::Fault};
+use crate::error::Error;
 
 /// How many listings may be under way: memcached lists for one client at a time.
 const LISTINGS_MAX: usize = 1;
@@ -63,7 +70,9 @@ pub struct MemcachedStats {
 pub(super) struct Pool {
     pub(super) options: Options,
     idle: Mutex<Vec<Idle>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    /// Ends what connects when the pool is gone; nothing is ever sent.
+    alive: watch::Sender<()>,
     listings: Arc<Semaphore>,
     opened: AtomicU64,
     discarded: AtomicU64,
@@ -80,7 +89,8 @@ impl Pool {
     pub(super) fn new(options: Options) -> Self {
         Self {
             idle: Mutex::new(Vec::new()),
-            permits: Semaphore::new(options.connections_max),
+            permits: Arc::new(Semaphore::new(options.connections_max)),
+            alive: watch::Sender::new(()),
             listings: Arc::new(Semaphore::new(LISTINGS_MAX)),
             opened: AtomicU64::new(0),
             discarded: AtomicU64::new(0),
@@ -90,26 +100,51 @@ impl Pool {
     }
 
     /// A connection for one call.
-    pub(super) async fn lease(&self) -> Result<Lease<'_>, Fault> {
-        let permit = match self.permits.try_acquire() {
+    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, Fault> {
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
                 self.waited.fetch_add(1, Ordering::Relaxed);
-                self.permits.acquire().await.expect("nobody closes the semaphore")
+                let permit = Arc::clone(&self.permits).acquire_owned().await;
+                permit.expect("nobody closes the semaphore")
             }
         };
         let idle = self.take_idle();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.connect().await?,
-        };
-        Ok(Lease { pool: self, connection: Some(connection), _permit: permit })
+        if let Some(connection) = idle {
+            return Ok(self.leased(connection, permit));
+        }
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let (connected, connecting) = oneshot::channel();
+        let (pool, options, mut alive) = (Arc::downgrade(self), self.options.clone(), self.alive.subscribe());
+        runtime.spawn(async move {
+            let connection = tokio::select! {
+                connection = connect(&options) => connection,
+                _ = alive.changed() => return,
+            };
+            let Some(pool) = pool.upgrade() else { return };
+            let lease = connection.map(|connection| {
+                pool.opened.fetch_add(1, Ordering::Relaxed);
+                pool.leased(connection, permit)
+            });
+            // The next call finds it where this one was dropped.
+            if let Err(Ok(lease)) = connected.send(lease) {
+                lease.keep();
+            }
+        });
+        let ended = |_| Fault::Broken { reason: "the runtime ended while it connected".to_owned() };
+        connecting.await.map_err(ended)?
+    }
+
+    fn leased(self: &Arc<Self>, connection: Connection, permit: OwnedSemaphorePermit) -> Lease {
+        Lease { pool: Arc::clone(self), connection: Some(connection), _permit: permit }
     }
 
     /// A connection for a listing, which ends with it.
     pub(super) async fn listing(&self) -> Result<(Connection, OwnedSemaphorePermit), Fault> {
         let permit = Arc::clone(&self.listings).acquire_owned().await.expect("nobody closes the semaphore");
-        Ok((self.connect().await?, permit))
+        let connection = connect(&self.options).await?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok((connection, permit))
     }
 
     pub(super) fn stats(&self) -> MemcachedStats {
@@ -134,30 +169,6 @@ impl Pool {
         None
     }
 
-    async fn connect(&self) -> Result<Connection, Fault> {
-        let bound = self.options.connect_timeout;
-        match timeout(bound, self.dial()).await {
-            Ok(connection) => connection,
-            Err(_) => Err(Fault::Broken { reason: format!("no connection within {bound:?}") }),
-        }
-    }
-
-    /// Looks the name up, tries its addresses in their order, and asks the first that is reached what it is.
-    async fn dial(&self) -> Result<Connection, Fault> {
-        let addresses = lookup_host(&self.options.address).await.map_err(|error| Fault::broken(&error))?;
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    self.opened.fetch_add(1, Ordering::Relaxed);
-                    return Connection::begin(stream, self.options.value_bytes_max).await;
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(Fault::broken(&failure))
-    }
-
     fn put_back(&self, mut connection: Connection) {
         if !connection.is_clean() {
             self.discarded.fetch_add(1, Ordering::Relaxed);
@@ -171,15 +182,47 @@ impl Pool {
     }
 }
 
-/// A connection in use by one call.
-#[derive(Debug)]
-pub(super) struct Lease<'p> {
-    pool: &'p Pool,
-    connection: Option<Connection>,
-    _permit: SemaphorePermit<'p>,
+async fn connect(options: &Options) -> Result<Connection, Fault> {
+    let (bound, end) = (options.connect_timeout, Moment::now() + options.connect_timeout);
+    let too_late = || Fault::Broken { reason: format!("no connection within {bound:?}") };
+    let found = timeout_at(end, lookup_host(&options.address)).await.map_err(|_| too_late())?;
+    let addresses: Vec<_> = found.map_err(|error| Fault::broken(&error))?.collect();
+    first_of(&addresses, end, options.value_bytes_max).await?.ok_or_else(too_late)
 }
 
-impl Lease<'_> {
+/// Tries addresses in their order, and asks the first that is reached what it is; `None` where the time was over before. Each gets
+/// its share of what is left, so that one that swallows what is sent leaves time for those behind it.
+pub(super) async fn first_of(
+    addresses: &[SocketAddr],
+    end: Moment,
+    value_bytes_max: usize,
+) -> Result<Option<Connection>, Fault> {
+    let nowhere = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut outcome = Err(Fault::broken(&nowhere));
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let share = end.saturating_duration_since(Moment::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+        let dial = async {
+            let stream = TcpStream::connect(address).await.map_err(|error| Fault::broken(&error))?;
+            Connection::begin(stream, value_bytes_max).await
+        };
+        match timeout(share, dial).await {
+            Ok(Ok(connection)) => return Ok(Some(connection)),
+            Ok(Err(fault)) => outcome = Err(fault),
+            Err(_) => outcome = Ok(None),
+        }
+    }
+    outcome
+}
+
+/// A connection in use by one call.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    connection: Option<Connection>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
     /// The call's answer is whole: another may have the connection.
     pub(super) fn keep(mut self) {
         if let Some(connection) = self.connection.take() {
@@ -194,7 +237,7 @@ impl Lease<'_> {
     }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for Lease {
     fn drop(&mut self) {
         if self.connection.is_some() {
             self.pool.discarded.fetch_add(1, Ordering::Relaxed);
@@ -202,7 +245,7 @@ impl Drop for Lease<'_> {
     }
 }
 
-impl Deref for Lease<'_> {
+impl Deref for Lease {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -210,7 +253,7 @@ impl Deref for Lease<'_> {
     }
 }
 
-impl DerefMut for Lease<'_> {
+impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Connection {
         self.connection.as_mut().expect("it is taken by `keep`, which ends the lease")
     }

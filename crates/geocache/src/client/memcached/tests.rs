@@ -390,6 +390,58 @@ async fn idle_connections_are_not_used_for_ever() {
     }
 }
 
+/// A server that greets when it is told to.
+async fn shy() -> (MemcachedBuilder, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (Memcached::builder(address).connect_timeout(BOUND), listener)
+}
+
+#[tokio::test]
+async fn a_connection_that_a_call_gave_up_waiting_for_is_the_next_calls() {
+    let (builder, listener) = shy().await;
+    let endpoint = builder.build().unwrap();
+    let call = get(&endpoint, "k");
+    let (mut stream, _) = listener.accept().await.unwrap();
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    assert_eq!((endpoint.stats().busy, endpoint.stats().opened), (1, 0), "it is still being made");
+    stream.write_all(b"VERSION 1.6.18\r\nMN\r\n").await.unwrap();
+    until("the connection is kept", || endpoint.stats().idle == 1 && endpoint.stats().busy == 0).await;
+    let call = get(&endpoint, "k");
+    let mut asked = vec![0; b"version\r\nmn\r\nmg k v f c t\r\n".len()];
+    timeout(BOUND, stream.read_exact(&mut asked)).await.expect("asked over the same connection").unwrap();
+    stream.write_all(b"EN\r\n").await.unwrap();
+    assert!(call.await.unwrap().unwrap().is_none());
+    assert_eq!(endpoint.stats().opened, 1);
+}
+
+#[tokio::test]
+async fn what_connects_ends_with_the_last_handle() {
+    let (builder, listener) = shy().await;
+    let endpoint = builder.build().unwrap();
+    let call = get(&endpoint, "k");
+    let (mut stream, _) = listener.accept().await.unwrap();
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    drop(endpoint);
+    let mut heard = Vec::new();
+    let end = timeout(BOUND, stream.read_to_end(&mut heard)).await;
+    assert!(end.is_ok(), "nobody greeted, and the connection is closed all the same");
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_what_is_sent_leaves_time_for_the_next() {
+    let (_, silent) = shy().await;
+    let server = Scripted::start().await;
+    let addresses = [silent.local_addr().unwrap(), server.address];
+    let end = tokio::time::Instant::now() + Duration::from_secs(2);
+    let reached = timeout(BOUND, pool::first_of(&addresses, end, 1)).await.unwrap().unwrap();
+    assert!(reached.is_some(), "the second address answers");
+    let end = tokio::time::Instant::now() + Duration::from_millis(50);
+    assert!(pool::first_of(&addresses[..1], end, 1).await.unwrap().is_none(), "the time was over");
+}
+
 #[test]
 fn settings_out_of_range_name_their_field() {
     for address in
@@ -411,5 +463,8 @@ fn settings_out_of_range_name_their_field() {
     assert_eq!(field(builder().connections_max(0)), "connections_max");
     assert_eq!(field(builder().connect_timeout(Duration::ZERO)), "connect_timeout");
     assert_eq!(field(builder().value_bytes_max(0)), "value_bytes_max");
+    assert_eq!(field(builder().connections_max(usize::MAX)), "connections_max");
+    assert_eq!(field(builder().connect_timeout(Duration::MAX)), "connect_timeout");
+    assert_eq!(field(builder().value_bytes_max(usize::MAX)), "value_bytes_max");
     assert_eq!(field(builder().connections_idle_max(17)), "connections_idle_max");
 }
