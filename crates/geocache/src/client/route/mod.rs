@@ -238,6 +238,19 @@ impl Routed {
     fn table(&self) -> &Table {
         &self.routes.table
     }
+
+    /// The value of a key; one that a warming region misses is asked for at another.
+    async fn read(&self, key: &[u8], terms: Terms<'_>) -> Result<Served<Option<Item>>, ClientError> {
+        let table = self.table();
+        let deadline = table.begin()?;
+        let first = Trip::new(table, terms, deadline)?.run(|endpoint| endpoint.get(key)).await?;
+        if first.value.is_some() || !table.doubts_miss(first.doubt) {
+            return Ok(first);
+        }
+        table.counts.misses_asked_on.add();
+        let second = Trip::new(table, table.reads_again(&first), deadline)?;
+        Ok(second.run(|endpoint| endpoint.get(key)).await.unwrap_or(first))
+    }
 }
 
 impl Drop for Routed {
@@ -280,15 +293,12 @@ async fn tend(table: Arc<Table>, prober: Prober) {
 #[async_trait]
 impl Engine for Routed {
     async fn get(&self, key: &[u8]) -> Result<Served<Option<Item>>, ClientError> {
-        let table = self.table();
-        let deadline = table.begin()?;
-        let first = Trip::new(table, table.reads(), deadline)?.run(|endpoint| endpoint.get(key)).await?;
-        if first.value.is_some() || !table.doubts_miss(first.doubt) {
-            return Ok(first);
-        }
-        table.counts.misses_asked_on.add();
-        let second = Trip::new(table, table.reads_again(&first), deadline)?;
-        Ok(second.run(|endpoint| endpoint.get(key)).await.unwrap_or(first))
+        self.read(key, self.table().reads()).await
+    }
+
+    /// A change that rests on what is read here is a conditional one.
+    async fn get_leading(&self, key: &[u8]) -> Result<Served<Option<Item>>, ClientError> {
+        self.read(key, Terms { fresh_first: true, ..self.table().reads() }).await
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Served<Option<Item>>>, ClientError> {

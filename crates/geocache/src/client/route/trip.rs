@@ -149,7 +149,10 @@ impl<'a> Trip<'a> {
                 self.skip_rest("not asked: the change has a condition, and may have been made already");
             }
         }
-        table.counts.unavailable.add();
+        // Asked on, it has the first region's answer.
+        if self.terms.asked == 0 {
+            table.counts.unavailable.add();
+        }
         let Self { failures, retry_after, may_be_done, .. } = self;
         Err(ClientError::Unavailable { failures, retry_after, may_be_done })
     }

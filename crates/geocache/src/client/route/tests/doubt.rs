@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::client::RouteEvent;
+use crate::{client::RouteEvent, value::Codec};
 
 /// Long enough for a probe of each region.
 const ROUND: Duration = Duration::from_secs(7);
@@ -43,6 +43,7 @@ async fn a_miss_at_a_warming_region_is_asked_for_at_the_next() {
     two.far.be(Mode::Dead);
     let served = two.client.item(b"k").await.unwrap();
     assert_eq!((served.value, served.doubt), (None, Some(Doubt::Warming)));
+    assert_eq!(two.stats().unavailable, 0, "it was answered");
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,6 +113,16 @@ async fn conditions_are_judged_where_nothing_is_in_doubt() {
     let outcome = two.client.write(b"k", put("x"), Expect::Absent).await.unwrap();
     assert_eq!((outcome.region.as_str(), outcome.value), ("us-east", Outcome::Exists));
     assert_eq!(two.client.write(b"k", put("x"), Expect::Any).await.unwrap().region.as_str(), "eu-central");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_rests_on_what_is_not_in_doubt() {
+    let two = Two::with(|builder| builder.codec(Codec::Raw)).await;
+    two.near.doubt(Some(Doubt::CutOff));
+    tokio::time::sleep(ROUND).await;
+    assert_eq!(two.served_by().await, "eu-central", "a read is the closest region's");
+    let updated = two.client.update::<String, _>("k", |k| k.map(|k| k + "!")).await.unwrap();
+    assert_eq!((updated.region.as_str(), updated.value.as_deref()), ("us-east", Some("us-east!")));
 }
 
 #[tokio::test(start_paused = true)]
