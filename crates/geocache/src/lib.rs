@@ -40,8 +40,8 @@
 //! **Running it.** Settings come from a file and the environment (module `config`), metrics go to Prometheus (module `metrics`), each behind a
 //! feature of its name. [`docs`] has guides.
 //!
-//! **Logs.** Calls that wait have a span of `tracing` (target `geocache::call`, level `DEBUG`) with the cache, the region and the node. No value
-//! is ever logged, and a key at the level `TRACE` alone.
+//! **Logs.** Calls that wait have a span of `tracing` (target `geocache::call`, level `DEBUG`) with the cache, the region and the node,
+//! and each call of a client has one that says who answered. No value is ever logged, and a key at the level `TRACE` alone.
 //!
 //! **Looking in.** Why a key is as it is on a node, and with a history what happened to it lately, is told by
 //! [`GeoCache::explain`]; what happens, as it happens, by [`GeoCache::watch`]; how the node is, by [`GeoCache::health`].

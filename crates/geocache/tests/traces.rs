@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use geocache::{GeoCache, GeoCluster, PutOptions, WriteConcern};
+use geocache::{GeoCache, GeoCluster, PutOptions, WriteConcern, client::GeoClient};
 use tracing::Level;
 use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 
@@ -84,6 +84,16 @@ async fn calls() {
     for _ in 0..2 {
         here.get_or_load("secret-origin", load).await.unwrap();
     }
+    let client = GeoClient::builder().from("us-east").cluster(&cluster).build().unwrap();
+    client.put("secret-client", "secret-value").await.unwrap();
+    assert!(client.get::<String>("secret-client").await.unwrap().is_some());
+    assert_eq!(client.get_many::<String, _>(["secret-client", "none"]).await.unwrap().len(), 2);
+    client.update::<String, _>("secret-client", |_| Some("secret-value".to_owned())).await.unwrap();
+    assert!(client.touch("secret-client", LONG).await.unwrap());
+    assert!(client.remove("secret-client").await.unwrap());
+    client.clear().await.unwrap();
+    client.close(LONG).await;
+    assert!(client.get::<String>("secret-client").await.is_err());
     cluster.close(LONG).await;
 }
 
@@ -116,6 +126,29 @@ fn every_call_that_waits_has_a_span_with_its_node_and_says_how_it_went() {
 }
 
 #[test]
+fn every_call_of_a_client_has_a_span_that_says_who_answered() {
+    let log = logged(Level::DEBUG);
+    for (span, count, event) in [
+        ("client_put", 2, "region=us-east asked=1"),
+        ("client_get", 3, "region=us-east asked=1"),
+        ("client_get", 3, "failed error=the client is closed"),
+        ("client_get_many", 1, "answered keys=2"),
+        ("client_touch", 1, "region=us-east asked=1"),
+        ("client_remove", 1, "region=us-east asked=1"),
+        ("client_clear", 1, "region=us-east asked=1"),
+        ("client_close", 1, "close time.busy"),
+    ] {
+        let pattern = [format!(" {span}: "), format!(" {span}{{")];
+        let text = log.text();
+        let lines: Vec<_> =
+            text.lines().filter(|line| pattern.iter().any(|part| line.contains(part))).collect();
+        let begun = lines.iter().filter(|line| line.ends_with(": new")).count();
+        assert_eq!(begun, count, "{span}: {lines:#?}");
+        assert!(lines.iter().any(|line| line.contains(event)), "{span}: {event} is not in {lines:#?}");
+    }
+}
+
+#[test]
 fn keys_are_told_at_the_level_trace_alone_and_values_never() {
     assert!(!logged(Level::DEBUG).text().contains("secret"));
     let log = logged(Level::TRACE);
@@ -124,6 +157,8 @@ fn keys_are_told_at_the_level_trace_alone_and_values_never() {
         ("get_at_least", "secret-key"),
         ("get_or_fetch", "secret-missing"),
         ("get_or_load", "secret-origin"),
+        ("client_put", "secret-client"),
+        ("client_get", "secret-client"),
     ] {
         assert!(
             log.lines(span).iter().any(|line| line.contains(&format!("key={key}"))),

@@ -5,12 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use geo::RegionId;
 use serde::{Serialize, de::DeserializeOwned};
+use tracing::{Instrument, Span, debug};
 
 use super::{ClientError, GeoClient, Served};
 use crate::{
     error::Error,
     read::Item,
     store::Outcome,
+    trace::{self, TARGET},
     write::{Expect, TimeToLive, Write},
 };
 
@@ -56,8 +58,13 @@ impl GeoClient {
         for key in &keys {
             self.check(key)?;
         }
-        let served = self.engine().get_many(&keys).await?;
-        served.into_iter().map(|served| Ok(decoded(served)?.value)).collect()
+        let span = trace::client!("client_get_many");
+        let served = self.engine().get_many(&keys).instrument(span.clone()).await;
+        span.in_scope(|| match &served {
+            Ok(served) => debug!(target: TARGET, keys = served.len(), "answered"),
+            Err(error) => debug!(target: TARGET, %error, "failed"),
+        });
+        served?.into_iter().map(|served| Ok(decoded(served)?.value)).collect()
     }
 
     /// Stores a value of any `serde` type, with the client's default time to live.
@@ -165,7 +172,8 @@ impl GeoClient {
     ) -> Result<bool, ClientError> {
         let key = key.as_ref();
         self.check(key)?;
-        Ok(self.engine().touch(key, ttl.into()).await?.value)
+        let touched = told(trace::client!("client_touch", key), self.engine().touch(key, ttl.into()));
+        Ok(touched.await?.value)
     }
 
     /// Forgets every key.
@@ -173,7 +181,7 @@ impl GeoClient {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn clear(&self) -> Result<(), ClientError> {
-        self.engine().clear().await?;
+        told(trace::client!("client_clear"), self.engine().clear()).await?;
         Ok(())
     }
 
@@ -183,7 +191,7 @@ impl GeoClient {
     /// As [`get`](Self::get).
     pub async fn item(&self, key: &[u8]) -> Result<Served<Option<Item>>, ClientError> {
         self.check(key)?;
-        self.engine().get(key).await
+        told(trace::client!("client_get", key), self.engine().get(key)).await
     }
 
     /// Stores bytes as they are, if the expectation holds at the region that takes the change.
@@ -198,7 +206,7 @@ impl GeoClient {
     ) -> Result<Served<Outcome>, ClientError> {
         placed(expect)?;
         self.check(key)?;
-        self.engine().write(key, write, expect, None).await
+        told(trace::client!("client_put", key), self.engine().write(key, write, expect, None)).await
     }
 
     /// As [`write`](Self::write), at the region that what is expected was seen at: no other is asked. It is [`Outcome::Exists`] too
@@ -214,7 +222,7 @@ impl GeoClient {
         expect: Expect,
     ) -> Result<Served<Outcome>, ClientError> {
         self.check(key)?;
-        self.engine().write(key, write, expect, Some(region)).await
+        told(trace::client!("client_put", key), self.engine().write(key, write, expect, Some(region))).await
     }
 
     /// Removes a key if the expectation holds at the region that takes the change.
@@ -224,7 +232,7 @@ impl GeoClient {
     pub async fn remove_if(&self, key: &[u8], expect: Expect) -> Result<Served<Outcome>, ClientError> {
         placed(expect)?;
         self.check(key)?;
-        self.engine().remove(key, expect, None).await
+        told(trace::client!("client_remove", key), self.engine().remove(key, expect, None)).await
     }
 
     /// As [`remove_if`](Self::remove_if), at the region that what is expected was seen at; see [`write_at`](Self::write_at).
@@ -238,18 +246,18 @@ impl GeoClient {
         expect: Expect,
     ) -> Result<Served<Outcome>, ClientError> {
         self.check(key)?;
-        self.engine().remove(key, expect, Some(region)).await
+        told(trace::client!("client_remove", key), self.engine().remove(key, expect, Some(region))).await
     }
 
     /// Ends the client: calls are refused from now on, and what it owes other regions is brought there, until the deadline.
     pub async fn close(&self, deadline: Duration) {
-        self.engine().close(deadline).await;
+        self.engine().close(deadline).instrument(trace::client!("client_close")).await;
     }
 
     /// The value of a key at the region that its changes are judged at.
     async fn leading_item(&self, key: &[u8]) -> Result<Served<Option<Item>>, ClientError> {
         self.check(key)?;
-        self.engine().get_leading(key).await
+        told(trace::client!("client_get", key), self.engine().get_leading(key)).await
     }
 
     fn encoded<T: Serialize + ?Sized>(&self, value: &T, ttl: TimeToLive) -> Result<Write, ClientError> {
@@ -262,6 +270,21 @@ impl GeoClient {
         let (bytes, max) = (key.len(), self.key_bytes_max());
         if bytes == 0 || bytes > max { Err(Error::Key { bytes, max }.into()) } else { Ok(()) }
     }
+}
+
+/// A call within its span, in which it says how it went.
+async fn told<T>(
+    span: Span,
+    call: impl Future<Output = Result<Served<T>, ClientError>>,
+) -> Result<Served<T>, ClientError> {
+    let outcome = call.instrument(span.clone()).await;
+    span.in_scope(|| match &outcome {
+        Ok(Served { region, asked, doubt, .. }) => {
+            debug!(target: TARGET, %region, asked, doubt = doubt.map(tracing::field::display), "answered");
+        }
+        Err(error) => debug!(target: TARGET, %error, "failed"),
+    });
+    outcome
 }
 
 /// A number that another region gave may be that of another value here.
