@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use geocache::{
     Expect, Item, Outcome, TimeToLive, Write,
-    client::{ClientError, Endpoint, EndpointError, GeoClient, Pulse},
+    client::{ClientBuilder, ClientError, Endpoint, EndpointError, GeoClient, Pulse},
 };
 use tests::wait_until;
 
@@ -30,16 +30,25 @@ pub(crate) trait Regions {
 
     /// Gives it back. It may be empty, if it is brought up to date by itself.
     async fn give_back(&self);
+
+    /// Whether what it was asked while it was away is done once it is back, and so is the newest that was written.
+    fn does_later(&self) -> bool {
+        false
+    }
 }
 
 fn client(regions: &impl Regions) -> GeoClient {
+    builder(regions).build().unwrap()
+}
+
+pub(crate) fn builder(regions: &impl Regions) -> ClientBuilder {
     let ((near, here), (far, there)) = (regions.near(), regions.far());
     let client = GeoClient::builder().from(near).endpoint(far, Arc::new(Away(there))).endpoint(near, here);
     let client = client.probe_interval(Duration::from_millis(100)).open_wait(Duration::from_millis(100));
-    client.call_limit(CALL_LIMIT).attempt_limit(Duration::from_secs(1)).build().unwrap()
+    client.call_limit(CALL_LIMIT).attempt_limit(Duration::from_secs(1))
 }
 
-async fn served(client: &GeoClient, key: &str) -> Option<(String, String)> {
+pub(crate) async fn served(client: &GeoClient, key: &str) -> Option<(String, String)> {
     let served = client.get_served::<String>(key).await.ok()?;
     Some((served.region.to_string(), served.value?))
 }
@@ -58,16 +67,19 @@ pub(crate) async fn an_outage_of_the_closest_region_is_survived(regions: &impl R
     .await;
 
     regions.take_away().await;
+    // What is done later is no other value of its key.
+    let key =
+        |turn: u32| if regions.does_later() { format!("meanwhile-{turn}") } else { "meanwhile".to_owned() };
     for turn in 0..20 {
-        let put = client.put("meanwhile", &turn.to_string()).await.unwrap();
+        let put = client.put(key(turn), &turn.to_string()).await.unwrap();
         assert_eq!(put.region.as_str(), far);
         assert_eq!(served(&client, "before").await, Some((far.to_owned(), "1".to_owned())));
-        assert_eq!(served(&client, "meanwhile").await, Some((far.to_owned(), turn.to_string())));
+        assert_eq!(served(&client, &key(turn)).await, Some((far.to_owned(), turn.to_string())));
     }
 
     regions.give_back().await;
     wait_until("the closest region is used again, with what it missed", BOUND, async || {
-        served(&client, "meanwhile").await == Some((near.to_owned(), "19".to_owned()))
+        served(&client, &key(19)).await == Some((near.to_owned(), "19".to_owned()))
     })
     .await;
     client.close(BOUND).await;

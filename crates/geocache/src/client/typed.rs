@@ -69,6 +69,9 @@ impl GeoClient {
 
     /// Stores a value of any `serde` type, with the client's default time to live.
     ///
+    /// A region that does not answer in time may store the value later, as one that stands still does when it goes on. Then that is what
+    /// was written last there, and wins over what was written elsewhere meanwhile.
+    ///
     /// # Errors
     /// A [`ClientError`]; where it [may be done](ClientError::Unavailable), some region may hold the value.
     pub async fn put<T: Serialize + ?Sized>(

@@ -15,7 +15,8 @@
 //! for those behind it. A call never takes longer than its limit.
 //!
 //! **Writes** go to one place, and replication carries them on. One that failed, or was not answered in time, may have been done; it is
-//! written again at the next region, where it is the newer one: last writer wins. A *conditional* write that may have been done is not
+//! written again at the next region, where it is the newer one: last writer wins. (Unless the first does it later still: a server that
+//! stands still finds what it was sent when it goes on, and its stamp is of then. Nobody can take a request back.) A *conditional* write that may have been done is not
 //! made again, since its condition would be judged of a value that may be its own: the error says so. Conditions are judged at a region
 //! that is not in doubt, if there is one.
 //!
