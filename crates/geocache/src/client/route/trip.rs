@@ -92,6 +92,15 @@ enum Failure {
     Caller(ClientError),
 }
 
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Region(fault) => fault,
+            Failure::Caller(error) => Self { reason: error.to_string(), may_be_done: false },
+        }
+    }
+}
+
 impl<'a> Trip<'a> {
     pub(super) fn new(table: &'a Table, terms: Terms<'a>, deadline: Deadline) -> Result<Self, ClientError> {
         let steps = match terms.only {
@@ -282,17 +291,16 @@ impl<'a> Trip<'a> {
                 answer => (region, answer),
             },
             answer = &mut second => match answer {
-                Err(Failure::Region(fault)) => {
-                    self.failed(other, fault);
-                    (region, first.await)
+                Ok(value) => {
+                    table.counts.hedge_wins.add();
+                    // It would have taken longer still; without it the percentile would forget the slow ones.
+                    region.latencies.took(now().saturating_duration_since(begun));
+                    (other, Ok(value))
                 }
-                answer => {
-                    if answer.is_ok() {
-                        table.counts.hedge_wins.add();
-                        // It would have taken longer still; without it the percentile would forget the slow ones.
-                        region.latencies.took(now().saturating_duration_since(begun));
-                    }
-                    (other, answer)
+                // What the second does not take, the first may, which would have been asked alone.
+                Err(failure) => {
+                    self.failed(other, failure.into());
+                    (region, first.await)
                 }
             },
         }

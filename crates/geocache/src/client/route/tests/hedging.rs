@@ -84,6 +84,22 @@ async fn a_hedge_that_fails_leaves_the_first_its_time_and_one_that_outlives_the_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_second_region_does_not_take_the_first_may() {
+    let two = Two::with(|builder| builder.hedge(Hedge::after(ms(20)))).await;
+    for _ in 0..20 {
+        assert_eq!(two.served_by().await, "eu-central");
+    }
+    two.near.take(ms(200));
+    two.far.be(Mode::Rejects);
+    let served = two.client.item(b"k").await.unwrap();
+    assert_eq!((served.region.as_str(), served.asked), ("eu-central", 2));
+    two.near.be(Mode::Refuses);
+    let (failures, ..) = unavailable(two.client.item(b"k").await.unwrap_err());
+    assert_eq!(failures.len(), 2, "{failures:?}");
+    assert!(failures[0].1.contains("too large"), "{failures:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn writes_are_never_hedged() {
     let two = Two::with(|builder| builder.hedge(Hedge::after(ms(5)))).await;
     two.near.take(ms(50));
