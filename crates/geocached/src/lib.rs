@@ -3,7 +3,7 @@
 //! `geocached` runs one node of one region, or a standalone cache; `geocached demo` runs three regions in one process.
 //! This library is the daemon without its `main`, so that tests run a server in their own process. In reading order:
 //! [`cli`] (what can be said), [`config`] (what it means), [`node`] and [`demo`] (what is run), [`memcached`] (what is
-//! served), [`log`] and [`mask`] (what is told, and what never), [`descriptor`] (room for connections), [`shutdown`] (how it ends).
+//! served), [`log`] (what is told), [`descriptor`] (room for connections), [`shutdown`] (how it ends).
 
 pub mod cli;
 pub mod config;
