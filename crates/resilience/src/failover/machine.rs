@@ -312,6 +312,14 @@ impl Machine {
         }
     }
 
+    pub(super) fn lacks(&self, side: Side) -> bool {
+        let holding = match side {
+            Side::Main => &self.main,
+            Side::Fallback => &self.fallback,
+        };
+        holding.lacks || holding.stale
+    }
+
     /// Takes in that a side was brought what it lacked from elsewhere.
     pub(super) fn filled(&mut self, side: Side) {
         let holding = match side {

@@ -25,6 +25,24 @@ impl Failover {
         self.machine.advance(now);
     }
 
+    /// Whether a side may lack what the other holds, or may hold old values, apart from what its journal names: a copy of more than that
+    /// is due, under way, or waited for.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use resilience::{Failover, Life, Side};
+    ///
+    /// let (mut failover, now) = (Failover::builder().build()?, Instant::now());
+    /// failover.answered(Side::Main, failover.fence(), Life::new(1, 1_000), now);
+    /// assert!(!failover.lacks(Side::Fallback));
+    /// failover.answered(Side::Fallback, failover.fence(), Life::new(1, 0), now);
+    /// assert!(failover.lacks(Side::Fallback), "it is empty, and main is not");
+    /// # Ok::<(), resilience::ConfigError>(())
+    /// ```
+    pub fn lacks(&self, side: Side) -> bool {
+        self.machine.lacks(side)
+    }
+
     /// The resync that is to be started now, if one is.
     ///
     /// ```

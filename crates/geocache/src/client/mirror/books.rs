@@ -271,6 +271,10 @@ impl Books {
             self.standings[MAIN].stale = true;
             self.standings[FALLBACK].stale = false;
         }
+        if self.leader() == MAIN && !self.standings[MAIN].lacking && !self.failover.lacks(Side::Fallback) {
+            // Where both have begun with nothing, no copy from the one to the other is asked for.
+            self.standings[FALLBACK].lacking = false;
+        }
     }
 
     /// A place did not answer a probe.

@@ -76,7 +76,7 @@ impl Trio {
             status.failover.state == FailoverState::OnMain
                 && status.failover.waiting.is_empty()
                 && status.places.iter().all(|place| place.up && place.missed == 0 && !place.stale)
-                && status.places[2..].iter().all(|place| !place.lacking)
+                && status.places.iter().all(|place| !place.lacking)
         })
         .await;
     }

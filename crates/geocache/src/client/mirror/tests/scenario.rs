@@ -349,6 +349,10 @@ async fn a_new_process_learns_that_the_fallback_was_leading() {
     main.fault(Fault::None);
     let trio = Trio::of(builder(), [main, fallback, backup]).await;
     assert_eq!(trio.state(), FailoverState::OnFallback, "{}", trio.mirror.status());
+    assert!(
+        trio.mirror.status().places[0].stale,
+        "what main missed was in the journal of the process before"
+    );
     while trio.state() != FailoverState::OnMain {
         assert_eq!(trio.get("k").await.as_deref(), Some("2"));
         sleep(SECOND / 4).await;
@@ -399,6 +403,15 @@ async fn the_status_says_why_it_has_not_gone_back_yet() {
     trio.mirror.hold(true);
     assert!(trio.mirror.status().to_string().contains("the hold to be released"));
     assert!(trio.mirror.fail_back().is_err() && trio.mirror.fail_over("again").is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_begin_with_nothing_lack_nothing() {
+    let trio = Trio::new().await;
+    trio.put("k", "v").await;
+    trio.until_alike().await;
+    let status = trio.mirror.status();
+    assert!(!status.to_string().contains("to be filled"), "{status}");
 }
 
 #[tokio::test(start_paused = true)]
