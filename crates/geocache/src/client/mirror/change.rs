@@ -70,6 +70,11 @@ impl Change {
         matches!(self, Self::Put { at: Some(at), .. } | Self::Remove { at: Some(at), .. } if *at != leader)
     }
 
+    /// Whether a second try would be judged by what the first one may have done.
+    fn is_conditional(&self) -> bool {
+        matches!(self, Self::Put { expect, .. } | Self::Remove { expect, .. } if *expect != Expect::Any)
+    }
+
     /// Whether the key may hold another value than before if it may have been made.
     fn alters(&self) -> bool {
         matches!(self, Self::Put { .. } | Self::Remove { .. })
@@ -81,6 +86,8 @@ impl Change {
 struct Failures {
     list: Vec<(geo::RegionId, String)>,
     may_be_done: bool,
+    /// Whether a side that does not lead any more may hold what nobody else was told of.
+    unsettled: bool,
     tries: u32,
     moves: u32,
 }
@@ -116,13 +123,15 @@ impl Shared {
             shared.make(&key, change).await
         });
         // It ends otherwise only if the runtime does, or an endpoint panics.
-        done.await.unwrap_or_else(|error| {
-            Err(ClientError::Unavailable {
-                failures: vec![(self.places[0].region.clone(), error.to_string())],
-                retry_after: None,
-                may_be_done: true,
-            })
-        })
+        done.await.unwrap_or_else(|error| Err(self.panicked(&error)))
+    }
+
+    fn panicked(&self, error: &tokio::task::JoinError) -> ClientError {
+        ClientError::Unavailable {
+            failures: vec![(self.places[0].region.clone(), error.to_string())],
+            retry_after: None,
+            may_be_done: true,
+        }
     }
 
     async fn make(&self, key: &Bytes, change: Change) -> Result<Served<Answer>, ClientError> {
@@ -157,10 +166,11 @@ impl Shared {
                     } else if settled {
                         return Ok(self.served(answer, leader, asked));
                     }
+                    if accepted.is_some() {
+                        (failures.may_be_done, failures.unsettled) = (true, true);
+                    }
                     if failures.moved() {
-                        self.disown(key, hash);
-                        failures.may_be_done = true;
-                        return Err(failures.error());
+                        return Err(self.give_up(key, hash, failures));
                     }
                 }
                 Err(error) if error.is_fault() => {
@@ -172,22 +182,31 @@ impl Shared {
                         books.failover.holds(route.fence)
                     });
                     self.stir();
-                    if holds && doubtful {
-                        self.doubt(key, hash, &route).await;
+                    if doubtful {
+                        failures.unsettled = !(holds && self.doubt(key, hash, &route).await);
                     }
-                    let moved = !holds;
                     (failures.tries, failures.moves) =
-                        (failures.tries + u32::from(holds), failures.moves + u32::from(moved));
-                    if failures.are_enough() {
-                        if moved && failures.may_be_done {
-                            self.disown(key, hash);
-                        }
-                        return Err(failures.error());
+                        (failures.tries + u32::from(holds), failures.moves + u32::from(!holds));
+                    let judged = doubtful && accepted.is_none() && change.is_conditional();
+                    if judged || failures.are_enough() {
+                        return Err(self.give_up(key, hash, failures));
                     }
                 }
-                Err(error) => return Err(ClientError::of(&self.places[leader].region, error)),
+                Err(error) => {
+                    let refused = ClientError::of(&self.places[leader].region, error);
+                    self.give_up(key, hash, failures);
+                    return Err(refused);
+                }
             }
         }
+    }
+
+    /// The change has failed for good: what may be left of it counts no more.
+    fn give_up(&self, key: &Bytes, hash: u64, failures: Failures) -> ClientError {
+        if failures.unsettled {
+            self.disown(key, hash);
+        }
+        failures.error()
     }
 
     fn served<T>(&self, value: T, place: usize, asked: u32) -> Served<T> {
@@ -205,7 +224,7 @@ impl Shared {
             return Ok((Answer::Outcome(Outcome::Exists), None));
         }
         if change.judges() {
-            self.prepare(leader, key).await?;
+            self.prepare(leader, key).await.map_err(unsent)?;
         }
         let place = &self.places[leader];
         let mask = self.act(|books, _| books.standings[leader].mask);
@@ -213,7 +232,7 @@ impl Shared {
             Change::Put { write, expect, .. } => {
                 let mut life = self.life(write.ttl);
                 if write.ttl == TimeToLive::Keep
-                    && let Some(item) = place.get(key).await?
+                    && let Some(item) = place.get(key).await.map_err(unsent)?
                 {
                     life = item.left;
                 }
@@ -314,11 +333,12 @@ impl Shared {
         settled
     }
 
-    /// Nobody knows whether the leader has made a change: the key is removed elsewhere.
-    async fn doubt(&self, key: &Bytes, hash: u64, route: &WriteRoute) {
+    /// Nobody knows whether the leader has made a change: the key is removed elsewhere; false if the lead has changed meanwhile.
+    async fn doubt(&self, key: &Bytes, hash: u64, route: &WriteRoute) -> bool {
         let taken = self.spread(key, &Missed::Remove, route).await;
-        self.act(|books, now| books.settle_doubt((key, hash), route, &taken, now));
+        let settled = self.act(|books, now| books.settle_doubt((key, hash), route, &taken, now));
         self.stir_if_owed(&taken, route);
+        settled
     }
 
     /// A change was given up while the lead went from one side to the other: nobody's value of the key counts any more.
@@ -362,8 +382,13 @@ impl Shared {
 
     /// Forgets every key, everywhere.
     pub(super) async fn clear_all(self: &Arc<Self>) -> Result<Served<()>, ClientError> {
+        let permit = Arc::clone(&self.changes).acquire_owned().await.map_err(|_| ClientError::Closed)?;
         let shared = Arc::clone(self);
-        tokio::spawn(async move { shared.make_clear().await }).await.unwrap_or(Err(ClientError::Closed))
+        let done = tokio::spawn(async move {
+            let _permit = permit;
+            shared.make_clear().await
+        });
+        done.await.unwrap_or_else(|error| Err(self.panicked(&error)))
     }
 
     async fn make_clear(&self) -> Result<Served<()>, ClientError> {
@@ -411,8 +436,18 @@ impl Shared {
         }
     }
 
-    /// Forgets every key at one place, as its operator asks.
-    pub(super) async fn empty(&self, place: usize) -> Result<(), ClientError> {
+    /// Forgets every key at one place, as its operator asks; to its end whether the operator waits for it or not.
+    pub(super) async fn empty(self: &Arc<Self>, place: usize) -> Result<(), ClientError> {
+        let permit = Arc::clone(&self.changes).acquire_owned().await.map_err(|_| ClientError::Closed)?;
+        let shared = Arc::clone(self);
+        let done = tokio::spawn(async move {
+            let _permit = permit;
+            shared.make_empty(place).await
+        });
+        done.await.unwrap_or_else(|error| Err(self.panicked(&error)))
+    }
+
+    async fn make_empty(&self, place: usize) -> Result<(), ClientError> {
         let _lock = self.keys.lock_all().await;
         self.open()?;
         let to = &self.places[place];
@@ -448,6 +483,16 @@ impl Shared {
             cleared
         }))
         .await
+    }
+}
+
+/// A failure before the change itself was sent, of what it is to be judged by: nothing is in doubt.
+fn unsent(error: EndpointError) -> EndpointError {
+    match error {
+        EndpointError::Unreachable { address, reason, .. } => {
+            EndpointError::Unreachable { address, reason, may_be_done: false }
+        }
+        other => other,
     }
 }
 

@@ -20,8 +20,9 @@
 //! A value that was overwritten or removed through the client is never read through it again, main down or back, as long as a side
 //! that leads takes the writes. Changes of one key are made one after the other: a conditional change
 //! ([`Expect`], [`update`](super::GeoClient::update)) is judged at the side that leads, in one step there, and its outcome
-//! is copied to the others as it is. While the lead changes, it may be made twice, never judged twice. A copy's life ends when the
-//! original's does, but for a server's own rounding.
+//! is copied to the others as it is. While the lead changes, it may be made twice, never judged twice: one whose answer is lost is not
+//! tried again, for it would be judged by its own outcome; it fails, and the error says that it may be done. A copy's life ends when
+//! the original's does, but for a server's own rounding.
 //!
 //! # What does not
 //! - **Several clients** of the same servers do not know of each other's journals. One that fails over writes that down at the side that
@@ -41,7 +42,7 @@
 //! |---|---|---|
 //! | a call to a server | [`call_timeout`](MirrorBuilder::call_timeout) | it counts as failed |
 //! | tries of a change | 4 while the same side leads, 6 changes of the lead | the change fails: [`ClientError::Unavailable`](super::ClientError) |
-//! | changes under way | 4,096 | further ones wait |
+//! | changes under way, clears too | 4,096 | further ones wait |
 //! | each journal | [`journal`](MirrorBuilder::journal): entries and bytes | it overflows: all is copied (`missed_lost`) |
 //! | the record of written keys, for servers that cannot list theirs | [`record`](MirrorBuilder::record) | the oldest is dropped (`record_dropped`) |
 //! | keys remembered by a resync | 1,048,576 | further ones are compared once more |
@@ -194,7 +195,7 @@ impl Mirror {
     }
 
     /// Empties a server, as someone must where nobody knows whether its values or another's are the newer ones; the status says when that
-    /// is waited for. Of the one that leads, what only it held is lost.
+    /// is waited for. Of the one that leads, what only it held is lost. It is done to its end whether it is waited for or not.
     ///
     /// # Errors
     /// [`ClientError::Unavailable`], [`ClientError::Rejected`] where the server did not do it; [`Error::UnknownRegion`] within [`ClientError::Input`].
@@ -273,15 +274,18 @@ impl Engine for Mirror {
 
     /// Changes that are under way end before the journals are drained.
     async fn close(&self, deadline: Duration) {
-        let already = self.shared.act(|books, _| std::mem::replace(&mut books.closed, true));
-        if !already {
-            let drained = async {
-                drop(self.shared.keys.lock_all().await);
-                self.shared.drain().await;
-            };
-            if tokio::time::timeout(deadline, drained).await.is_err() {
-                tracing::warn!("the client was closed before every region had what it missed");
-            }
+        self.shared.act(|books, _| books.closed = true);
+        // Done by each call: one before may have been cancelled, and where nothing is owed this is nothing.
+        let drained = async {
+            drop(self.shared.keys.lock_all().await);
+            self.shared.drain().await;
+        };
+        let is_late = tokio::time::timeout(deadline, drained).await.is_err();
+        let behind = self
+            .shared
+            .act(|books, _| books.standings.iter().filter(|standing| !standing.journal.is_empty()).count());
+        if is_late || behind > 0 {
+            tracing::warn!(behind, "the client was closed before every region had what it missed");
         }
         self.tasks.lock().take();
     }

@@ -120,6 +120,9 @@ impl Shared {
                 let lacks = |at: &usize| matches!(books.known(place, &keys[*at]), Known::Nothing);
                 slots.into_iter().filter(lacks).collect()
             });
+            if wanted.is_empty() {
+                break;
+            }
             let Ok(permit) = self.places[from].breaker.try_acquire() else { continue };
             let asked: Vec<_> = wanted.iter().map(|at| keys[*at].clone()).collect();
             match self.ask(from, &asked).await {

@@ -68,6 +68,10 @@ impl Books {
             if leader.stale || leader.lacking {
                 return Err("the region that leads to be filled");
             }
+            if !leader.journal.is_empty() {
+                // What it holds of those keys is old, and some it does not list.
+                return Err("the region that leads to be told what it missed");
+            }
         }
         let empty = leader.life.is_none_or(|life| life.entries == 0);
         if scope == Scope::Everything && empty && standing.life.is_none_or(|life| life.entries > 0) {

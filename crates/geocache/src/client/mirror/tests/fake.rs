@@ -60,6 +60,10 @@ struct Inner {
     lists: bool,
     value_bytes_max: usize,
     delay_ms_max: u64,
+    /// How long each call takes on its way there, and back.
+    slow: Duration,
+    /// Whether the answer to the next change is lost.
+    mute_once: bool,
     random: fastrand::Rng,
 }
 
@@ -127,6 +131,8 @@ impl Fake {
             lists: true,
             value_bytes_max: usize::MAX,
             delay_ms_max: 0,
+            slow: Duration::ZERO,
+            mute_once: false,
             random: fastrand::Rng::with_seed(0),
         };
         Self { name, inner: Arc::new(Mutex::new(inner)), goes_on: Arc::default() }
@@ -149,6 +155,16 @@ impl Fake {
             (inner.delay_ms_max, inner.random) = (ms_max, fastrand::Rng::with_seed(seed));
         }
         self
+    }
+
+    /// From now on each call takes so long on its way there, and so long back.
+    pub(super) fn slow(&self, way: Duration) {
+        self.inner.lock().slow = way;
+    }
+
+    /// The next write or remove is done, and its answer lost; what comes after it is answered.
+    pub(super) fn mute_once(&self) {
+        self.inner.lock().mute_once = true;
     }
 
     pub(super) fn fault(&self, fault: Fault) {
@@ -215,10 +231,11 @@ impl Fake {
         let wait = {
             let mut inner = self.inner.lock();
             let max = inner.delay_ms_max;
-            if max == 0 { 0 } else { inner.random.u64(0..=max) }
+            let random = if max == 0 { 0 } else { inner.random.u64(0..=max) };
+            inner.slow + Duration::from_millis(random)
         };
-        if wait > 0 {
-            sleep(Duration::from_millis(wait)).await;
+        if !wait.is_zero() {
+            sleep(wait).await;
         }
     }
 
@@ -231,7 +248,12 @@ impl Fake {
         self.wait().await;
         let done = {
             let mut inner = self.inner.lock();
+            let mute = change.is_some() && std::mem::take(&mut inner.mute_once);
             match inner.fault {
+                Fault::None if mute => {
+                    act(&mut inner);
+                    Err(self.unreachable(true))
+                }
                 Fault::Dead => Err(self.unreachable(false)),
                 Fault::Stopped => {
                     if let Some((key, change)) = change {

@@ -1,5 +1,6 @@
 //! Mirrored clients over servers that fail as they are told to, under a paused clock.
 
+mod doubt;
 mod fake;
 mod scenario;
 mod schedule;
