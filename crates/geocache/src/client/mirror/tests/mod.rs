@@ -2,6 +2,7 @@
 
 mod doubt;
 mod fake;
+mod order;
 mod scenario;
 mod schedule;
 
