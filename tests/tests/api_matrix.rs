@@ -1,4 +1,4 @@
-//! Every operation of `GeoCache` over the in-memory hub, and the check that none is left out; `rabbitmq_matrix.rs` has the same
+//! Every operation of `GeoCache`, `GeoCluster` and the clients of several regions over the in-memory hub, and the check that none is left out; `rabbitmq_matrix.rs` has the same
 //! claims over RabbitMQ.
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails, as it should")]
@@ -11,15 +11,16 @@ mod coverage;
 use std::sync::Arc;
 
 use geocache::{NodeId, Transport, memory::Hub};
-use matrix::Regions;
+use matrix::Means;
 
-async fn regions() -> Regions {
+fn means() -> Means {
     let hub = Hub::new();
     let join = move |node: NodeId, _| {
         let transport: Arc<dyn Transport> = hub.join(node);
         Box::pin(std::future::ready(transport)) as matrix::Joining
     };
-    Regions::joined(Box::new(join)).await
+    // A cluster makes a hub of its own where it is told nothing.
+    Means { join: Box::new(join), joined: Box::new(|builder, _| builder), is_hub: true }
 }
 
 macro_rules! over_the_hub {
@@ -27,7 +28,7 @@ macro_rules! over_the_hub {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $claim() {
-                matrix::$area::$claim(regions().await).await;
+                matrix::hold(matrix::$area::$claim, means()).await;
             }
         )+
     };

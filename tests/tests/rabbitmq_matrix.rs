@@ -1,5 +1,5 @@
-//! Every operation of `GeoCache` over RabbitMQ, in each profile: the claims of `matrix/`, which `api_matrix.rs` runs over the
-//! in-memory hub.
+//! Every operation of `GeoCache`, `GeoCluster` and the clients of several regions over RabbitMQ, in each profile: the claims of
+//! `matrix/`, which `api_matrix.rs` runs over the in-memory hub.
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails, as it should")]
 
@@ -9,23 +9,30 @@ mod matrix;
 use std::sync::Arc;
 
 use geocache::{
-    NodeId, Transport,
+    ClusterBuilder, NodeId, Transport,
     rabbitmq::{Config, Profile, RabbitMq},
 };
-use matrix::Regions;
+use matrix::Means;
 use tests::broker::shared_url;
 
-async fn regions(profile: Profile) -> Regions {
+fn means(profile: Profile) -> Means {
     let url = shared_url().unwrap();
+    let config =
+        move |node: NodeId, cache: String| Config::new(node, vec![url.clone()]).cache(cache).profile(profile);
+    let of_nodes = config.clone();
     let join = move |node: NodeId, cache: String| {
-        let config = Config::new(node, vec![url.clone()]).cache(cache).profile(profile);
+        let config = of_nodes(node, cache);
         let connected = async {
             let transport: Arc<dyn Transport> = RabbitMq::connect(config).await.unwrap();
             transport
         };
         Box::pin(connected) as matrix::Joining
     };
-    Regions::joined(Box::new(join)).await
+    let joined = move |builder: ClusterBuilder, cache: String| {
+        let config = config.clone();
+        builder.transport(move |node| RabbitMq::connect(config(node, cache.clone())))
+    };
+    Means { join: Box::new(join), joined: Box::new(joined), is_hub: false }
 }
 
 macro_rules! over_rabbitmq {
@@ -33,7 +40,7 @@ macro_rules! over_rabbitmq {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $claim() {
-                crate::matrix::$area::$claim(super::regions(PROFILE).await).await;
+                crate::matrix::hold(crate::matrix::$area::$claim, super::means(PROFILE)).await;
             }
         )+
     };

@@ -1,4 +1,4 @@
-//! Holds the table of claims to the source of the crate: no operation of `GeoCache` is without a claim.
+//! Holds the table of claims to the source of the crate: no operation of a handle is without a claim.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,11 @@ use std::{
     path::Path,
 };
 
-/// Operations that need no claim, each with the reason. None at present.
+/// The areas whose claims are about another handle than `GeoCache`, and which.
+const HANDLES: &[(&str, &str)] =
+    &[("client", "GeoClient"), ("cluster", "GeoCluster"), ("mirror", "Mirror"), ("routes", "Routes")];
+
+/// Operations that need no claim, as `Handle::operation`, each with the reason. None at present.
 const EXEMPT: &[(&str, &str)] = &[];
 
 /// Area, claim, the operations that the claim is about.
@@ -20,17 +24,25 @@ macro_rules! rows {
 
 const TABLE: &[Row] = matrix!(rows);
 
-/// The public functions of the blocks `impl GeoCache`, and the file of each. The sources are formatted by rustfmt, so a block ends at
-/// the next line that begins with a brace.
+fn handle_of(area: &str) -> &'static str {
+    HANDLES.iter().find(|(its, _)| *its == area).map_or("GeoCache", |(_, handle)| *handle)
+}
+
+/// The public functions of the handles' own blocks `impl`, as `Handle::operation`. The sources are formatted by rustfmt, so a block
+/// ends at the next line that begins with a brace.
 fn operations_in(source: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut inside = false;
+    let mut inside = None;
     for line in source.lines() {
-        match line {
-            "impl GeoCache {" => inside = true,
-            "}" => inside = false,
-            _ if inside => found.extend(public_function(line)),
-            _ => {}
+        if let Some(name) = line.strip_prefix("impl ").and_then(|rest| rest.strip_suffix(" {")) {
+            inside = ["GeoCache"]
+                .into_iter()
+                .chain(HANDLES.iter().map(|(_, handle)| *handle))
+                .find(|it| *it == name);
+        } else if line == "}" {
+            inside = None;
+        } else if let (Some(handle), Some(operation)) = (inside, public_function(line)) {
+            found.push(format!("{handle}::{operation}"));
         }
     }
     found
@@ -63,18 +75,20 @@ fn violations(
     table: &[(&str, &str, &[&str])],
     exempt: &[(&str, &str)],
 ) -> Vec<String> {
-    let claimed: BTreeSet<&str> = table.iter().flat_map(|(_, _, operations)| *operations).copied().collect();
-    let exempt: BTreeSet<&str> = exempt.iter().map(|(operation, _)| *operation).collect();
-    let unclaimed =
-        operations.iter().filter(|(name, _)| !claimed.contains(&***name) && !exempt.contains(&***name));
+    let qualified = |(area, _, operations): &(&str, &str, &[&str])| {
+        operations.iter().map(|name| format!("{}::{name}", handle_of(area))).collect::<Vec<_>>()
+    };
+    let claimed: BTreeSet<String> = table.iter().flat_map(qualified).collect();
+    let exempt: BTreeSet<String> = exempt.iter().map(|(operation, _)| (*operation).to_owned()).collect();
+    let unclaimed = operations.iter().filter(|(name, _)| !claimed.contains(*name) && !exempt.contains(*name));
     let unclaimed = unclaimed.map(|(name, file)| {
         format!(
-            "GeoCache::{name} ({file}) has no claim: write one in tests/tests/matrix/ and name it in the table there, or say in \
-             EXEMPT why it needs none"
+            "{name} ({file}) has no claim: write one in tests/tests/matrix/ and name it in the table there, or say in EXEMPT why \
+             it needs none"
         )
     });
-    let unknown = claimed.union(&exempt).filter(|name| !operations.contains_key(**name));
-    let unknown = unknown.map(|name| format!("GeoCache has no {name}, which the table or EXEMPT names"));
+    let unknown = claimed.union(&exempt).filter(|name| !operations.contains_key(*name));
+    let unknown = unknown.map(|name| format!("there is no {name}, which the table or EXEMPT names"));
     let twice = claimed.intersection(&exempt).map(|name| format!("{name} has a claim, and is exempt"));
     unclaimed.chain(unknown).chain(twice).collect()
 }
@@ -84,7 +98,15 @@ fn every_operation_has_a_claim() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/geocache/src");
     let mut operations = BTreeMap::new();
     read_sources(&source, &mut operations);
-    assert!(operations.contains_key("put") && operations.contains_key("get_or_load"), "the source is read");
+    for known in [
+        "GeoCache::get_or_load",
+        "GeoClient::mirrored",
+        "GeoCluster::endpoint",
+        "Mirror::hold",
+        "Routes::status",
+    ] {
+        assert!(operations.contains_key(known), "the source is read, and {known} is in it");
+    }
     let found = violations(&operations, TABLE, EXEMPT);
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
@@ -109,18 +131,20 @@ fn every_claim_calls_what_it_is_about() {
 }
 
 #[test]
-fn a_public_function_is_found_and_a_private_one_is_not() {
+fn a_public_function_of_a_handle_is_found_and_no_other() {
     let source = "impl GeoCache {\n    pub fn one(&self) {\n    }\n    pub(crate) fn two() {}\n    fn three() {}\n    \
-                  pub async fn four<T>(\n}\nimpl Other {\n    pub fn five() {}\n}\n";
-    assert_eq!(operations_in(source), ["one", "four"]);
+                  pub async fn four<T>(\n}\nimpl Other {\n    pub fn five() {}\n}\nimpl Routes {\n    pub const fn six() {}\n}\n";
+    assert_eq!(operations_in(source), ["GeoCache::one", "GeoCache::four", "Routes::six"]);
 }
 
 #[test]
 fn what_is_missing_superfluous_or_both_is_named() {
-    let operations = BTreeMap::from(["new", "old"].map(|name| (name.to_owned(), "x.rs".to_owned())));
-    let found = violations(&operations, &[("a", "b", &["old", "gone"])], &[("old", "a reason")]);
-    assert_eq!(found.len(), 3, "{found:?}");
+    let names = ["GeoCache::new", "GeoCache::old", "Routes::old"];
+    let operations = BTreeMap::from(names.map(|name| (name.to_owned(), "x.rs".to_owned())));
+    let found = violations(&operations, &[("a", "b", &["old", "gone"])], &[("GeoCache::old", "a reason")]);
+    assert_eq!(found.len(), 4, "{found:?}");
     assert!(found[0].contains("GeoCache::new (x.rs)"));
-    assert!(found[1].contains("no gone"));
-    assert!(found[2].contains("old has a claim"));
+    assert!(found[1].contains("Routes::old (x.rs)"), "a claim about one handle is none about another");
+    assert!(found[2].contains("no GeoCache::gone"));
+    assert!(found[3].contains("GeoCache::old has a claim"));
 }

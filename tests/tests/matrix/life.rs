@@ -1,6 +1,6 @@
 //! A node's beginning, its state, and its end.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use geocache::{Error, GeoCache, Present, RegionState, TransportHealth};
 use tests::wait_until;
@@ -56,6 +56,32 @@ pub(crate) async fn a_node_names_its_cache_and_reports_its_transport(regions: Re
     here.close(BOUND).await;
     wait_until("its transport is gone", BOUND, async || here.transport_report().is_none()).await;
     assert!(there.transport_report().is_some(), "the other one's is its own");
+}
+
+pub(crate) async fn a_node_tells_clients_of_itself_and_lists_its_keys(regions: Regions) {
+    let Regions { here, there, .. } = &regions;
+    let written: BTreeSet<String> = (0..2_000).map(|n| format!("k{n}")).collect();
+    for key in &written {
+        here.put(key, "v").unwrap();
+    }
+    wait_until("all are there", BOUND, async || there.stats().entries == 2_000).await;
+    let (mut listed, mut position) = (BTreeSet::new(), Some(0));
+    while let Some(from) = position {
+        let (keys, next) = there.keys_from(from);
+        listed.extend(keys.iter().map(|key| String::from_utf8(key.to_vec()).unwrap()));
+        position = next;
+    }
+    assert_eq!(listed, written);
+
+    let [one, other] = [here, there].map(|node| node.pulse().unwrap());
+    assert_ne!(one.life, other.life, "each life of a node has a number of its own");
+    wait_until("neither is in doubt", BOUND, async || {
+        [here, there].iter().all(|node| node.pulse().unwrap().doubt.is_none())
+    })
+    .await;
+    there.close(BOUND).await;
+    assert!(there.pulse().is_err(), "one that is closed sends clients elsewhere");
+    wait_until("who hears nobody is in doubt", BOUND, async || here.pulse().unwrap().doubt.is_some()).await;
 }
 
 pub(crate) async fn a_node_explains_what_became_of_a_key(regions: Regions) {
