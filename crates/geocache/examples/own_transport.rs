@@ -4,8 +4,7 @@
 //! frames as files in folders: a shared disk is all that the regions have in common. [`Transport`]'s documentation says who
 //! calls what, and what each error makes the caller do; `replication::contract::holds` says when you are finished.
 //!
-//! In your crate: `replication = { …, features = ["contract"] }` among the dev-dependencies, and the call of `holds` below
-//! as a test.
+//! In your crate: `geocache`'s feature `contract` among the dev-dependencies, and the call of `holds` below as a test.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -20,10 +19,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use geocache::{GeoCache, NodeId, PutOptions, RegionId, Transport, TransportHealth, WriteConcern};
-use replication::{Ack, Delivery, Destination, Subscription, TransportError, contract};
+use geocache::{
+    Bytes, GeoCache, NodeId, PutOptions, RegionId, Transport, TransportHealth, WriteConcern, async_trait,
+    replication::{Ack, Delivery, Destination, Subscription, TransportError, contract},
+};
 use tokio::sync::watch;
 
 // The transport: a hundred lines from here. Files are small and local enough to be read and written in place; one for a slow disk

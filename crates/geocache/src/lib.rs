@@ -76,6 +76,15 @@ mod trace;
 mod value;
 mod write;
 
+/// For a [`Transport`] or an [`Endpoint`](client::Endpoint) of your own: both traits have asynchronous methods, and are used as objects.
+pub use async_trait::async_trait;
+/// What values and keys are as bytes: [`Write`], [`Item`] and [`Endpoint`](client::Endpoint) have it.
+pub use bytes::Bytes;
+/// The siblings, whole: whatever of them is named in this crate's interface, or takes part in a [`Transport`] of your own, is had
+/// without depending on them.
+#[doc(no_inline)]
+pub use {geo, replication, resilience};
+
 pub use builder::Builder;
 pub use cluster::{ClusterBuilder, GeoCluster};
 pub use error::{BuildError, CodecError, Error};

@@ -60,8 +60,8 @@ pub use engine::{ClientError, Served};
 pub use memcached::{Memcached, MemcachedBuilder, MemcachedStats};
 pub use mirror::{Mirror, MirrorBuilder, MirrorEvent, MirrorEvents, MirrorPlace, MirrorRole, MirrorStatus};
 pub use resilience::{
-    FailoverBuilder, FailoverState, Life, Refused, Scope, Side, State as BreakerState,
-    Status as FailoverStatus, Waiting, Why,
+    Builder as BreakerBuilder, FailoverBuilder, FailoverState, Life, Refused, Scope, Side,
+    State as BreakerState, Status as FailoverStatus, Waiting, Why,
 };
 pub use route::{Hedge, RegionRoute, RouteEvent, RouteEvents, RouteStats, RouteStatus, Routes};
 
