@@ -201,6 +201,8 @@ fn of_peer(peer: &PeerStatus) -> Vec<Sample> {
     samples.extend(
         whole(peer.lag_max_ms).map(seconds("peer_lag_max", "The longest lag of a node's present life")),
     );
+    let fresh = "How long ago all that another node had by then is shown to be here";
+    samples.extend(whole(peer.fresh_ago_ms).map(seconds("peer_fresh_ago", fresh)));
     let labels = [("peer_region", peer.region().to_string()), ("peer", peer.node.name().to_owned())];
     labelled(samples, &labels)
 }

@@ -70,6 +70,7 @@ async fn stats_of_a_region() -> Stats {
     let peer = &mut stats.regions[0].nodes[0];
     (peer.rtt_ms, peer.lag_last_ms, peer.lag_mean_ms, peer.lag_max_ms) =
         (Some(250), Some(20), Some(30.5), Some(40));
+    peer.fresh_ago_ms = Some(300);
     stats
 }
 
@@ -82,6 +83,7 @@ async fn regions_have_labels_of_their_own_and_times_are_in_seconds() {
     assert_eq!(of("geocache_region_rtt").value, Value::Real(0.25));
     assert_eq!(of("geocache_region_lag").labels, [("peer_region", "us-east".to_owned())]);
     assert_eq!(of("geocache_peer_lag_mean").value, Value::Real(0.0305));
+    assert_eq!(of("geocache_peer_fresh_ago").value, Value::Real(0.3));
     let labels = [("peer_region", "us-east".to_owned()), ("peer", "node-1".to_owned())];
     assert_eq!(of("geocache_peer_lag_mean").labels, labels);
     assert_eq!(of("geocache_replication_records_applied").value, Value::Count(1));
