@@ -134,7 +134,8 @@ impl Client {
     pub async fn fresh(&self, max_lag: Duration, to: FreshTo, timeout: Duration) -> Result<(), FreshError> {
         let deadline = after(Instant::now(), timeout);
         let max_lag_ms = i64::try_from(max_lag.as_millis()).unwrap_or(i64::MAX);
-        let cutoff_ms = (now().mono_ms as i64).saturating_sub(max_lag_ms);
+        // The reading is a whole millisecond that has begun: what was written in it was written before this call.
+        let cutoff_ms = (now().mono_ms as i64 + 1).saturating_sub(max_lag_ms);
         let verdict =
             |status: &Status| behind(status, (now().mono_ms, cutoff_ms), (&self.regions, &self.region), to);
         let mut status = self.status.clone();

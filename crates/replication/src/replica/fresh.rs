@@ -13,7 +13,8 @@
 //!
 //! # Clock error
 //! Two monotonic clocks run apart by at most a thousandth, which is taken off the time held; readings are whole
-//! milliseconds, of which one is taken off. A machine that is suspended stops its monotonic clock: that of the sender makes
+//! milliseconds, of which one is taken off, also where nothing was held: a beat that answers within the same millisecond was made
+//! somewhere in it, and what is written in the rest of it is not in it. A machine that is suspended stops its monotonic clock: that of the sender makes
 //! the moment earlier, and the time that this machine itself is suspended does not count as passed.
 //!
 //! # Bound
@@ -140,7 +141,7 @@ impl<S: Store> Replica<S> {
 /// A moment of this node's clock that is not after the one at which a beat with this echo was made.
 fn moment_ms(echo: &Echo) -> i64 {
     let drift_ms = echo.held_ms.div_ceil(DRIFT_PART);
-    echo.mono_ms as i64 + echo.held_ms.saturating_sub(drift_ms + 1) as i64
+    echo.mono_ms as i64 + echo.held_ms as i64 - drift_ms as i64 - 1
 }
 
 #[cfg(test)]

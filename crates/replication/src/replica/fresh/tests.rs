@@ -51,6 +51,15 @@ fn a_beat_whose_stream_is_here_shows_the_moment_at_which_it_was_made_at_the_late
     assert_eq!(ago_ms(&one), Some(1_042));
 }
 
+/// What the peer writes in the rest of the millisecond in which its beat answered ours is not in that beat.
+#[test]
+fn a_beat_that_answers_within_the_millisecond_shows_the_one_before() {
+    let (mut one, there) = one_and_peer();
+    let beat = beat(&one, 0, 0, vec![report(stream_of(&there), 0, Hlc(0))]);
+    one.hear(&there, Message::Beat(beat));
+    assert_eq!(ago_ms(&one), Some(1));
+}
+
 #[test]
 fn while_a_record_is_missing_the_moment_before_counts() {
     let (mut one, there) = one_and_peer();
@@ -60,13 +69,13 @@ fn while_a_record_is_missing_the_moment_before_counts() {
     one.pass(250);
     let second = beat(&one, 40, 0, vec![report(stream, 2, stamp(&there, 2).hlc)]);
     one.hear(&there, Message::Beat(second));
-    assert_eq!(ago_ms(&one), Some(40 + 250), "two records are not here");
+    assert_eq!(ago_ms(&one), Some(41 + 250), "two records are not here");
     hears(&mut one, &there, 1, 1);
     one.pass(25);
-    assert_eq!(ago_ms(&one), Some(40 + 250 + 25), "one is not");
+    assert_eq!(ago_ms(&one), Some(41 + 250 + 25), "one is not");
     hears(&mut one, &there, 2, 2);
     one.pass(25);
-    assert_eq!(ago_ms(&one), Some(40 + 50), "it is as of the second beat");
+    assert_eq!(ago_ms(&one), Some(41 + 50), "it is as of the second beat");
 }
 
 #[test]
@@ -83,7 +92,7 @@ fn what_waits_for_its_number_at_the_peer_has_to_come_first() {
     assert_eq!(ago_ms(&one), None);
     hears(&mut one, &there, 2, 2);
     one.pass(25);
-    assert_eq!(ago_ms(&one), Some(40 + 25));
+    assert_eq!(ago_ms(&one), Some(41 + 25));
 }
 
 #[test]
@@ -98,7 +107,7 @@ fn what_the_peer_has_of_others_has_to_be_here_too() {
     one.pass(25);
     let status = one.replica.status(one.now);
     let of_peer = status.peers.iter().find(|known| known.node == there).unwrap();
-    assert_eq!(of_peer.fresh_ago_ms, Some(40 + 25));
+    assert_eq!(of_peer.fresh_ago_ms, Some(41 + 25));
 }
 
 #[test]
@@ -127,7 +136,7 @@ fn under_a_lasting_lag_moments_are_thinned_out_and_the_newest_that_is_here_count
     assert!(held.len() <= MOMENTS_MAX && held.len() >= MOMENTS_MAX / 2, "{}", held.len());
     hears(&mut one, &there, 1, beats);
     one.pass(25);
-    assert_eq!(ago_ms(&one), Some(40 + 250 + 25), "as of the last beat");
+    assert_eq!(ago_ms(&one), Some(41 + 250 + 25), "as of the last beat");
     assert!(one.replica.peers[&there.origin()].fresh.moments.is_empty());
 }
 
