@@ -1,4 +1,4 @@
-//! What happens on a node, as it happens: changes of values, and of the other nodes.
+//! What happens on a node, as it happens: changes of values, of the other nodes, and of the breakers in front of brokers.
 //!
 //! Events are for observing: invalidating something derived, a status page, a test. They are not a log: they wait in a ring of a bounded
 //! length, and a watcher that falls behind it is told how many it missed ([`Missed`]). While nobody watches, nothing is built.
@@ -9,22 +9,30 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use replication::{
-    NodeId,
+    NodeId, Transport,
     replica::{PeerStatus, Status},
+    report::{Breaker, BreakerState},
 };
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch},
+    time::Instant,
+};
 
 use crate::{error::Error, node::GeoCache};
 
 /// How many events wait for a watcher; past it the oldest are dropped, and the watcher is told how many.
 const WAITING_MAX: usize = 4_096;
+
+/// Between two looks at the transport's breakers.
+const BREAKERS_EVERY: Duration = Duration::from_millis(100);
 
 /// Something that happened on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +90,17 @@ pub enum Event {
         node: NodeId,
         /// Whether it is so.
         drifts: bool,
+    },
+    /// A breaker in front of one of the transport's brokers changed, as it was seen ten times a second: what came and went in
+    /// between is not told. The breakers as they are when the watch begins are in
+    /// [`transport_report`](crate::GeoCache::transport_report).
+    Breaker {
+        /// The broker, without its password.
+        broker: String,
+        /// What it is connected to for, as `publishing`.
+        purpose: &'static str,
+        /// What the breaker does now.
+        state: BreakerState,
     },
     /// This node is ready.
     Ready,
@@ -214,16 +233,24 @@ impl GeoCache {
         {
             let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
             if !bell.tells_peers.swap(true, Ordering::SeqCst) {
-                runtime.spawn(tell_peers(Arc::clone(bell), replication.status.clone(), self.alive()));
+                let mut status = replication.status.clone();
+                // As it is now: what changes before the task has its turn is told.
+                let known = Seen::of(&status.borrow_and_update());
+                let breakers = Breakers::of(replication.transport());
+                runtime.spawn(tell_peers(Arc::clone(bell), (status, known), breakers, self.alive()));
             }
         }
         Ok(events)
     }
 }
 
-/// Tells what changes of the other nodes, until nobody watches or the node is gone.
-async fn tell_peers(bell: Arc<Bell>, mut status: watch::Receiver<Status>, mut alive: watch::Receiver<()>) {
-    let mut known = Seen::of(&status.borrow_and_update());
+/// Tells what changes of the other nodes and of the breakers, until nobody watches or the node is gone.
+async fn tell_peers(
+    bell: Arc<Bell>,
+    (mut status, mut known): (watch::Receiver<Status>, Seen),
+    mut breakers: Breakers,
+    mut alive: watch::Receiver<()>,
+) {
     loop {
         tokio::select! {
             changed = status.changed() => if changed.is_err() { break },
@@ -233,6 +260,7 @@ async fn tell_peers(bell: Arc<Bell>, mut status: watch::Receiver<Status>, mut al
         let now = Seen::of(&status.borrow_and_update());
         now.news_since(&known).into_iter().for_each(|event| bell.tell(|| event));
         known = now;
+        breakers.news().into_iter().for_each(|event| bell.tell(|| event));
         if !bell.is_watched() {
             bell.tells_peers.store(false, Ordering::SeqCst);
             // One who began to watch in between relies on this task, unless a newer one has begun.
@@ -242,6 +270,49 @@ async fn tell_peers(bell: Arc<Bell>, mut status: watch::Receiver<Status>, mut al
         }
     }
     bell.tells_peers.store(false, Ordering::SeqCst);
+}
+
+/// What of the transport's breakers is told.
+struct Breakers {
+    transport: Weak<dyn Transport>,
+    known: BTreeMap<(String, &'static str), BreakerState>,
+    looked: Instant,
+}
+
+impl Breakers {
+    /// As they are now.
+    fn of(transport: Weak<dyn Transport>) -> Self {
+        let mut breakers = Self { transport, known: BTreeMap::new(), looked: Instant::now() };
+        breakers.known = breakers.states();
+        breakers
+    }
+
+    fn states(&self) -> BTreeMap<(String, &'static str), BreakerState> {
+        let report = self.transport.upgrade().map(|transport| transport.report()).unwrap_or_default();
+        let state = |Breaker { broker, purpose, state, .. }| ((broker, purpose), state);
+        report.breakers.into_iter().map(state).collect()
+    }
+
+    /// What changed since the last look, where that was long enough ago.
+    fn news(&mut self) -> Vec<Event> {
+        if self.looked.elapsed() < BREAKERS_EVERY {
+            return Vec::new();
+        }
+        self.looked = Instant::now();
+        let states = self.states();
+        // One that is told of for the first time was closed before.
+        let before =
+            |of: &(String, &'static str)| self.known.get(of).copied().unwrap_or(BreakerState::Closed);
+        let changed = states.iter().filter(|(of, state)| before(of) != **state);
+        let event = |((broker, purpose), &state): (&(String, &'static str), &BreakerState)| Event::Breaker {
+            broker: broker.clone(),
+            purpose,
+            state,
+        };
+        let news = changed.map(event).collect();
+        self.known = states;
+        news
+    }
 }
 
 /// What of the other nodes is told.

@@ -120,6 +120,11 @@ impl Replication {
         }
     }
 
+    /// The transport; it is gone once the node is.
+    pub(crate) fn transport(&self) -> Weak<dyn Transport> {
+        Weak::clone(&self.transport)
+    }
+
     /// Whether the node's task is there.
     pub(crate) fn is_running(&self) -> bool {
         self.status.has_changed().is_ok()

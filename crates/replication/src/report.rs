@@ -58,6 +58,24 @@ pub struct Breaker {
     pub opened: u64,
 }
 
+impl Breaker {
+    /// A breaker in this state, for a transport's own [`report`](crate::Transport::report): nothing counted, and no wait; set the
+    /// fields that say more. `broker` holds no password.
+    ///
+    /// ```
+    /// use replication::report::{Breaker, BreakerState, Report};
+    ///
+    /// let mut breaker = Breaker::new("broker-1:4222", "publishing", BreakerState::Open);
+    /// breaker.opened = 3;
+    /// let report = Report::new("nats", Vec::new(), vec![breaker]);
+    /// # assert_eq!(report.breakers[0].opened, 3);
+    /// ```
+    pub fn new(broker: impl Into<String>, purpose: &'static str, state: BreakerState) -> Self {
+        let broker = broker.into();
+        Self { broker, purpose, state, retry_after: Duration::ZERO, consecutive_failures: 0, opened: 0 }
+    }
+}
+
 /// What a breaker does about its broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

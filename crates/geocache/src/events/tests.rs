@@ -220,3 +220,59 @@ async fn what_another_region_lets_expire_or_evicts_is_told_where_it_happens() {
     assert!(told.contains(&put("a")) && told.contains(&put("b")), "{told:?}");
     assert!(told.contains(&Event::Evicted { key: key("a") }), "{told:?}");
 }
+
+/// A hub's transport that tells of a breaker, as the test sets it.
+struct Breaking {
+    inner: Arc<crate::memory::HubTransport>,
+    state: parking_lot::Mutex<BreakerState>,
+}
+
+#[async_trait::async_trait]
+impl Transport for Breaking {
+    fn node(&self) -> &NodeId {
+        self.inner.node()
+    }
+
+    async fn publish(
+        &self,
+        to: replication::Destination,
+        frame: Bytes,
+    ) -> Result<(), replication::TransportError> {
+        self.inner.publish(to, frame).await
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn replication::Subscription>, replication::TransportError> {
+        self.inner.subscribe().await
+    }
+
+    fn health(&self) -> watch::Receiver<replication::Health> {
+        self.inner.health()
+    }
+
+    fn report(&self) -> replication::report::Report {
+        let breaker = Breaker::new("broker:5672", "publishing", *self.state.lock());
+        replication::report::Report::new("rabbitmq", Vec::new(), vec![breaker])
+    }
+
+    async fn close(&self) -> Result<(), replication::TransportError> {
+        self.inner.close().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_opens_and_closes_is_told() {
+    let node = NodeId::new("us-east".parse().unwrap(), "n").unwrap();
+    let inner = crate::memory::Hub::new().join(node);
+    let transport = Arc::new(Breaking { inner, state: parking_lot::Mutex::new(BreakerState::Open) });
+    let cache = GeoCache::builder().transport(transport.clone()).bootstrap(true).build().await.unwrap();
+    let mut events = cache.watch().unwrap();
+    for state in [BreakerState::HalfOpen, BreakerState::Closed, BreakerState::Open] {
+        *transport.state.lock() = state;
+        let told = loop {
+            if let Event::Breaker { broker, purpose, state } = next(&mut events).await {
+                break (broker, purpose, state);
+            }
+        };
+        assert_eq!(told, ("broker:5672".to_owned(), "publishing", state), "as it was before is not told");
+    }
+}
