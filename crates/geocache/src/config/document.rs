@@ -53,10 +53,15 @@ impl Document {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`ConfigError::File`].
+    /// [`ConfigError::File`]; [`ConfigError::Line`] where it is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+        let bytes = fs::read(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let before = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
+            let before = Self { path: Some(path.to_owned()), ..Self::of_text(before) };
+            before.line(good, None, "is not UTF-8 from here on; save the file as UTF-8".to_owned())
+        })?;
         Ok(Self { path: Some(path.to_owned()), ..Self::of_text(text) })
     }
 

@@ -37,8 +37,9 @@
 //! # The environment
 //! The variable of a setting is its name in capitals after `GEOCACHE_`, a table's name included: `GEOCACHE_REGION`,
 //! `GEOCACHE_CAPACITY_BYTES`, `GEOCACHE_RABBITMQ_URIS`, `GEOCACHE_RABBITMQ_PASSWORD`. It wins over the file. An empty one counts as not set. Lists
-//! are separated by commas. A variable that begins with `GEOCACHE_RABBITMQ_` and names no setting is refused, as a slip in a
-//! file is; other names that begin with `GEOCACHE_` may be another program's (the daemon `geocached` has some) and are left alone.
+//! are separated by commas (one in a URI's password is written as `%2C`). A variable that begins with `GEOCACHE_RABBITMQ_` and names no setting is refused, as a slip in a
+//! file is; other names that begin with `GEOCACHE_` may be another program's (the daemon `geocached` has some) and are left alone, but a
+//! warning is logged of one that differs from a setting's by a slip or two (`GEOCACHE_CAPACTIY`).
 //!
 //! # Why this way
 //! A reader of its own in place of a configuration framework: those merge sources into one tree first, after which no error knows the
@@ -203,6 +204,7 @@ impl Config {
             key_bytes_max as size;
             outbox_bytes_max as size;
             graves_max;
+            explain_history;
             bootstrap;
             compress_above as size;
             loads_max;

@@ -100,6 +100,7 @@ pub(super) fn check(settings: &RabbitMqSettings, node: NodeId, cache: Option<&st
 fn names(settings: &RabbitMqSettings, field: &'static str) -> &'static [&'static str] {
     match field {
         "uris" => &["rabbitmq.uris", "rabbitmq"],
+        "cache" => &["cache"],
         "credentials" => &["rabbitmq.password", "rabbitmq.credentials_file"],
         "tls_ca" => &["rabbitmq.tls_ca_file"],
         "tls_identity" => &["rabbitmq.tls_certificate_file", "rabbitmq.tls_key_file"],

@@ -30,7 +30,6 @@ macro_rules! settings {
 
         impl $table {
             /// The names of the settings, with that of their table.
-            #[cfg(test)]
             pub(super) const NAMES: &[&str] = &[$(concat!($prefix, stringify!($name)),)*];
 
             /// What the variables set; those that were used are taken out.
@@ -81,6 +80,7 @@ settings! {
         key_bytes_max: ByteSize,
         outbox_bytes_max: ByteSize,
         graves_max: usize,
+        explain_history: usize,
         codec: String,
         bootstrap: bool,
         compress_above: ByteSize,
@@ -131,6 +131,11 @@ impl Settings {
     pub(super) fn of_variables(mut variables: Variables) -> Result<Self, ConfigError> {
         variables.retain(|_, value| !value.is_empty());
         let settings = Self::take(&mut variables)?;
+        for name in variables.keys() {
+            if let Some(meant) = meant(name) {
+                tracing::warn!(variable = name, "this variable sets nothing; was {meant} meant?");
+            }
+        }
         match variables.into_keys().find(|name| name.starts_with(PREFIX_RABBITMQ)) {
             Some(variable) => {
                 let problem = "there is no such setting; those there are stand in the documentation of geocache::config";
@@ -144,6 +149,45 @@ impl Settings {
 /// The variable for a setting.
 pub(super) fn variable(setting: &str) -> String {
     format!("{PREFIX}{}", setting.replace('.', "_").to_ascii_uppercase())
+}
+
+/// The variable that one of another name may have been meant for: of a name that differs by a slip or two.
+pub(super) fn meant(name: &str) -> Option<String> {
+    let slip = name.strip_prefix(PREFIX)?;
+    let settings = Settings::NAMES.iter().chain(RabbitMqSettings::NAMES);
+    let variables = settings.map(|setting| variable(setting));
+    let near = variables.map(|known| (slips(slip, &known[PREFIX.len()..]), known));
+    let (slips, known) = near.min()?;
+    // Of a short name two slips make another word.
+    let allowed = if known.len() - PREFIX.len() > 6 { 2 } else { 1 };
+    (1..=allowed).contains(&slips).then_some(known)
+}
+
+/// By how many slips of the hand (a letter left out, added, taken for another, or two of them swapped) two names differ.
+fn slips(one: &str, other: &str) -> usize {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    if one.len().abs_diff(other.len()) > 2 {
+        return usize::MAX;
+    }
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for row in 1..=one.len() {
+        let mut costs = vec![row];
+        for column in 1..=other.len() {
+            let differs = usize::from(one[row - 1] != other[column - 1]);
+            let least = (rows[row - 1][column - 1] + differs).min(rows[row - 1][column] + 1);
+            let mut least = least.min(costs[column - 1] + 1);
+            let is_swap = row > 1
+                && column > 1
+                && one[row - 1] == other[column - 2]
+                && one[row - 2] == other[column - 1];
+            if is_swap {
+                least = least.min(rows[row - 2][column - 2] + 1);
+            }
+            costs.push(least);
+        }
+        rows.push(costs);
+    }
+    rows[one.len()][other.len()]
 }
 
 fn one<T: Value>(variables: &mut Variables, setting: &str) -> Result<Option<T>, ConfigError> {

@@ -116,6 +116,41 @@ fn a_file_is_named_with_its_mistake() {
 }
 
 #[test]
+fn a_file_that_is_no_text_is_named_with_the_place_where_it_ceases_to_be() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"capacity = 5\nnode = 'M\xfcnchen'\n").unwrap();
+    let error = Config::from_file(file.path()).unwrap_err().to_string();
+    let place = format!("{}, line 2, column 10: is not UTF-8", file.path().display());
+    assert!(error.starts_with(&place), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let error = Config::from_file(folder.path()).unwrap_err();
+    assert!(matches!(&error, ConfigError::File { path, .. } if path == folder.path()), "{error}");
+}
+
+#[test]
+fn a_mark_of_byte_order_moves_no_place() {
+    assert!(read("\u{feff}capacity = 5\n").is_ok());
+    let error = read("\u{feff}capacity = 0\n").unwrap_err().to_string();
+    assert!(error.starts_with("line 1, column 1") && error.contains("\"capacity\""), "{error}");
+}
+
+#[test]
+fn a_variable_that_is_a_slip_of_the_hand_is_noticed() {
+    for (slip, meant) in [
+        ("GEOCACHE_CAPACTIY", "GEOCACHE_CAPACITY"),
+        ("GEOCACHE_CAPACITY_BYTE", "GEOCACHE_CAPACITY_BYTES"),
+        ("GEOCACHE_DEFAULT_TLL", "GEOCACHE_DEFAULT_TTL"),
+        ("GEOCACHE_REGOIN", "GEOCACHE_REGION"),
+        ("GEOCACHE_NOD", "GEOCACHE_NODE"),
+    ] {
+        assert_eq!(settings::meant(slip).as_deref(), Some(meant), "{slip}");
+    }
+    for other in ["GEOCACHE_CAPACITY", "GEOCACHE_LISTEN", "GEOCACHE_MEMORY", "GEOCACHE_MODUS", "CAPACTIY"] {
+        assert_eq!(settings::meant(other), None, "{other}");
+    }
+}
+
+#[test]
 fn a_variable_wins_over_the_file_and_is_blamed_for_its_own_mistakes() {
     let text = "capacity = 0\nregions = ['us-east']\n";
     let variables =
@@ -311,6 +346,11 @@ mod over_rabbitmq {
             }
         }
         let text = "[rabbitmq]\nuris = 'amqp://h'\nheartbeat = '5s'";
+        // A comma in a password parts the list where it may not.
+        let uris = [("GEOCACHE_RABBITMQ_URIS", "amqp://ann:hun,ter2@h")];
+        let error = Config::from_toml_and("", uris).unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains("index 0") && !shown.contains("ter2") && !shown.contains(":hun"), "{shown}");
         let error = Config::from_toml_and(text, [("GEOCACHE_RABBITMQ_HEARTBEAT", "9s")]).unwrap_err();
         assert!(
             error.to_string().starts_with("the environment variable GEOCACHE_RABBITMQ_HEARTBEAT: is 9s"),
