@@ -255,6 +255,10 @@ impl GeoCache {
     /// than to make anew. What another region holds is stored here. `None` says that neither has it, or that this node
     /// knows of its removal, or that nobody can be asked: no ready node is heard, or this one began within the last second.
     ///
+    /// A key that was evicted here is brought back while this node remembers of which stamp it was. Once that is forgotten for room
+    /// ([`Builder::graves_max`](crate::Builder::graves_max)), values as old as that are refused, since they can't be told from removed
+    /// ones: the answer stays `None` until the key is written anew, though another region holds it.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use geocache::GeoCluster;

@@ -195,6 +195,30 @@ async fn a_fetch_does_not_bring_back_what_was_removed_here() {
     assert!(fetched.is_none(), "the remove is newer than what the others hold");
 }
 
+/// What the documentation of `get_or_fetch` and `AskRegion::Always` warns of.
+#[tokio::test]
+async fn an_evicted_key_is_fetched_back_only_while_its_stamp_is_remembered() {
+    let hub = Hub::new();
+    let large = GeoCache::builder().capacity(1_000).transport(hub.join(node("us-east"))).bootstrap(true);
+    let small = GeoCache::builder().capacity(1).graves_max(1).transport(hub.join(node("eu-central")));
+    let large = large.build().await.unwrap();
+    let small = small.bootstrap(true).build().await.unwrap();
+    until("they met", || small.stats().regions.iter().any(|region| region.is_ready())).await;
+    for number in 0..200 {
+        let receipt = large.put_with(number.to_string(), &number, all(LONG).ttl(LONG)).await.unwrap();
+        assert!(receipt.reached, "{receipt:?}");
+    }
+    assert!(small.stats().graves_dropped > 0);
+    assert!(large.contains("0").unwrap() && !small.contains("198").unwrap());
+    let last = small.get_or_fetch::<i32>("198", LONG).await.unwrap();
+    assert_eq!(last.as_deref(), Some(&198), "its stamp is remembered");
+    assert!(small.get_or_fetch::<i32>("0", LONG).await.unwrap().is_none(), "its stamp is not");
+    let options = geocache::LoadOptions::new().ask_region(geocache::AskRegion::Always);
+    let loaded =
+        small.get_or_load_with("1", options, || async { Ok::<i32, std::io::Error>(-1) }).await.unwrap();
+    assert_eq!(*loaded.value, -1, "it is loaded from the origin");
+}
+
 #[tokio::test]
 async fn a_node_alone_reaches_what_needs_no_other() {
     let cache = GeoCache::builder().build().await.unwrap();

@@ -16,7 +16,9 @@ pub enum AskRegion {
     /// While this node is warming, when its misses say nothing.
     #[default]
     WhileWarming,
-    /// On every miss: for origins that are dearer than a round trip to the closest region, and capacities that differ.
+    /// On every miss: for origins that are dearer than a round trip to the closest region, and capacities that differ. A key that
+    /// was evicted here so long ago that this node has forgotten it ([`Builder::graves_max`](crate::Builder::graves_max)) is not
+    /// brought back, and is loaded from the origin: set that higher where the capacities differ by much.
     Always,
     /// Never.
     Never,
