@@ -13,7 +13,8 @@
 //!
 //! **What it cannot know.** A region that was never heard, unless it is named when the node is built
 //! ([`Builder::regions`](crate::Builder::regions)). What a node wrote and lost by dying before any other one had it: no
-//! region will ever hold that. And a value that was evicted here is not missing: the answer says that it is not held.
+//! region will ever hold that. What a node wrote that died while this one was cut off for more than an hour: nobody tells of it any
+//! more, and the comparison in the background brings it. And a value that was evicted here is not missing: the answer says that it is not held.
 
 use std::{sync::Arc, time::Duration};
 

@@ -9,7 +9,8 @@
 //! What has to be here: of the sender's own stream all that it had stamped, which is the reported watermark where nothing
 //! waited for its number ([`Beat::all_numbered`]) and else every change up to the clock that the beat shows; of every
 //! other stream what the sender had applied. So what a node knows of others counts, too: a node that is cut off, whose
-//! writes another one has, is not forgotten for it.
+//! writes another one has, is not forgotten for it. Of a stream whose node is not heard here, the sender may have records behind
+//! a hole, which its watermark does not tell: a beat that says so counts once this node has synced with what it tells of.
 //!
 //! # Clock error
 //! Two monotonic clocks run apart by at most a thousandth, which is taken off the time held; readings are whole
@@ -88,6 +89,9 @@ impl<S: Store> Replica<S> {
     /// A peer told what it has, and which beat of this life it had heard.
     pub(super) fn note_moment(&mut self, now: Now, origin: Origin, beat: &Beat, echo: &Echo) {
         let at_ms = moment_ms(echo).min(now.mono_ms as i64);
+        if self.may_have_behind_holes(now, origin, beat) {
+            return;
+        }
         let Some(moment) = self.missing_of(origin, beat, at_ms) else { return };
         let is_here = self.is_here(&moment);
         let Some(peer) = self.peers.get_mut(&origin) else { return };
@@ -109,6 +113,23 @@ impl<S: Store> Replica<S> {
                 peer.fresh.show(at_ms);
             }
         }
+    }
+
+    /// Whether a beat's sender may have records behind a hole of a stream, which nobody but it and others like it can give, and
+    /// which were not asked of it since it got more.
+    fn may_have_behind_holes(&self, now: Now, origin: Origin, beat: &Beat) -> bool {
+        let of_others = beat.streams.iter().filter(|report| report.stream.origin != origin);
+        let mut with_holes = of_others
+            .filter(|report| report.max > report.watermark.max(self.watermark(report.stream)))
+            .filter(|report| report.stream != self.stream() && self.is_admissible(report.stream));
+        with_holes.any(|report| {
+            let node = self.peers.get(&report.stream.origin);
+            // A node that is heard tells of its own stream itself.
+            let is_heard =
+                node.is_some_and(|peer| peer.epoch == report.stream.epoch && self.is_alive(peer, now));
+            let synced = self.streams.get(&report.stream).and_then(|state| state.covered.get(&origin));
+            !is_heard && synced != Some(&report.generation)
+        })
     }
 
     /// What of a beat is not here yet; `None` where the beat does not tell of the sender's own stream.

@@ -110,6 +110,41 @@ fn what_the_peer_has_of_others_has_to_be_here_too() {
     assert_eq!(of_peer.fresh_ago_ms, Some(41 + 25));
 }
 
+/// The peer has the second record of a dead node and not its first: its watermark alone told nothing of that.
+#[test]
+fn what_the_peer_has_behind_a_hole_of_a_dead_node_counts_until_it_was_synced() {
+    let (mut one, there) = one_and_peer();
+    let third = stream_of(&peer("eu-central"));
+    let with_hole = |generation| {
+        let behind = StreamReport { max: 2, generation, ..report(third, 0, Hlc(0)) };
+        vec![report(stream_of(&there), 0, Hlc(0)), behind]
+    };
+    let first = beat(&one, 40, 0, with_hole(1));
+    one.hear(&there, Message::Beat(first));
+    assert_eq!(ago_ms(&one), None, "the second record may be there, and is not here");
+    one.replica.streams.get_mut(&third).unwrap().covered.insert(there.origin(), 1);
+    let second = beat(&one, 40, 0, with_hole(1));
+    one.hear(&there, Message::Beat(second));
+    assert_eq!(ago_ms(&one), Some(41), "all that it had was synced");
+    one.pass(100);
+    let third = beat(&one, 40, 0, with_hole(2));
+    one.hear(&there, Message::Beat(third));
+    assert_eq!(ago_ms(&one), Some(141), "it got more since");
+}
+
+#[test]
+fn while_its_node_is_heard_what_a_peer_has_behind_a_hole_is_that_nodes_to_tell() {
+    let (mut one, there) = one_and_peer();
+    let third = peer("eu-central");
+    one.hear_beat(&third, 20, vec![report(stream_of(&third), 0, Hlc(0))]);
+    let behind = StreamReport { max: 2, generation: 1, ..report(stream_of(&third), 0, Hlc(0)) };
+    let told = beat(&one, 40, 0, vec![report(stream_of(&there), 0, Hlc(0)), behind]);
+    one.hear(&there, Message::Beat(told));
+    let status = one.replica.status(one.now);
+    let of_peer = status.peers.iter().find(|known| known.node == there).unwrap();
+    assert_eq!(of_peer.fresh_ago_ms, Some(41));
+}
+
 #[test]
 fn a_beat_that_answers_another_life_or_says_nothing_of_its_own_stream_shows_nothing() {
     let (mut one, there) = one_and_peer();
