@@ -228,3 +228,15 @@ async fn poor_links(seed: u64) -> (u32, u32) {
     cluster.close(Duration::ZERO).await;
     (answers, refusals)
 }
+
+#[tokio::test(start_paused = true)]
+async fn times_of_any_length_are_taken() {
+    let cluster = two().await;
+    let (here, there) = (cluster.region("us-east").unwrap(), cluster.region("eu-central").unwrap());
+    here.put("n", &1_u64).unwrap();
+    let for_ever = FreshOptions::new().timeout(Duration::MAX);
+    for max_lag in [Duration::ZERO, Duration::MAX, Duration::from_nanos(1), Duration::from_millis(u64::MAX)] {
+        let read = there.get_fresh_with::<u64>("n", max_lag, for_ever).await.unwrap();
+        assert_eq!(read.as_deref(), Some(&1), "{max_lag:?}");
+    }
+}
