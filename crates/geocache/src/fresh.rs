@@ -20,8 +20,13 @@ use std::{sync::Arc, time::Duration};
 
 use replication::driver::{FreshError, FreshTo};
 use serde::de::DeserializeOwned;
+use tracing::{Instrument as _, Span};
 
-use crate::{error::Error, node::GeoCache};
+use crate::{
+    error::Error,
+    node::GeoCache,
+    trace::{self, TARGET},
+};
 
 /// How long a read waits to be fresh where nothing else is said.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
@@ -127,7 +132,7 @@ impl GeoCache {
     {
         // A key that breaks the limits is not worth a wait.
         self.full(key.as_ref())?;
-        self.fresh(max_lag, options).await?;
+        self.be_fresh(max_lag, options, trace::call!(self, "get_fresh", key.as_ref())).await?;
         self.get(key)
     }
 
@@ -139,9 +144,20 @@ impl GeoCache {
     /// # Cancel safety
     /// Safe: dropping the future ends the wait.
     pub async fn fresh(&self, max_lag: Duration, options: FreshOptions) -> Result<(), Error> {
+        self.be_fresh(max_lag, options, trace::call!(self, "fresh")).await
+    }
+
+    async fn be_fresh(&self, max_lag: Duration, options: FreshOptions, span: Span) -> Result<(), Error> {
         let Some(replication) = self.replication() else { return Ok(()) };
         let FreshOptions { to, timeout } = options;
-        replication.client.fresh(max_lag, to, timeout).await.map_err(|error| match error {
+        let fresh = replication.client.fresh(max_lag, to, timeout).instrument(span.clone()).await;
+        match &fresh {
+            Ok(()) => tracing::debug!(target: TARGET, parent: &span, ?max_lag, "fresh"),
+            Err(error) => {
+                tracing::debug!(target: TARGET, parent: &span, ?max_lag, %error, "not shown to be fresh");
+            }
+        }
+        fresh.map_err(|error| match error {
             FreshError::Behind(behind) => Error::NotFresh { max_lag, waited: timeout, behind },
             _ => self.ended(),
         })

@@ -1,6 +1,6 @@
 //! Spans of the calls that wait: which cache, which node, and how it went.
 //!
-//! `put_with`, `get_at_least`, `get_or_fetch`, `get_or_load`, `build` and `close` have a span each, of the level `DEBUG` and the target
+//! `put_with`, `get_at_least`, `get_fresh`, `fresh`, `get_or_fetch`, `get_or_load`, `build` and `close` have a span each, of the level `DEBUG` and the target
 //! [`TARGET`], with the fields `cache`, `region` and `node`, and an event that says how they ended. What a loader logs is inside its span. A
 //! read that finds its value waits for nobody and makes none.
 //!

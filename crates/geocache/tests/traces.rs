@@ -25,7 +25,7 @@ impl Log {
 
     /// The lines of a call: its span's beginning and end, and the event in between.
     fn lines(&self, span: &str) -> Vec<String> {
-        self.text().lines().filter(|line| line.contains(&format!("{span}{{"))).map(str::to_owned).collect()
+        self.text().lines().filter(|line| line.contains(&format!(" {span}{{"))).map(str::to_owned).collect()
     }
 }
 
@@ -76,6 +76,8 @@ async fn calls() {
     let options = PutOptions::new().concern(WriteConcern::All).timeout(LONG);
     let receipt = here.put_with("secret-key", "secret-value", options).await.unwrap();
     there.get_at_least::<String>("secret-key", &receipt.token, LONG).await.unwrap().unwrap();
+    there.get_fresh::<String>("secret-key", LONG).await.unwrap().unwrap();
+    there.fresh(LONG, geocache::FreshOptions::new()).await.unwrap();
     assert!(there.get_or_fetch::<String>("secret-missing", LONG).await.unwrap().is_none());
     let load = || async {
         tracing::debug!("asking the database");
@@ -103,6 +105,8 @@ fn every_call_that_waits_has_a_span_with_its_node_and_says_how_it_went() {
     for (span, node, event) in [
         ("put_with", "region=us-east", "reached=true"),
         ("get_at_least", "region=eu-central", "the write is here"),
+        ("get_fresh", "region=eu-central", "fresh"),
+        ("fresh", "region=eu-central", "fresh"),
         ("get_or_fetch", "region=eu-central", "asked the nearest region"),
         ("get_or_load", "region=us-east", "source=Loader"),
         ("build", "region=us-east", "ready=true"),
@@ -155,6 +159,7 @@ fn keys_are_told_at_the_level_trace_alone_and_values_never() {
     for (span, key) in [
         ("put_with", "secret-key"),
         ("get_at_least", "secret-key"),
+        ("get_fresh", "secret-key"),
         ("get_or_fetch", "secret-missing"),
         ("get_or_load", "secret-origin"),
         ("client_put", "secret-client"),
