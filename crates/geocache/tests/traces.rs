@@ -48,10 +48,11 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
+/// One test at a time, also where nobody listens: which levels are asked for at all, and of which calls, is known to the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Makes every call that waits, and gives what was logged on this thread, on which all of them run.
 fn logged(level: Level) -> Log {
-    // One at a time: which levels are asked for at all is known to the whole process.
-    static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
@@ -174,9 +175,13 @@ fn keys_are_told_at_the_level_trace_alone_and_values_never() {
     assert!(!log.text().contains("secret-value") && !log.text().contains("secret-loaded"));
 }
 
-#[tokio::test]
-async fn nothing_is_needed_to_be_listening() {
-    let cache = GeoCache::builder().build().await.unwrap();
-    cache.put_with("k", "v", PutOptions::new()).await.unwrap();
-    cache.close(LONG).await;
+#[test]
+fn nothing_is_needed_to_be_listening() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let cache = GeoCache::builder().build().await.unwrap();
+        cache.put_with("k", "v", PutOptions::new()).await.unwrap();
+        cache.close(LONG).await;
+    });
 }
