@@ -7,7 +7,7 @@ use std::{io, path::PathBuf};
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("the configuration file {} cannot be read: {source}; see that it is there and may be read", path.display())]
+    #[error("the configuration file {} cannot be read; see that it is there, and that this process may read it", path.display())]
     File {
         /// The file.
         path: PathBuf,

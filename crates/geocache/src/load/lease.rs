@@ -117,7 +117,7 @@ impl Flight {
     }
 
     /// Whether a fresh value is here that was not when the flight began; one of another type counts until it is read.
-    fn is_here(&self) -> bool {
+    pub(super) fn is_here(&self) -> bool {
         let Some(cache) = self.cache.upgrade() else { return false };
         let found = cache.store().peek(&self.key, |stored, left| self.is_news(stored.stamp, left));
         found.unwrap_or(false)
@@ -128,7 +128,7 @@ impl Flight {
     }
 
     /// A fresh value that was not here when the flight began.
-    fn arrived<T>(&self) -> Option<(Landing, Stamp)>
+    pub(super) fn arrived<T>(&self) -> Option<(Landing, Stamp)>
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {

@@ -422,6 +422,12 @@ impl Flight {
         L: FnOnce() -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
+        // The flight before this one may have landed after this one's caller had looked.
+        if self.is_here()
+            && let Some((landing, _)) = self.arrived::<T>()
+        {
+            return Ok(Landing { source: Source::Cache, ..landing });
+        }
         if let Some(landing) = self.ask_region::<T>().await {
             return Ok(landing);
         }

@@ -407,6 +407,18 @@ async fn options_of_any_length_are_taken() {
     );
 }
 
+/// Two loaders ran for one key: the second caller had missed it before the first one's flight landed, and boarded after.
+#[tokio::test]
+async fn a_flight_begun_on_an_old_look_takes_what_the_one_before_it_brought() {
+    let (cache, origin) = (cache().await, Origin::default());
+    cache.get_or_load("k", origin.gives("first")).await.unwrap();
+    let options = LoadOptions::new();
+    let flown = cache.board::<String, _, _, _>(b"k", options, None, None, origin.gives("second")).unwrap();
+    let landing = flown.landed().await.unwrap();
+    assert_eq!((landing.source, origin.asked()), (Source::Cache, 1));
+    assert_eq!(*cache.take::<String, Infallible>(b"k", landing).unwrap().value, "first");
+}
+
 #[tokio::test]
 async fn callers_of_other_types_read_what_the_load_stored() {
     let (cache, origin) = (cache().await, Origin::default());
