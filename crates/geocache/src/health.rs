@@ -11,7 +11,7 @@ use crate::{node::GeoCache, stats::RegionStats};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether it has the state of the others, so that a miss is a miss.
+    /// Whether it has the state of the others; see [`GeoCache::is_ready`].
     pub ready: bool,
     /// Whether it was closed.
     pub closed: bool,

@@ -171,8 +171,9 @@ impl GeoCache {
         self.own_codec().unwrap_or(self.node.codec)
     }
 
-    /// Whether the node is ready: it has the state of the others, so that a miss here is a miss. A node that is not
-    /// serves what it has. One without a transport is always ready.
+    /// Whether the node is ready: it took the state of a ready one, so that a miss here is a miss there. What that one had not
+    /// heard of by then, as where a partition had just healed, follows as any gap does; [`get_fresh`](Self::get_fresh) waits for
+    /// it. A node that is not ready serves what it has. One without a transport is always ready.
     pub fn is_ready(&self) -> bool {
         let is_ready =
             |replication: &Replication| replication.is_running() && replication.status.borrow().ready;
