@@ -213,7 +213,8 @@ impl ClientBuilder {
     }
 
     /// Asks a second region as well when the first is slow to answer a read, and takes the answer that comes first; of at most a
-    /// tenth of the reads. Default: never.
+    /// tenth of the reads. One in [doubt](super::Doubt) is asked where no other is left, and its answer is flagged; a warming one is
+    /// not, nor any in doubt with [`require_fresh`](Self::require_fresh). Default: never.
     pub fn hedge(mut self, hedge: Hedge) -> Self {
         self.hedge = Some(hedge);
         self

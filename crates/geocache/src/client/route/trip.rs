@@ -24,7 +24,7 @@ use super::{
     now,
     region::{Passes, Refusal, Region},
 };
-use crate::client::{ClientError, Endpoint, EndpointError, Served};
+use crate::client::{ClientError, Doubt, Endpoint, EndpointError, Served};
 
 /// A question on its way to one endpoint.
 pub(super) type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, EndpointError>> + Send + 'a>>;
@@ -306,13 +306,18 @@ impl<'a> Trip<'a> {
         }
     }
 
-    /// The region to ask as well: a healthy one that is not in doubt, if the budget allows.
+    /// The region to ask as well: a healthy one, those not in doubt first, if the budget allows. The region that keeps this read
+    /// waiting is most often the one that the others do not hear, which puts them in doubt: so doubt keeps none from being asked,
+    /// unless none in doubt is wanted. A warming one is not asked: it would be the first to answer, and has nothing.
     fn hedge(&mut self, hedging: &Hedging) -> Option<(&'a Region, Passes<'a>)> {
         let now = now();
-        let suits = |step: &Step<'_>| {
-            !step.taken && step.standing == Some(Standing::Healthy) && step.region.doubt().is_none()
-        };
-        let at = self.at + self.steps.get(self.at..)?.iter().position(suits)?;
+        let healthy = |step: &Step<'_>| !step.taken && step.standing == Some(Standing::Healthy);
+        let certain = |step: &Step<'_>| healthy(step) && step.region.doubt().is_none();
+        let takes_doubt = !self.terms.fresh_first;
+        let suits = |step: &Step<'_>| healthy(step) && step.region.doubt() != Some(Doubt::Warming);
+        let rest = self.steps.get(self.at..)?;
+        let doubtful = || rest.iter().position(suits).filter(|_| takes_doubt);
+        let at = self.at + rest.iter().position(certain).or_else(doubtful)?;
         let region = self.steps[at].region;
         if !hedging.allows(now) {
             self.table.counts.hedges_refused.add();

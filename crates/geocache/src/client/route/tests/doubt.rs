@@ -1,10 +1,5 @@
-use std::time::Duration;
-
 use super::*;
 use crate::{client::RouteEvent, value::Codec};
-
-/// Long enough for a probe of each region.
-const ROUND: Duration = Duration::from_secs(7);
 
 #[tokio::test(start_paused = true)]
 async fn what_a_doubtful_region_serves_is_flagged() {

@@ -99,6 +99,27 @@ async fn what_the_second_region_does_not_take_the_first_may() {
     assert!(failures[0].1.contains("too large"), "{failures:?}");
 }
 
+/// A region that hangs puts the others in doubt, which do not hear it: its reads hung with it.
+#[tokio::test(start_paused = true)]
+async fn a_region_in_doubt_is_asked_where_no_other_is_left_but_not_a_warming_one() {
+    for (doubt, fresh, by) in [
+        (Doubt::CutOff, false, "us-east"),
+        (Doubt::CutOff, true, "eu-central"),
+        (Doubt::Warming, false, "eu-central"),
+    ] {
+        let two = Two::with(|builder| builder.hedge(Hedge::after(ms(20))).require_fresh(fresh)).await;
+        two.far.doubt(Some(doubt));
+        tokio::time::sleep(ROUND).await;
+        for _ in 0..10 {
+            assert_eq!(two.served_by().await, "eu-central");
+        }
+        two.near.take(ms(400));
+        let served = two.client.item(b"k").await.unwrap();
+        assert_eq!(served.region.as_str(), by, "{doubt}, fresh: {fresh}");
+        assert_eq!(served.may_be_stale(), by == "us-east", "{doubt}, fresh: {fresh}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn writes_are_never_hedged() {
     let two = Two::with(|builder| builder.hedge(Hedge::after(ms(5)))).await;

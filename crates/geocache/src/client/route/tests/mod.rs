@@ -33,6 +33,9 @@ use crate::{
     write::{Expect, TimeToLive, Write},
 };
 
+/// Long enough for a probe of each region.
+const ROUND: Duration = Duration::from_secs(7);
+
 /// How a fake server behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
