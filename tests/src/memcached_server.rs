@@ -28,7 +28,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -118,21 +118,12 @@ impl MemcachedServer {
         Ok(())
     }
 
-    /// SIGSTOP: its connections stay, and the system still accepts new ones for it; nothing is answered. Returns when each of its threads
-    /// has stopped, which on a busy machine takes a moment; where the system has no `/proc`, at once.
+    /// SIGSTOP: its connections stay, and the system still accepts new ones for it; nothing is answered.
     ///
     /// # Errors
-    /// When it is gone, or does not stop.
+    /// As [`Process::freeze`].
     pub fn freeze(&self) -> Result<()> {
-        self.process.freeze()?;
-        let start = Instant::now();
-        while has_running_thread(self.pid()) {
-            if start.elapsed() > BOUND {
-                bail!("process {} was told to stop and still runs after {BOUND:?}", self.pid());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        self.process.freeze()
     }
 
     /// SIGCONT: goes on, with what was sent to it meanwhile.
@@ -316,17 +307,6 @@ fn captured(command: &mut Command) -> Result<String> {
         bail!("{shown} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Whether a thread of a process is not stopped, as far as `/proc` tells.
-fn has_running_thread(pid: u32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let mut states = threads.filter_map(|thread| {
-        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
-        // The state follows the name, which is in brackets.
-        stat.rsplit_once(") ")?.1.chars().next()
-    });
-    states.any(|state| state != 'T')
 }
 
 /// The process that answers at an address, if one does.

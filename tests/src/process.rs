@@ -23,6 +23,7 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     io::{BufRead, BufReader, Read},
     net::{SocketAddr, TcpListener},
     os::unix::process::{CommandExt, ExitStatusExt},
@@ -32,7 +33,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         mpsc::{RecvTimeoutError, channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -47,6 +48,8 @@ pub const GEOCACHED_VARIABLE: &str = "GEOCACHE_TEST_GEOCACHED";
 /// What the names of the daemon's settings in the environment begin with.
 const SETTING_PREFIX: &str = "GEOCACHE_";
 const LOG_LINES_MAX: usize = 5_000;
+/// How long a process may take to stop.
+const FREEZE_BOUND: Duration = Duration::from_secs(20);
 /// Prints its own process id, then becomes the program.
 const ANNOUNCE: &str = r#"echo "$$"; exec "$0" "$@""#;
 
@@ -173,12 +176,21 @@ impl Process {
         self.signal(Signal::TERM)
     }
 
-    /// SIGSTOP: it keeps its connections and does nothing.
+    /// SIGSTOP: it keeps its connections and does nothing. Returns when each of its threads has stopped, which on a busy machine
+    /// takes a moment; where the system has no `/proc`, at once.
     ///
     /// # Errors
-    /// When it is gone already.
+    /// When it is gone already, or does not stop.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let start = Instant::now();
+        while has_running_thread(self.pid()) {
+            if start.elapsed() > FREEZE_BOUND {
+                bail!("process {} was told to stop and still runs after {FREEZE_BOUND:?}", self.pid());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// SIGCONT: a frozen one goes on.
@@ -200,6 +212,17 @@ impl Process {
     fn ended(&self) -> Option<ExitStatus> {
         self.minder.lock().unwrap_or_else(PoisonError::into_inner).try_wait().ok().flatten()
     }
+}
+
+/// Whether a thread of a process is not stopped, as far as `/proc` tells.
+fn has_running_thread(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = threads.filter_map(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+        // The state follows the name, which is in brackets.
+        stat.rsplit_once(") ")?.1.chars().next()
+    });
+    states.any(|state| !matches!(state, 'T' | 'Z' | 'X'))
 }
 
 impl Drop for Process {
