@@ -55,17 +55,15 @@ impl Item {
 
     /// The client flags that a memcached client sees: its own where it set some, else the [codec's mark](Codec::to_flags).
     pub const fn memcached_flags(&self) -> u32 {
-        if self.flags == 0 { self.codec.to_flags() } else { self.flags }
+        self.codec.marked(self.flags)
     }
 
     /// With the client flags that came over the memcached protocol, as [`Write::with_memcached_flags`](crate::Write::with_memcached_flags)
     /// understands them.
     #[must_use]
     pub fn with_memcached_flags(self, flags: u32) -> Self {
-        match Codec::from_flags(flags) {
-            Some(codec) => Self { flags: 0, codec, ..self },
-            None => Self { flags, codec: Codec::Raw, ..self },
-        }
+        let (flags, codec) = Codec::unmarked(flags);
+        Self { flags, codec, ..self }
     }
 
     pub(crate) fn of(stored: &Stored, left: Option<Duration>) -> Self {

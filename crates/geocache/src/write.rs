@@ -76,17 +76,15 @@ impl Write {
 
     /// The client flags that it has over the memcached protocol: its own where it has some, else the [codec's mark](Codec::to_flags).
     pub const fn memcached_flags(&self) -> u32 {
-        if self.flags == 0 { self.codec.to_flags() } else { self.flags }
+        self.codec.marked(self.flags)
     }
 
     /// With the client flags that came over the memcached protocol: a [codec's mark](Codec::to_flags) says how the bytes are encoded, all
     /// else is the client's own.
     #[must_use]
     pub fn with_memcached_flags(self, flags: u32) -> Self {
-        match Codec::from_flags(flags) {
-            Some(codec) => Self { flags: 0, codec, ..self },
-            None => Self { flags, codec: Codec::Raw, ..self },
-        }
+        let (flags, codec) = Codec::unmarked(flags);
+        Self { flags, codec, ..self }
     }
 }
 

@@ -264,8 +264,7 @@ impl GeoClient {
     }
 
     fn encoded<T: Serialize + ?Sized>(&self, value: &T, ttl: TimeToLive) -> Result<Write, ClientError> {
-        let codec = self.codec();
-        Ok(Write { bytes: codec.encode(value)?.into(), flags: 0, ttl, codec })
+        Ok(Write { ttl, ..Write::encoded(value, self.codec())? })
     }
 
     /// What no endpoint would take.
@@ -304,6 +303,6 @@ async fn let_others_pass(tried: u32) {
 
 fn decoded<T: DeserializeOwned>(served: Served<Option<Item>>) -> Result<Served<Option<T>>, ClientError> {
     let Served { value, region, doubt, asked } = served;
-    let value = value.map(|item| item.codec.decode::<T>(&item.bytes)).transpose()?;
+    let value = value.map(|item| item.decode()).transpose()?;
     Ok(Served { value, region, doubt, asked })
 }

@@ -97,6 +97,16 @@ impl Codec {
         if is_marked && number != 0 { Some(Self::from_number(number)) } else { None }
     }
 
+    /// The client flags of a value with this codec and flags of its own.
+    pub(crate) const fn marked(self, own: u32) -> u32 {
+        if own == 0 { self.to_flags() } else { own }
+    }
+
+    /// What client flags say: a value's own flags, and its codec.
+    pub(crate) fn unmarked(flags: u32) -> (u32, Self) {
+        Self::from_flags(flags).map_or((flags, Self::Raw), |codec| (0, codec))
+    }
+
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, Error> {
         let encoded: Result<Vec<u8>, CodecError> = match self {
             Self::Raw => raw::to_vec(value).map_err(Into::into),
