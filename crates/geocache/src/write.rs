@@ -17,6 +17,9 @@ use crate::{
 /// How often [`GeoCache::update`] tries before it gives up.
 const UPDATE_TRIES_MAX: u32 = 256;
 
+/// How often a thread lets others go first, at most, before it tries again.
+const YIELDS_MAX: u32 = 32;
+
 /// How long a value lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -154,7 +157,7 @@ impl GeoCache {
     {
         let key = &*self.writable(key.as_ref())?;
         let life = self.life(TimeToLive::Keep);
-        for _ in 0..UPDATE_TRIES_MAX {
+        for tried in 1..=UPDATE_TRIES_MAX {
             let seen = self.store().peek(key, |stored, _| (stored.stamp, stored.seen::<T>()));
             let condition = Condition::Seen(seen.as_ref().map(|(stamp, _)| *stamp));
             let before = seen.map(|(_, seen)| seen.decode()).transpose()?;
@@ -168,7 +171,10 @@ impl GeoCache {
             if outcome != Outcome::Exists {
                 return Ok(after.map(Arc::new));
             }
-            std::thread::yield_now();
+            // Two writers in step would go on in step, and the same one lose each time.
+            for _ in 0..fastrand::u32(1..=tried.min(YIELDS_MAX)) {
+                std::thread::yield_now();
+            }
         }
         Err(Error::Contended { tries: UPDATE_TRIES_MAX })
     }
